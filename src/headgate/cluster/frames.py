@@ -1,0 +1,102 @@
+"""Messages between control and workers of one node, and their framing on the wire.
+
+Owns the message types and the bound on their size: 4 bytes big-endian length, then MessagePack with a type tag. Both ends
+are the same release of this program, so there is no version negotiation.
+"""
+
+import asyncio
+from typing import TypeAlias
+
+import msgspec
+
+from headgate.errors import ControlError
+
+LENGTH_BYTES = 4
+MAX_DOWN_BYTES = 512 * 1024 * 1024
+"""Largest frame a worker accepts: a snapshot of hundreds of thousands of entities fits, a broken length does not."""
+MAX_UP_BYTES = 4 * 1024 * 1024
+"""Largest frame control accepts: a worker sends faults and counters, nothing larger."""
+
+
+class Hello(msgspec.Struct, tag="hello"):
+    """First frame of a worker."""
+
+    index: int
+    pid: int
+    generation: int
+
+
+class SnapshotFrame(msgspec.Struct, tag="snapshot"):
+    """Down: a snapshot as `Snapshot.encode` made it; `revision` is its revision."""
+
+    revision: int
+    body: bytes
+
+
+class Ack(msgspec.Struct, tag="ack"):
+    """Up: this revision is in force for new requests."""
+
+    revision: int
+
+
+class Nack(msgspec.Struct, tag="nack"):
+    """Up: this revision was refused and the one before is still in force."""
+
+    revision: int
+    faults: list[str]
+
+
+class StatsRequest(msgspec.Struct, tag="stats?"):
+    """Down: ask for counters."""
+
+    serial: int
+
+
+class StatsReply(msgspec.Struct, tag="stats"):
+    """Up: counters of the engine, with the worker's memory."""
+
+    serial: int
+    counters: dict[str, int]
+    resident_bytes: int
+    python_objects: int
+
+
+class Event(msgspec.Struct, tag="event"):
+    """Both ways: something every worker or control should know; `data` is JSON-like."""
+
+    kind: str
+    data: dict[str, object]
+
+
+Down: TypeAlias = SnapshotFrame | StatsRequest | Event
+Up: TypeAlias = Hello | Ack | Nack | StatsReply | Event
+
+_encoder = msgspec.msgpack.Encoder()
+down_decoder = msgspec.msgpack.Decoder(Down)
+up_decoder = msgspec.msgpack.Decoder(Up)
+
+
+def encode(message: Down | Up) -> bytes:
+    """Return the frame of a message."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+async def read_body(reader: asyncio.StreamReader, limit_bytes: int) -> bytes | None:
+    """Return the body of the next frame; None when the peer has closed between two frames.
+
+    Raises: ControlError when the frame is larger than the limit or cut off.
+    """
+    try:
+        head = await reader.readexactly(LENGTH_BYTES)
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise ControlError("the link closed inside a frame") from None
+        return None
+    length = int.from_bytes(head, "big")
+    if length > limit_bytes:
+        raise ControlError(f"a frame of {length} bytes is larger than the limit of {limit_bytes}")
+    try:
+        return await reader.readexactly(length)
+    except asyncio.IncompleteReadError:
+        raise ControlError("the link closed inside a frame") from None

@@ -1,0 +1,118 @@
+"""Settings of the node as a whole: directories, logs, plugins, processes."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from headgate.config.kinds import Array, AutoNumber, Boolean, Choice, Identifier, Number, PortMaps, Size, Text, Time
+from headgate.config.setting import setting
+
+LOG_LEVELS = ("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg")
+ACCESS_LOG_FORMATS = ("combined",)
+
+
+def default_prefix() -> str:
+    """Return the working directory used when none is given: system-wide for root, in the home directory for others."""
+    return "/usr/local/headgate/" if os.geteuid() == 0 else str(Path.home() / ".headgate")
+
+
+@dataclass(frozen=True)
+class General:
+    """The node: where it works, what it loads, how many processes it has."""
+
+    prefix: str = setting(
+        Text("path"), default_prefix(), "Working directory: sockets, logs, pid file, kept configuration."
+    )
+    log_level: str = setting(Choice(LOG_LEVELS), "notice", "Least severe level that is written to the error log.")
+    proxy_access_log: str | None = setting(
+        Text("path"), "logs/access.log", "Access log of the proxy: a path relative to the prefix, or off."
+    )
+    proxy_error_log: str | None = setting(
+        Text("path"),
+        "logs/error.log",
+        "Error log of workers, a path relative to the prefix. Left at its default, a start in the foreground writes to stderr.",
+    )
+    admin_access_log: str | None = setting(
+        Text("path"), "logs/admin_access.log", "Access log of the Admin API: a path relative to the prefix, or off."
+    )
+    status_access_log: str | None = setting(
+        Text("path"), "off", "Access log of the Status API: a path relative to the prefix, or off."
+    )
+    plugins: tuple[str, ...] = setting(
+        Array(), "bundled", "Loaded plugins: bundled, names, or off. A plugin that is not loaded cannot be configured."
+    )
+    plugin_path: tuple[str, ...] = setting(
+        Array(), "", "Directories searched for plugins: <dir>/<name>.py or <dir>/<name>/handler.py."
+    )
+    node_id: str | None = setting(
+        Identifier(), None, "UUID of this node; without it one is made and kept in <prefix>/headgate.id."
+    )
+    port_maps: tuple[tuple[int, int], ...] = setting(
+        PortMaps(), "", "Ports as clients see them before ports listened on, e.g. 80:8000, 443:8443."
+    )
+    workers: int = setting(
+        AutoNumber(),
+        "auto",
+        "Number of worker processes; auto is the number of processors.",
+        aliases=("nginx_main_worker_processes", "nginx_worker_processes"),
+    )
+    worker_connections: int = setting(
+        Number(minimum=0),
+        "16384",
+        "Most client connections open in one worker; 0 is no limit.",
+        aliases=("nginx_events_worker_connections",),
+    )
+    worker_shutdown_timeout_ms: int = setting(
+        Time(is_zero_allowed=False),
+        "5m",
+        "How long a draining worker may finish its requests after quit or reload before it is killed.",
+        name="worker_shutdown_timeout",
+        aliases=("nginx_main_worker_shutdown_timeout",),
+    )
+    shared_dict_size_bytes: int = setting(
+        Size(), "16m", "Memory (tmpfs) for counters and caches that the node's workers share.", name="shared_dict_size"
+    )
+    allow_debug_header: bool = setting(
+        Boolean(), "off", "Answer the request header Kong-Debug with the ids of the matched route and service."
+    )
+
+    @property
+    def prefix_path(self) -> Path:
+        """The prefix, absolute, with `~` expanded."""
+        return Path(self.prefix).expanduser().absolute()
+
+    @property
+    def worker_count(self) -> int:
+        """Number of worker processes, `auto` resolved to the processors this process may use."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    def access_log_path(self, log: str | None) -> Path | None:
+        """Return the absolute path of an access log setting; None when it is off."""
+        if log is None or log == "off":
+            return None
+        return self.prefix_path / log.split()[0]
+
+    def check(self) -> Iterator[str]:
+        """Yield faults that concern more than the syntax of one setting."""
+        for name in ("proxy_access_log", "proxy_error_log", "admin_access_log", "status_access_log"):
+            log = getattr(self, name)
+            if log is None:
+                continue
+            parts = log.split()
+            if not parts:
+                yield f"{name} must be a path or off"
+            elif parts[0].startswith("syslog:"):
+                yield f"{name}: syslog targets are not available, use a path, /dev/stdout or /dev/stderr"
+            elif name.endswith("error_log"):
+                if log == "off":
+                    yield f"{name} cannot be off, use /dev/null"
+            elif len(parts) > 1 and parts[1] not in ACCESS_LOG_FORMATS:
+                yield f"{name} has an unknown log format: '{parts[1]}' ({', '.join(ACCESS_LOG_FORMATS)})"
+        if "off" in self.plugins and len(self.plugins) > 1:
+            yield "plugins: off cannot be combined with other names"
+        if self.shared_dict_size_bytes < 1024 * 1024:
+            yield "shared_dict_size must be 1m or greater"
+        for directory in self.plugin_path:
+            if not Path(directory).expanduser().is_dir():
+                yield f"plugin_path: no directory at {directory}"

@@ -1,0 +1,87 @@
+"""Names of the reference that have no effect in this program, each with what a user should know.
+
+Owns the difference between "accepted with a notice" (harmless to ignore) and "refused" (ignoring it would be a lie
+about security or data). A name in neither table and not a setting is unknown.
+"""
+
+_NO_NGINX = "there is no nginx here"
+_NO_DATABASE = "the store is declarative"
+_NO_LUA_CODE = "no Lua code runs in this release"
+_NO_GUI = "there is no graphical manager"
+_ALWAYS_ON = "the engine decides this itself"
+
+INERT = {
+    "admin_error_log": "errors of the Admin API go to proxy_error_log",
+    "status_error_log": "errors of the Status API go to proxy_error_log",
+    "proxy_stream_access_log": "there are no stream listeners",
+    "proxy_stream_error_log": "there are no stream listeners",
+    "vaults": "only references in settings are resolved, from the environment",
+    "anonymous_reports": "nothing is ever reported",
+    "tracing_instrumentations": "tracing is not available in this release",
+    "tracing_sampling_rate": "tracing is not available in this release",
+    "opentelemetry_tracing": "tracing is not available in this release",
+    "opentelemetry_tracing_sampling_rate": "tracing is not available in this release",
+    "dedicated_config_processing": "the control process always does this",
+    "privileged_worker": "the control process always does this",
+    "request_debug": "request debugging is not available in this release",
+    "request_debug_token": "request debugging is not available in this release",
+    "kic": "ingress controllers need no special mode",
+    "lmdb_environment_path": "the last posted configuration is kept in <prefix>/dbless.snapshot",
+    "lmdb_map_size": "the kept configuration has no size limit of its own",
+    "mem_cache_size": "snapshots replace the entity caches",
+    "worker_consistency": "a changed configuration is live in all workers when the call returns",
+    "router_consistency": "a changed configuration is live in all workers when the call returns",
+    "worker_state_update_frequency": "a changed configuration is live in all workers when the call returns",
+    "worker_events_max_payload": "events have a fixed bound",
+    "dns_order": _ALWAYS_ON,
+    "dns_no_sync": _ALWAYS_ON,
+    "new_dns_client": _ALWAYS_ON,
+    "resolver_family": _ALWAYS_ON,
+    "resolver_mem_cache_size": _ALWAYS_ON,
+    "ssl_dhparam": "the engine uses elliptic curves only",
+    "ssl_prefer_server_ciphers": _ALWAYS_ON,
+    "ssl_session_timeout": _ALWAYS_ON,
+    "ssl_session_cache_size": _ALWAYS_ON,
+    "lua_ssl_protocols": "TLSv1.2 and TLSv1.3 are offered to upstreams",
+    "untrusted_lua": _NO_LUA_CODE,
+    "untrusted_lua_sandbox_requires": _NO_LUA_CODE,
+    "untrusted_lua_sandbox_environment": _NO_LUA_CODE,
+    "lua_package_path": _NO_LUA_CODE,
+    "lua_package_cpath": _NO_LUA_CODE,
+    "lua_socket_pool_size": _NO_LUA_CODE,
+    "openresty_path": _NO_NGINX,
+    "nginx_user": "processes run as the user who starts them",
+    "nginx_main_user": "processes run as the user who starts them",
+    "nginx_daemon": "use headgate start --detach",
+    "nginx_main_daemon": "use headgate start --detach",
+    "proxy_server": "there is no link to a control plane",
+    "proxy_server_ssl_verify": "there is no link to a control plane",
+    "wasm_filters_path": "there are no Wasm filters",
+    "wasm_filters": "there are no Wasm filters",
+    "pluginserver_names": "external plugin servers are not available in this release",
+}
+
+INERT_PREFIXES = {
+    "admin_gui_": _NO_GUI,
+    "pg_": _NO_DATABASE,
+    "db_": _NO_DATABASE,
+    "cluster_": "this node is not part of a cluster",
+    "nginx_": _NO_NGINX,
+    "pluginserver_": "external plugin servers are not available in this release",
+}
+
+REFUSED = {
+    "ssl_ciphers": "the engine's cipher list cannot be changed; remove ssl_ciphers",
+    "nginx_http_ssl_protocols": "use ssl_cipher_suite or ssl_protocols instead",
+    "nginx_http_deny": "access rules of nginx are not applied here; use the ip-restriction plugin",
+    "nginx_http_allow": "access rules of nginx are not applied here; use the ip-restriction plugin",
+}
+
+REFUSED_UNLESS_OFF = {"wasm": "Wasm filters are not available"}
+
+
+def reason_for(name: str) -> str | None:
+    """Return why a known name has no effect; None when the name is not known."""
+    if name in INERT:
+        return INERT[name]
+    return next((reason for prefix, reason in INERT_PREFIXES.items() if name.startswith(prefix)), None)

@@ -1,0 +1,210 @@
+"""The only importer of the native module: node settings to engine settings, and a typed handle of one engine.
+
+Owns the JSON form of `EngineSettings` (crates/engine/src/settings.rs); every default in it comes from `headgate.config`.
+Used by the worker only.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from headgate import default_certificate
+from headgate.config.load import Settings
+from headgate.config.tls import read_pem
+from headgate.errors import EngineError, PlanError
+from headgate.version import SERVER_TOKEN
+
+
+@dataclass(frozen=True)
+class InheritedListener:
+    """A listening socket that this process got from the supervisor."""
+
+    fd: int
+    address: str
+    port: int
+    is_ssl: bool
+    is_http2: bool
+
+
+class NativeEngine(Protocol):
+    """What this module uses of `_engine.Engine`; tests of the worker give their own."""
+
+    def apply(self, plan: bytes, attachment: Any) -> None: ...
+    def start(self) -> None: ...
+    def drain(self) -> None: ...
+    def stop(self) -> None: ...
+    @property
+    def is_running(self) -> bool: ...
+    def stats(self) -> dict[str, int]: ...
+
+
+NativeFactory = Callable[[bytes, Any, Any], NativeEngine]
+
+
+class Engine:
+    """One worker's engine.
+
+    Args: `runner` is what the engine calls per phase; `call_soon_threadsafe` that of the worker's asyncio loop; `factory`
+    makes the native engine, by default the one of the native module.
+    Raises: EngineError with every fault of the settings.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[InheritedListener],
+        default_certificates: Sequence[tuple[str, str]],
+        runner: Any,
+        call_soon_threadsafe: Callable[..., Any],
+        factory: NativeFactory | None = None,
+    ) -> None:
+        document = engine_settings(settings, listeners, default_certificates)
+        try:
+            self._native = (factory or _native_factory())(json.dumps(document).encode(), runner, call_soon_threadsafe)
+        except ValueError as error:
+            raise EngineError(_fault_text(error)) from error
+
+    def apply(self, plan: bytes, attachment: object) -> None:
+        """Put a plan in force for new requests; `attachment` is what exchanges show as their plan.
+
+        Raises: PlanError with every fault; the plan before stays in force.
+        """
+        try:
+            self._native.apply(plan, attachment)
+        except ValueError as error:
+            faults = error.args[0] if error.args and isinstance(error.args[0], list) else [str(error)]
+            raise PlanError([str(fault) for fault in faults]) from error
+
+    def start(self) -> None:
+        """Accept connections; a plan must be in force."""
+        self._native.start()
+
+    def drain(self) -> None:
+        """Stop accepting and let running requests finish; returns at once, `is_running` turns false when done."""
+        self._native.drain()
+
+    def stop(self) -> None:
+        """Cut everything and wait for the engine's thread."""
+        self._native.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the engine's thread still serves something."""
+        return self._native.is_running
+
+    def stats(self) -> dict[str, int]:
+        """Return the counters of connections and requests."""
+        return self._native.stats()
+
+
+def _native_factory() -> NativeFactory:
+    from headgate import _engine
+
+    return _engine.Engine
+
+
+def _fault_text(error: ValueError) -> str:
+    faults = error.args[0] if error.args else str(error)
+    return "; ".join(str(fault) for fault in faults) if isinstance(faults, list | tuple) else str(faults)
+
+
+def engine_settings(
+    settings: Settings, listeners: Sequence[InheritedListener], default_certificates: Sequence[tuple[str, str]]
+) -> Mapping[str, Any]:
+    """Return the JSON form of the engine's settings."""
+    http, tls, dns, general = settings.http, settings.tls, settings.dns, settings.general
+    added = http.response_headers
+    buffer_count, buffer_bytes = http.large_client_header_buffers
+    access_log = general.access_log_path(general.proxy_access_log)
+    client_certificate = None
+    if tls.client_ssl and tls.client_ssl_cert and tls.client_ssl_cert_key:
+        client_certificate = (read_pem(tls.client_ssl_cert), read_pem(tls.client_ssl_cert_key))
+    return {
+        "server_token": SERVER_TOKEN,
+        "listeners": [
+            {
+                "fd": listener.fd,
+                "address": listener.address,
+                "port": listener.port,
+                "ssl": listener.is_ssl,
+                "http2": listener.is_http2,
+            }
+            for listener in listeners
+        ],
+        "trusted_ips": list(http.trusted_ips),
+        "real_ip_header": http.real_ip_header.lower(),
+        "real_ip_recursive": http.real_ip_recursive,
+        "port_maps": [(inside, outside) for outside, inside in general.port_maps],
+        "response_headers": {
+            "server": "server" in added,
+            "via": "via" in added,
+            "proxy_latency": "x-kong-proxy-latency" in added,
+            "upstream_latency": "x-kong-upstream-latency" in added,
+            "response_latency": "x-kong-response-latency" in added,
+            "upstream_status": "x-kong-upstream-status" in added,
+            "request_id": "x-kong-request-id" in added,
+        },
+        "upstream_request_id": "x-kong-request-id" in http.headers_upstream,
+        "allow_debug_header": general.allow_debug_header,
+        "error_default_type": http.error_default_type,
+        "error_templates": http.error_templates(),
+        "limits": {
+            "request_line_bytes": buffer_bytes,
+            "header_line_bytes": buffer_bytes,
+            "request_head_bytes": buffer_count * buffer_bytes,
+            "request_header_count": http.request_header_count,
+            "response_head_bytes": http.response_head_bytes,
+            "request_body_bytes": http.client_max_body_bytes,
+            "request_body_buffer_bytes": http.client_body_buffer_bytes,
+            "request_body_memory_bytes": http.request_body_memory_bytes,
+            "response_buffer_bytes": http.response_buffer_bytes,
+            "keepalive_requests": http.keepalive_requests,
+            "connections": general.worker_connections,
+            "http2_concurrent_streams": http.http2_concurrent_streams,
+        },
+        "client_timeouts": {
+            "header_ms": http.client_header_timeout_ms,
+            "body_ms": http.client_body_timeout_ms,
+            "send_ms": http.send_timeout_ms,
+            "keepalive_ms": http.keepalive_timeout_ms,
+            "handshake_ms": tls.handshake_timeout_ms,
+        },
+        "upstream_keepalive": {
+            "pool_size": http.upstream_keepalive_pool_size,
+            "max_requests": http.upstream_keepalive_max_requests,
+            "idle_timeout_ms": http.upstream_keepalive_idle_timeout_ms,
+        },
+        "tls": {
+            "default_certificates": [list(pair) for pair in default_certificates],
+            "protocols": list(tls.protocols),
+            "session_tickets": tls.ssl_session_tickets,
+            "trusted_certificates": tls.trusted_pem(),
+            "verify_depth": tls.lua_ssl_verify_depth,
+            "client_certificate": client_certificate,
+        },
+        "dns": {
+            "resolvers": list(dns.dns_resolver),
+            "hosts_file": dns.dns_hostsfile,
+            "valid_ttl_ms": dns.dns_valid_ttl_ms,
+            "stale_ttl_ms": dns.dns_stale_ttl_ms,
+            "not_found_ttl_ms": dns.dns_not_found_ttl_ms,
+            "error_ttl_ms": dns.dns_error_ttl_ms,
+            "cache_size": dns.dns_cache_size,
+        },
+        "access_log": None if access_log is None else str(access_log),
+    }
+
+
+def default_certificate_pairs(settings: Settings, directory: Path) -> list[tuple[str, str]]:
+    """Return (certificate PEM, key PEM) of the proxy's default certificates: the settings', else the generated ones."""
+    tls = settings.tls
+    if tls.ssl_cert:
+        return [(read_pem(cert), read_pem(key)) for cert, key in zip(tls.ssl_cert, tls.ssl_cert_key, strict=True)]
+    pairs = []
+    for kind in default_certificate.KINDS:
+        certificate, key = default_certificate.paths(directory, kind)
+        if certificate.is_file() and key.is_file():
+            pairs.append((certificate.read_text(encoding="ascii"), key.read_text(encoding="ascii")))
+    return pairs
