@@ -1,0 +1,61 @@
+"""file-log: append one JSON record per request to a file.
+
+Owns the configuration and the encoding of the record; `writer` owns the file.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from headgate import Plugin, PluginConfig, kong
+from headgate.plugins.file_log.writer import keep_only, writer_of
+from headgate.schema import ALL_PROTOCOLS, field
+
+_NO_LUA_FIELDS = "custom fields by Lua are not available yet: no Lua runtime is part of this release"
+
+
+def _refuse_lua_fields(fields: dict[str, str]) -> str | None:
+    return _NO_LUA_FIELDS if fields else None
+
+
+class Config(PluginConfig):
+    protocols = ALL_PROTOCOLS
+
+    path: str = field(match=r"^[^*&%\\`]+$", err="not a valid filename")
+    reopen: bool = False
+    custom_fields_by_lua: dict[str, str] | None = field(None, validator=_refuse_lua_fields)
+
+
+class Handler(Plugin[Config]):
+    VERSION = "3.9.1"
+    PRIORITY = 9
+
+    def configure(self, configs: Sequence[Config] | None) -> None:
+        """Let go of files that no instance writes to any more."""
+        keep_only({conf.path for conf in configs or ()})
+
+    def log(self, conf: Config) -> None:
+        """Queue the record; the file is written elsewhere."""
+        line = encode(kong.log.serialize())
+        writer_of(conf.path, kong.log.err).write(line, reopen=conf.reopen)
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    """Return the record as one line of JSON."""
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS, default=_plain)
+    except TypeError:
+        # Header bytes that are not UTF-8 arrive as lone surrogates, which only the slower encoder can escape.
+        return json.dumps(record, separators=(",", ":"), default=_plain).encode("ascii") + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    if hasattr(value, "items"):
+        return dict(value.items())
+    return str(value)
