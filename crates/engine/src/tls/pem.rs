@@ -1,0 +1,90 @@
+//! Certificates and keys from PEM text.
+//!
+//! Owns parsing and the check that a key belongs to its certificate. Faults name the field they are in; they never
+//! quote the text, which may be a key.
+
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::TlsFault;
+
+/// Where a certificate and its key were written, for faults.
+pub(super) struct PairPaths {
+    pub(super) certificate: String,
+    pub(super) key: String,
+}
+
+impl PairPaths {
+    pub(super) fn under(prefix: &str, suffix: &str) -> Self {
+        Self {
+            certificate: format!("{prefix}.cert{suffix}"),
+            key: format!("{prefix}.key{suffix}"),
+        }
+    }
+}
+
+/// Read all certificates of a PEM text, in order.
+///
+/// # Errors
+/// The text is no PEM or holds no certificate.
+pub(super) fn read_certificates(text: &str, path: &str) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
+    let chain = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsFault::new(path, format!("invalid PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(TlsFault::new(path, "no certificate found"));
+    }
+    Ok(chain)
+}
+
+/// Read a certificate chain (leaf first) and its key, and check that they belong together.
+///
+/// # Errors
+/// Every fault of the two texts; a key that fits another certificate is a fault of the key.
+pub(super) fn read_pair(
+    certificate: &str,
+    key: &str,
+    paths: &PairPaths,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Vec<TlsFault>> {
+    let chain = read_certificates(certificate, &paths.certificate);
+    let signing_key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        .map_err(|error| TlsFault::new(&paths.key, format!("invalid private key: {error}")))
+        .and_then(|der| {
+            provider
+                .key_provider
+                .load_private_key(der)
+                .map_err(|error| TlsFault::new(&paths.key, format!("invalid private key: {error}")))
+        });
+    let (chain, signing_key) = match (chain, signing_key) {
+        (Ok(chain), Ok(signing_key)) => (chain, signing_key),
+        (chain, signing_key) => return Err(chain.err().into_iter().chain(signing_key.err()).collect()),
+    };
+    let pair = CertifiedKey::new(chain, signing_key);
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(vec![TlsFault::new(&paths.key, "does not match the certificate")])
+        }
+        Err(error) => Err(vec![TlsFault::new(
+            &paths.certificate,
+            format!("invalid certificate: {error}"),
+        )]),
+    }
+}
+
+/// Add every certificate of a PEM text to the roots.
+///
+/// # Errors
+/// The text is no PEM, holds no certificate, or none of them can be a trust anchor. A bundle may hold some that cannot:
+/// these are left out.
+pub(super) fn add_roots(roots: &mut RootCertStore, text: &str, path: &str) -> Result<(), TlsFault> {
+    let (added, _ignored) = roots.add_parsable_certificates(read_certificates(text, path)?);
+    if added == 0 {
+        return Err(TlsFault::new(path, "no certificate is usable as a trust anchor"));
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The way to upstreams: names to addresses, the choice of a target, connections and their reuse.
+//!
+//! The parts do not know each other; the pipeline puts them together for each attempt: `balance` picks a target,
+//! `resolve` finds its address, `pool` gives an idle connection or `connect` opens one.
+
+pub mod balance;
+pub mod connect;
+pub mod pool;
+pub mod resolve;

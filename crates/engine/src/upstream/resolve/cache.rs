@@ -1,0 +1,187 @@
+//! How long answers count, which name makes room, and whose turn among a name's addresses it is.
+//!
+//! No I/O and no clock: the time is an argument. The rules (reference: balancing, DNS): an answer is fresh for its
+//! records' time to live or the set one; then it is stale and still served while it is asked for anew; failures are
+//! remembered shortly and never served stale. A failed refresh leaves the stale answer, a vanished name replaces it.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::{Addresses, Answer, ResolveError, TimedAnswer};
+use crate::settings::DnsSettings;
+
+/// The set times.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lifetimes {
+    pub(super) valid_ttl: Option<Duration>,
+    pub(super) stale_ttl: Duration,
+    pub(super) not_found_ttl: Duration,
+    pub(super) error_ttl: Duration,
+}
+
+impl From<&DnsSettings> for Lifetimes {
+    fn from(settings: &DnsSettings) -> Self {
+        Self {
+            valid_ttl: settings.valid_ttl_ms.map(Duration::from_millis),
+            stale_ttl: Duration::from_millis(settings.stale_ttl_ms),
+            not_found_ttl: Duration::from_millis(settings.not_found_ttl_ms),
+            error_ttl: Duration::from_millis(settings.error_ttl_ms),
+        }
+    }
+}
+
+/// Whether an answer should be asked for anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    Fresh,
+    /// To be served, and refreshed.
+    Stale,
+}
+
+/// One name's answer.
+#[derive(Debug)]
+pub(super) struct Entry {
+    answer: Answer,
+    /// None: for ever.
+    fresh_until: Option<Instant>,
+    stale_until: Instant,
+    is_recently_used: bool,
+    turn: usize,
+}
+
+impl Entry {
+    pub(super) fn addresses(&mut self) -> Result<Addresses, ResolveError> {
+        self.answer.clone()
+    }
+
+    /// The next address in turn, starting at the first.
+    pub(super) fn next_address(&mut self) -> Result<IpAddr, ResolveError> {
+        match &self.answer {
+            Ok(addresses) => {
+                let position = self.turn % addresses.len().max(1);
+                self.turn = position + 1;
+                addresses.get(position).copied().ok_or(ResolveError::NotFound)
+            }
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
+/// Names and their answers, bounded.
+#[derive(Debug)]
+pub(super) struct Cache {
+    lifetimes: Lifetimes,
+    capacity: usize,
+    entries: FxHashMap<Arc<str>, Entry>,
+    /// Every name of `entries` once. A name used since it was last at the front gets a second round.
+    eviction_order: VecDeque<Arc<str>>,
+}
+
+impl Cache {
+    pub(super) fn new(lifetimes: Lifetimes, capacity: usize) -> Self {
+        Self {
+            lifetimes,
+            capacity: capacity.max(1),
+            entries: FxHashMap::default(),
+            eviction_order: VecDeque::new(),
+        }
+    }
+
+    /// The entry of `host` if it may be served at `now`.
+    pub(super) fn get(&mut self, host: &str, now: Instant) -> Option<(Freshness, &mut Entry)> {
+        let entry = self.entries.get_mut(host)?;
+        let freshness = match entry.fresh_until {
+            Some(fresh_until) if now >= entry.stale_until.max(fresh_until) => return None,
+            Some(fresh_until) if now >= fresh_until => Freshness::Stale,
+            _ => Freshness::Fresh,
+        };
+        entry.is_recently_used = true;
+        Some((freshness, entry))
+    }
+
+    /// Keep addresses that do not age: literals and the hosts file.
+    pub(super) fn put_fixed(&mut self, host: &str, addresses: Addresses) -> &mut Entry {
+        self.insert(
+            host,
+            Entry {
+                answer: Ok(addresses),
+                fresh_until: None,
+                // Not read: the entry stays fresh.
+                stale_until: Instant::now(),
+                is_recently_used: false,
+                turn: 0,
+            },
+        )
+    }
+
+    /// Keep the outcome of a query and give what should be served now, which is the stale answer if asking failed.
+    pub(super) fn put(&mut self, host: &str, timed: TimedAnswer, now: Instant) -> Answer {
+        let lifetimes = self.lifetimes;
+        let fresh_for = match &timed.answer {
+            Ok(_) => lifetimes.valid_ttl.unwrap_or(timed.ttl),
+            Err(ResolveError::NotFound) => lifetimes.not_found_ttl,
+            Err(ResolveError::Other(_)) => lifetimes.error_ttl,
+        };
+        let fresh_until = now + fresh_for;
+        let old = self.entries.get_mut(host);
+        if let (Err(ResolveError::Other(_)), Some(old)) = (&timed.answer, old) {
+            if old.answer.is_ok() && now < old.stale_until {
+                old.fresh_until = Some(fresh_until);
+                return old.answer.clone();
+            }
+        }
+        let stale_for = match &timed.answer {
+            Ok(_) => lifetimes.stale_ttl,
+            Err(_) => Duration::ZERO,
+        };
+        // The turn goes on: a refresh must not send everything to the first address again.
+        let turn = self.entries.get(host).map_or(0, |entry| entry.turn);
+        let answer = timed.answer.clone();
+        self.insert(
+            host,
+            Entry {
+                answer: timed.answer,
+                fresh_until: Some(fresh_until),
+                stale_until: fresh_until + stale_for,
+                is_recently_used: false,
+                turn,
+            },
+        );
+        answer
+    }
+
+    fn insert(&mut self, host: &str, entry: Entry) -> &mut Entry {
+        if !self.entries.contains_key(host) {
+            while self.entries.len() >= self.capacity {
+                self.evict_one();
+            }
+            self.eviction_order.push_back(host.into());
+        }
+        match self.entries.entry(host.into()) {
+            std::collections::hash_map::Entry::Occupied(mut slot) => {
+                slot.insert(entry);
+                slot.into_mut()
+            }
+            std::collections::hash_map::Entry::Vacant(slot) => slot.insert(entry),
+        }
+    }
+
+    fn evict_one(&mut self) {
+        while let Some(name) = self.eviction_order.pop_front() {
+            match self.entries.get_mut(&name) {
+                Some(entry) if entry.is_recently_used => {
+                    entry.is_recently_used = false;
+                    self.eviction_order.push_back(name);
+                }
+                _ => {
+                    self.entries.remove(&name);
+                    return;
+                }
+            }
+        }
+    }
+}
