@@ -11,9 +11,8 @@ use rustc_hash::FxHashMap;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::ClientConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::RootCertStore;
 
-use super::pem::{add_roots, read_pair, PairPaths};
+use super::pem::{read_pair, PairPaths, TrustedCertificates};
 use super::verify::{AcceptAny, BoundedChain};
 use super::{fingerprint, provider, TlsFault, ALPN_HTTP1, ALPN_HTTP2};
 use crate::plan::{Plan, ServicePlan, UpstreamPlan};
@@ -58,7 +57,7 @@ struct ClientPair<'plan> {
 /// The node's defaults and the configurations in use.
 #[derive(Debug)]
 pub struct ClientTls {
-    bundle: RootCertStore,
+    bundle: Arc<TrustedCertificates>,
     verify_depth: u8,
     client_certificate: Option<Arc<CertifiedKey>>,
     configs: Mutex<FxHashMap<u128, Weak<UpstreamTls>>>,
@@ -71,10 +70,10 @@ impl ClientTls {
     /// All faults of the two at once.
     pub fn new(settings: &TlsSettings) -> Result<Self, Vec<TlsFault>> {
         let mut faults = Vec::new();
-        let mut bundle = RootCertStore::empty();
+        let mut bundle = TrustedCertificates::none();
         if !settings.trusted_certificates.trim().is_empty() {
             let path = "tls.trusted_certificates";
-            faults.extend(add_roots(&mut bundle, &settings.trusted_certificates, path).err());
+            faults.extend(bundle.add(&settings.trusted_certificates, path).err());
         }
         let mut client_certificate = None;
         if let Some((certificate, key)) = &settings.client_certificate {
@@ -88,7 +87,7 @@ impl ClientTls {
             return Err(faults);
         }
         Ok(Self {
-            bundle,
+            bundle: Arc::new(bundle),
             verify_depth: settings.verify_depth,
             client_certificate,
             configs: Mutex::default(),
@@ -184,18 +183,18 @@ impl ClientTls {
         let provider = provider();
         let mut faults = Vec::new();
         let verifier: Arc<dyn ServerCertVerifier> = if demands.is_verified {
-            let mut roots = RootCertStore::empty();
-            match &demands.ca_certificates {
-                None => roots = self.bundle.clone(),
+            let trusted = match &demands.ca_certificates {
+                None => Arc::clone(&self.bundle),
                 Some(given) => {
+                    let mut own = TrustedCertificates::none();
                     for (id, text) in given {
-                        let path = format!("ca_certificates.{id}");
-                        faults.extend(add_roots(&mut roots, text, &path).err());
+                        faults.extend(own.add(text, &format!("ca_certificates.{id}")).err());
                     }
+                    Arc::new(own)
                 }
-            }
+            };
             Arc::new(BoundedChain {
-                roots,
+                trusted,
                 max_depth: demands.max_depth,
                 algorithms: provider.signature_verification_algorithms,
             })

@@ -76,15 +76,34 @@ pub(super) fn read_pair(
     }
 }
 
-/// Add every certificate of a PEM text to the roots.
-///
-/// # Errors
-/// The text is no PEM, holds no certificate, or none of them can be a trust anchor. A bundle may hold some that cannot:
-/// these are left out.
-pub(super) fn add_roots(roots: &mut RootCertStore, text: &str, path: &str) -> Result<(), TlsFault> {
-    let (added, _ignored) = roots.add_parsable_certificates(read_certificates(text, path)?);
-    if added == 0 {
-        return Err(TlsFault::new(path, "no certificate is usable as a trust anchor"));
+/// What upstream certificates are traced back to.
+#[derive(Debug)]
+pub(super) struct TrustedCertificates {
+    pub(super) anchors: RootCertStore,
+    /// The same as given, to recognise a server that presents one of them itself.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+}
+
+impl TrustedCertificates {
+    pub(super) fn none() -> Self {
+        Self {
+            anchors: RootCertStore::empty(),
+            certificates: Vec::new(),
+        }
     }
-    Ok(())
+
+    /// Add every certificate of a PEM text.
+    ///
+    /// # Errors
+    /// The text is no PEM, holds no certificate, or none of them can be a trust anchor. A bundle may hold some that
+    /// cannot: these are left out.
+    pub(super) fn add(&mut self, text: &str, path: &str) -> Result<(), TlsFault> {
+        let found = read_certificates(text, path)?;
+        let (added, _ignored) = self.anchors.add_parsable_certificates(found.iter().cloned());
+        if added == 0 {
+            return Err(TlsFault::new(path, "no certificate is usable as a trust anchor"));
+        }
+        self.certificates.extend(found);
+        Ok(())
+    }
 }

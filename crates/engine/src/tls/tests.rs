@@ -104,6 +104,12 @@ fn certificate(id: &str, (cert, key): PemPair) -> CertificatePlan {
     }
 }
 
+fn trusting(authority: &Authority) -> pem::TrustedCertificates {
+    let mut trusted = pem::TrustedCertificates::none();
+    trusted.add(&authority.pem(), "root").expect("root");
+    trusted
+}
+
 fn snis(names: &[(&str, usize)]) -> BTreeMap<String, usize> {
     names
         .iter()
@@ -280,11 +286,7 @@ fn the_pair_that_the_client_can_verify_is_chosen() {
         .collect::<Vec<_>>();
     provider.signature_verification_algorithms.mapping = Box::leak(only_ed25519.into_boxed_slice());
     let verifier = super::verify::BoundedChain {
-        roots: {
-            let mut roots = rustls::RootCertStore::empty();
-            pem::add_roots(&mut roots, &authority.pem(), "root").expect("roots");
-            roots
-        },
+        trusted: Arc::new(trusting(&authority)),
         max_depth: 1,
         algorithms: provider.signature_verification_algorithms,
     };
@@ -465,6 +467,33 @@ fn the_chain_may_have_as_many_intermediates_as_the_depth_says() {
 }
 
 #[test]
+fn a_trusted_self_signed_certificate_is_accepted_for_its_name_and_dates() {
+    let self_signed = |change: fn(&mut CertificateParams)| {
+        let key = KeyPair::generate().expect("key");
+        let mut params = authority_params("a.test");
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("a.test".try_into().expect("name"))];
+        change(&mut params);
+        (
+            params.self_signed(&key).expect("certificate").pem(),
+            key.serialize_pem(),
+        )
+    };
+    let result = |presented: &PemPair, trusted: &PemPair, name| {
+        let mut settings = tls_settings();
+        settings.trusted_certificates = trusted.0.clone();
+        let client = client(&settings, &Plan::default(), &verified_service(None, None));
+        handshake(&client, upstream_server(presented.clone()), name).map(|_| ())
+    };
+    let pair = self_signed(|_| {});
+    let other = self_signed(|_| {});
+    let expired = self_signed(|params| params.not_after = rcgen::date_time_ymd(2001, 1, 1));
+    assert_eq!(result(&pair, &pair, "a.test"), Ok(()));
+    assert!(result(&pair, &pair, "b.test").is_err(), "wrong name");
+    assert!(result(&other, &pair, "a.test").is_err(), "not the trusted one");
+    assert!(result(&expired, &expired, "a.test").is_err(), "expired");
+}
+
+#[test]
 fn the_client_certificate_comes_from_service_then_upstream_then_node() {
     let authority = authority();
     let mut settings = tls_settings();
@@ -508,8 +537,7 @@ fn the_client_certificate_comes_from_service_then_upstream_then_node() {
         of(settings.client_certificate.as_ref().expect("set"))
     );
 
-    let mut roots = rustls::RootCertStore::empty();
-    pem::add_roots(&mut roots, &authority.pem(), "root").expect("roots");
+    let roots = trusting(&authority).anchors;
     let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .expect("verifier");

@@ -2,13 +2,17 @@
 //!
 //! Used by `client` only. The bound counts what OpenSSL counts: certificates between the server's own and the root.
 
+use std::sync::Arc;
+
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature, WebPkiSupportedAlgorithms};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
+
+use super::pem::TrustedCertificates;
 
 /// Accepts any certificate: `tls_verify` is off.
 #[derive(Debug)]
@@ -72,12 +76,24 @@ struct ChainTooLong {
 /// Verifies against given roots, the server's name, and a bound on the chain.
 #[derive(Debug)]
 pub(super) struct BoundedChain {
-    pub(super) roots: RootCertStore,
+    pub(super) trusted: Arc<TrustedCertificates>,
     pub(super) max_depth: u8,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl BoundedChain {
+    /// Whether the server presents a trusted certificate itself and only its mark as an authority was objected to.
+    ///
+    /// Self-signed certificates carry that mark by default (`openssl req -x509`), and OpenSSL accepts them when they are
+    /// trusted by name. webpki looks at the mark after the dates, so an expired certificate has another error.
+    fn is_trusted_itself(&self, end_entity: &CertificateDer<'_>, error: &Error) -> bool {
+        let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = error else {
+            return false;
+        };
+        cause.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
+            && self.trusted.certificates.iter().any(|trusted| trusted == end_entity)
+    }
+
     /// Whether some valid path to a root keeps the bound. Asked after the chain proved valid, and only when the server
     /// sent more than allowed: extra certificates, such as the root itself, do not count.
     fn has_short_path(
@@ -97,7 +113,7 @@ impl BoundedChain {
             certificate
                 .verify_for_usage(
                     self.algorithms.all,
-                    &self.roots.roots,
+                    &self.trusted.anchors.roots,
                     intermediates,
                     now,
                     KeyUsage::server_auth(),
@@ -119,12 +135,26 @@ impl ServerCertVerifier for BoundedChain {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, self.algorithms.all)?;
-        if intermediates.len() > usize::from(self.max_depth) && !self.has_short_path(end_entity, intermediates, now) {
-            return Err(CertificateError::Other(OtherError(std::sync::Arc::new(ChainTooLong {
-                max_depth: self.max_depth,
-            })))
-            .into());
+        let chain = verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.trusted.anchors,
+            intermediates,
+            now,
+            self.algorithms.all,
+        );
+        match chain {
+            Ok(()) => {
+                if intermediates.len() > usize::from(self.max_depth)
+                    && !self.has_short_path(end_entity, intermediates, now)
+                {
+                    let cause = ChainTooLong {
+                        max_depth: self.max_depth,
+                    };
+                    return Err(CertificateError::Other(OtherError(Arc::new(cause))).into());
+                }
+            }
+            Err(error) if self.is_trusted_itself(end_entity, &error) => {}
+            Err(error) => return Err(error),
         }
         verify_server_name(&certificate, server_name)?;
         Ok(ServerCertVerified::assertion())
