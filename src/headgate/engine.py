@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from headgate import default_certificate
 from headgate.config.load import Settings
 from headgate.config.tls import read_pem
 from headgate.errors import EngineError, PlanError
+from headgate.node import default_certificate
 from headgate.version import SERVER_TOKEN
 
 

@@ -75,6 +75,7 @@ class Publisher:
         self._replies: dict[int, dict[_Worker, StatsReply]] = {}
         self._stats_serial = 0
         self._server: asyncio.Server | None = None
+        self.first_acknowledgement = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -206,6 +207,7 @@ class Publisher:
     def _take(self, worker: _Worker, message: object) -> None:
         if isinstance(message, Ack):
             worker.running_revision = message.revision
+            self.first_acknowledgement.set()
             self._answer(worker, message.revision, None)
         elif isinstance(message, Nack):
             _log.error(

@@ -1,6 +1,6 @@
 """Settings of listeners: addresses, ports and socket flags.
 
-Owns the `*_listen` syntax (reference: configuration 3). Binding is `headgate.sockets`; which process accepts on
+Owns the `*_listen` syntax (reference: configuration 3). Binding is `headgate.node.sockets`; which process accepts on
 which socket is the supervisor's business.
 """
 

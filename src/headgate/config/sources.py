@@ -20,7 +20,7 @@ DEFAULT_PATHS = (
     "/etc/kong.conf",
 )
 # Read by the processes themselves; not settings.
-RESERVED_ENVIRONMENT = frozenset({"HEADGATE_READY_FD", "HEADGATE_CONF"})
+RESERVED_ENVIRONMENT = frozenset({"HEADGATE_READY_FD", "HEADGATE_DETACHED_FD"})
 _COMMENT = re.compile(r"(?<!\\)#.*")
 
 

@@ -1,7 +1,7 @@
 """Settings of TLS on listeners and towards upstreams, and the PEM material that they name.
 
 Owns how a certificate value is read (file path, PEM text or base64 of PEM). Generating the default certificate is
-`headgate.default_certificate`; the engine parses the PEM again when it starts.
+`headgate.node.default_certificate`; the engine parses the PEM again when it starts.
 """
 
 import base64

@@ -5,8 +5,11 @@ one JSON line per event; its end of file means that the supervisor is gone, and 
 """
 
 import asyncio
+import contextlib
+import ctypes
 import json
 import os
+import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from headgate.config.load import Settings
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -131,3 +136,19 @@ def channel_from_arguments(arguments: list[str]) -> ParentChannel:
 def child_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of children: that of the supervisor without what is meant for it alone."""
     return {name: value for name, value in environment.items() if name != "HEADGATE_READY_FD"}
+
+
+class StartError(Exception):
+    """A child cannot start; `faults` are for a person."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel end this process when its parent dies, in case the main thread is held up by a plugin then."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        raise SystemExit(1)

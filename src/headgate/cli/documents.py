@@ -1,0 +1,46 @@
+"""Reading plugins and declarative documents for commands that check without a running node."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headgate.config.load import Settings
+from headgate.errors import DeclarativeError
+
+if TYPE_CHECKING:
+    from headgate.policy.catalog import Catalog
+    from headgate.store.snapshot import Snapshot
+
+
+def plugin_catalog(settings: Settings) -> "Catalog":
+    """Load the plugins that the settings name; PluginLoadError with every fault."""
+    from headgate.pdk import _node
+    from headgate.policy.catalog import load_catalog
+
+    _node.configure_node(settings.configuration(is_masked=False), settings.general.node_id)
+    return load_catalog(settings.general.plugins, settings.general.plugin_path)
+
+
+def parse(path: Path, catalog: "Catalog") -> "Snapshot":
+    """Parse a declarative file; DeclarativeError with every fault."""
+    from headgate.store.declarative import load_declarative
+
+    return load_declarative(path.read_bytes(), plugin_types=catalog, filename=path.name)
+
+
+def declarative_faults(settings: Settings, catalog: "Catalog") -> list[str]:
+    """Return the faults of the declarative configuration that the settings name: one text, with its report."""
+    from headgate.store.declarative import load_declarative
+
+    datastore = settings.datastore
+    try:
+        if datastore.declarative_config is not None:
+            where = f"error parsing declarative config file {datastore.declarative_config}"
+            parse(Path(datastore.declarative_config).expanduser(), catalog)
+        elif datastore.declarative_config_string is not None:
+            where = "error parsing declarative config"
+            load_declarative(datastore.declarative_config_string, plugin_types=catalog)
+    except DeclarativeError as error:
+        return [f"{where}:\n{error.report()}"]
+    except OSError as error:
+        return [f"{where}: {error.strerror}"]
+    return []

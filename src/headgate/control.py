@@ -1,0 +1,224 @@
+"""The control process: holds the configuration of the node, publishes it to the workers, serves Admin and Status API.
+
+Owns loading at start (declarative file, text, or the configuration kept from before), replacement of the whole
+configuration, and its keeping on disk. The data path never waits for it. Started by the supervisor as
+`python -m headgate.control`.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import setproctitle
+import uvloop
+
+from headgate.cluster.publisher import Publisher
+from headgate.errors import ControlError, DeclarativeError, PluginLoadError
+from headgate.node import logs
+from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
+from headgate.store.declarative import load_declarative
+from headgate.store.snapshot import EMPTY, Snapshot
+from headgate.version import VERSION
+
+if TYPE_CHECKING:
+    from headgate.policy.catalog import Catalog
+
+_log = logging.getLogger("headgate.control")
+_PUBLISH_TIMEOUT_S = 30.0
+_KEPT_NAME = "dbless.snapshot"
+
+
+class BusyError(ControlError):
+    """Another configuration is being loaded."""
+
+
+class ExitingError(ControlError):
+    """The node is stopping and takes no new configuration."""
+
+
+class Node:
+    """The node as Admin and Status API see it: settings, plugins, the configuration in force, the workers."""
+
+    def __init__(self, bootstrap: Bootstrap, catalog: "Catalog", initial: Snapshot) -> None:
+        self.bootstrap = bootstrap
+        self.settings = bootstrap.settings
+        self.catalog = catalog
+        self.publisher = Publisher(bootstrap.link_path, initial)
+        self.is_exiting = False
+        self._is_loading = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration in force."""
+        return self.publisher.current
+
+    async def load(self, text: str | bytes) -> Snapshot:
+        """Replace the whole configuration by a declarative document, on all workers, and keep it for the next start.
+
+        Raises: DeclarativeError; BusyError; ExitingError; the errors of `Publisher.publish`.
+        """
+        if self.is_exiting:
+            raise ExitingError("Headgate currently exiting")
+        if self._is_loading:
+            raise BusyError("Currently loading previous configuration")
+        self._is_loading = True
+        try:
+            parsed = await asyncio.to_thread(load_declarative, text, plugin_types=self.catalog)
+            published = await self.publisher.publish(parsed, _PUBLISH_TIMEOUT_S)
+            await asyncio.to_thread(keep, self.settings.prefix, published)
+            return published
+        finally:
+            self._is_loading = False
+
+
+def kept_path(prefix: Path) -> Path:
+    """Return where the configuration in force is kept."""
+    return prefix / _KEPT_NAME
+
+
+def keep(prefix: Path, snapshot: Snapshot) -> None:
+    """Keep a configuration for the next start; it may hold secrets, so only the owner can read it."""
+    path = kept_path(prefix)
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(VERSION.encode() + b"\n" + snapshot.encode())
+    temporary.replace(path)
+
+
+def kept(prefix: Path) -> Snapshot | None:
+    """Return the kept configuration; None when there is none or another minor version wrote it."""
+    try:
+        written_by, _, body = kept_path(prefix).read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    if written_by.split(b".")[:2] != VERSION.encode().split(b".")[:2]:
+        _log.warning(
+            "%s was written by version %s and is not used", kept_path(prefix), written_by.decode(errors="replace")
+        )
+        return None
+    try:
+        return Snapshot.decode(body)
+    except Exception as error:
+        raise StartError(
+            [
+                f"the kept configuration {kept_path(prefix)} cannot be read ({error}); remove it or give a declarative_config"
+            ]
+        ) from error
+
+
+def initial_snapshot(bootstrap: Bootstrap, catalog: "Catalog") -> Snapshot:
+    """Return the configuration to start with; the revision is the time, so that it grows over restarts of this process.
+
+    Raises: StartError with a text for a person.
+    """
+    settings = bootstrap.settings
+    datastore = settings.datastore
+    snapshot: Snapshot | None = None
+    if bootstrap.is_replacement:
+        snapshot = kept(settings.prefix)
+    if snapshot is None and datastore.declarative_config is not None:
+        path = Path(datastore.declarative_config).expanduser()
+        snapshot = parse_declarative(path, catalog)
+    elif snapshot is None and datastore.declarative_config_string is not None:
+        try:
+            snapshot = load_declarative(datastore.declarative_config_string, plugin_types=catalog)
+        except DeclarativeError as error:
+            raise StartError([f"error parsing declarative config:\n{error.report()}"]) from error
+    elif snapshot is None:
+        snapshot = kept(settings.prefix) or EMPTY
+    return snapshot.with_revision(int(time.time() * 1000))
+
+
+def parse_declarative(path: Path, catalog: "Catalog") -> Snapshot:
+    """Parse a declarative file.
+
+    Raises: StartError with the report of every fault.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise StartError([f"cannot read declarative config file {path}: {error.strerror}"]) from error
+    try:
+        return load_declarative(text, plugin_types=catalog, filename=path.name)
+    except DeclarativeError as error:
+        raise StartError([f"error parsing declarative config file {path}:\n{error.report()}"]) from error
+
+
+class Control:
+    """The process: loads, publishes, serves, stops."""
+
+    def __init__(self, bootstrap: Bootstrap, channel: ParentChannel) -> None:
+        self._bootstrap = bootstrap
+        self._channel = channel
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until told to stop; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        loop.add_signal_handler(signal.SIGQUIT, self._stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
+        try:
+            node = self._node()
+        except StartError as error:
+            self._channel.report("fault", faults=error.faults)
+            return 1
+        await node.publisher.open()
+        self._channel.report("checked")
+        # Imported after the workers have their snapshot on its way: the web framework is slow to load.
+        from headgate.admin.server import AdminServers
+
+        servers = AdminServers(node, self._bootstrap.listeners)
+        await servers.start()
+        self._channel.report("ready")
+        keeping = asyncio.ensure_future(self._keep_when_accepted(node))
+        parent = asyncio.ensure_future(self._channel.wait_for_end())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((parent, stopping), return_when=asyncio.FIRST_COMPLETED)
+        node.is_exiting = True
+        for task in (keeping, parent, stopping):
+            task.cancel()
+        await servers.stop()
+        await node.publisher.close()
+        return 0
+
+    async def _keep_when_accepted(self, node: Node) -> None:
+        """Keep the configuration of the start only after a worker runs it: a refused one must not survive a restart."""
+        await node.publisher.first_acknowledgement.wait()
+        await asyncio.to_thread(keep, node.settings.prefix, node.snapshot)
+
+    def _node(self) -> Node:
+        from headgate.pdk import _node
+        from headgate.policy.catalog import load_catalog
+
+        settings = self._bootstrap.settings
+        _node.configure_node(settings.configuration(is_masked=False), self._bootstrap.node_id)
+        try:
+            catalog = load_catalog(settings.general.plugins, settings.general.plugin_path)
+        except PluginLoadError as error:
+            raise StartError(error.faults) from error
+        return Node(self._bootstrap, catalog, initial_snapshot(self._bootstrap, catalog))
+
+
+def main() -> int:
+    """Run the control process of the bootstrap document on the channel named by the arguments."""
+    parent_pid = os.getppid()
+    channel = channel_from_arguments(sys.argv[1:])
+    bootstrap = channel.read_bootstrap()
+    die_with_parent(parent_pid)
+    setproctitle.setproctitle("headgate: control")
+    logs.configure_logging(bootstrap.settings.general.log_level, bootstrap.log_path, "control")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Control(bootstrap, channel).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the processes of a node share: sockets, prefix, logs, the bootstrap of children."""

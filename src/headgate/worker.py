@@ -1,0 +1,211 @@
+"""A worker process: one engine thread in Rust, one asyncio loop on the main thread, the plugins between them.
+
+Owns the life of the process: load plugins, take the first snapshot, run `init_worker` and `configure`, start the engine, take
+later snapshots, drain, stop. It decides nothing about requests (`policy.runner`) and holds no store. Started by the
+supervisor as `python -m headgate.worker`; it imports no web framework, so that an idle worker stays small.
+"""
+
+import asyncio
+import gc
+import inspect
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable
+from typing import Any
+
+import setproctitle
+import uvloop
+
+from headgate.cluster.frames import Event, Hello, StatsReply
+from headgate.cluster.subscriber import RefusedError, Subscriber
+from headgate.engine import Engine, InheritedListener, NativeFactory, default_certificate_pairs
+from headgate.errors import GatewayError, PlanError, PluginLoadError
+from headgate.node import logs
+from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
+
+_log = logging.getLogger("headgate.worker")
+_SWITCH_INTERVAL_S = 0.0005
+_DRAIN_POLL_S = 0.05
+# Young collections every 20,000 net allocations: handlers make few cycles, and a collection holds the GIL.
+_GC_THRESHOLDS = (20_000, 20, 50)
+
+
+class Worker:
+    """One worker process.
+
+    Args: `native_factory` replaces the native engine in this module's own tests.
+    """
+
+    def __init__(
+        self, bootstrap: Bootstrap, channel: ParentChannel, native_factory: NativeFactory | None = None
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._channel = channel
+        self._native_factory = native_factory
+        self._engine: Engine | None = None
+        self._runtime: Any = None
+        self._catalog: Any = None
+        self._plan: Any = None
+        self._is_started = False
+        self._stopping = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        """Serve until told to stop; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGHUP):
+            # A terminal sends these to the whole group; what they mean is the supervisor's decision.
+            signal.signal(number, signal.SIG_IGN)
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        loop.add_signal_handler(signal.SIGQUIT, self._draining.set)
+        loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
+        try:
+            self._load(loop)
+        except StartError as error:
+            self._channel.report("fault", faults=error.faults)
+            return 1
+        hello = Hello(self._bootstrap.index, os.getpid(), self._bootstrap.generation)
+        link = asyncio.ensure_future(Subscriber(self._bootstrap.link_path, hello, self).run())
+        parent = asyncio.ensure_future(self._channel.wait_for_end())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        draining = asyncio.ensure_future(self._draining.wait())
+        await asyncio.wait((link, parent, stopping, draining), return_when=asyncio.FIRST_COMPLETED)
+        link.cancel()
+        if draining.done() and not stopping.done() and not parent.done():
+            await self._drain(stopping, parent)
+        for task in (parent, stopping, draining):
+            task.cancel()
+        if link.done() and not link.cancelled() and link.exception() is not None:
+            _log.critical("link to control failed", exc_info=link.exception())
+            self._exit_code = 1
+        if self._engine is not None:
+            self._engine.stop()
+        return self._exit_code
+
+    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Load plugins and make the engine; nothing runs yet."""
+        # Imported here, after the log is set up: plugin modules may log while they are loaded.
+        from headgate.pdk import _node, shared_dict
+        from headgate.policy.catalog import load_catalog
+        from headgate.policy.runner import Runtime
+
+        settings = self._bootstrap.settings
+        _node.configure_node(settings.configuration(is_masked=False), self._bootstrap.node_id)
+        try:
+            shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
+            self._catalog = load_catalog(settings.general.plugins, settings.general.plugin_path)
+            self._runtime = Runtime(self._catalog)
+            self._engine = Engine(
+                settings,
+                [
+                    InheritedListener(entry.fd, entry.address, entry.port, entry.is_ssl, entry.is_http2)
+                    for entry in self._bootstrap.listeners
+                ],
+                default_certificate_pairs(settings, settings.prefix / "ssl"),
+                self._runtime,
+                loop.call_soon_threadsafe,
+                self._native_factory,
+            )
+        except PluginLoadError as error:
+            raise StartError(error.faults) from error
+        except (GatewayError, shared_dict.SharedDictError, OSError, ValueError) as error:
+            raise StartError([str(error)]) from error
+
+    async def take_snapshot(self, revision: int, body: bytes) -> None:
+        """Compile a snapshot, hand it to plugins and engine, and start serving when it is the first one.
+
+        Raises: RefusedError; the snapshot before stays in force.
+        """
+        from headgate.policy.compile import compile_plan
+        from headgate.store.snapshot import Snapshot
+
+        def compiled() -> tuple[Any, bytes]:
+            plan = compile_plan(Snapshot.decode(body), self._catalog)
+            return plan, plan.engine_plan()
+
+        previous = self._plan
+        try:
+            plan, engine_plan = await asyncio.to_thread(compiled)
+        except PlanError as error:
+            self._refuse(error.faults)
+        except Exception as error:
+            _log.exception("revision %d cannot be compiled", revision)
+            self._refuse([f"the configuration cannot be compiled: {error}"])
+        try:
+            if not self._is_started:
+                await _finished(self._runtime.init_workers())
+            await _finished(self._runtime.configure(plan))
+            self._serve(engine_plan, plan)
+        except GatewayError as error:
+            if previous is not None:
+                await _finished(self._runtime.configure(previous))
+            self._refuse(error.faults if isinstance(error, PlanError) else [str(error)])
+        self._plan = plan
+        _log.info("revision %d is in force", revision)
+
+    def _serve(self, engine_plan: bytes, plan: Any) -> None:
+        engine = self._engine
+        if engine is None:
+            raise GatewayError("the engine was not made")
+        engine.apply(engine_plan, plan)
+        if self._is_started:
+            return
+        # What was loaded so far lives as long as the process: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        engine.start()
+        self._is_started = True
+        self._channel.report("ready")
+
+    def _refuse(self, faults: list[str]) -> None:
+        if not self._is_started:
+            self._channel.report("fault", faults=faults)
+        raise RefusedError(faults)
+
+    def stats(self, serial: int) -> StatsReply:
+        """Return the engine's counters and this process's memory."""
+        counters = self._engine.stats() if self._engine is not None and self._is_started else {}
+        return StatsReply(serial, counters, _resident_bytes(), len(gc.get_objects(0)))
+
+    def take_event(self, event: Event) -> None:
+        """Pass an event of control on to who listens for it; none is known yet."""
+        _log.debug("event %s", event.kind)
+
+    async def _drain(self, stopping: "asyncio.Future[Any]", parent: "asyncio.Future[Any]") -> None:
+        """Let running requests finish, until they have or a stop comes."""
+        if self._engine is None or not self._is_started:
+            return
+        self._engine.drain()
+        while self._engine.is_running and not stopping.done() and not parent.done():
+            await asyncio.sleep(_DRAIN_POLL_S)
+
+
+async def _finished(result: Awaitable[object] | None) -> None:
+    if inspect.isawaitable(result):
+        await result
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> int:
+    """Run the worker of the bootstrap document on the channel named by the arguments."""
+    parent_pid = os.getppid()
+    channel = channel_from_arguments(sys.argv[1:])
+    bootstrap = channel.read_bootstrap()
+    die_with_parent(parent_pid)
+    setproctitle.setproctitle(f"headgate: worker {bootstrap.index}")
+    logs.configure_logging(bootstrap.settings.general.log_level, bootstrap.log_path, f"worker-{bootstrap.index}")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Worker(bootstrap, channel).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
