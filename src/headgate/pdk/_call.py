@@ -1,0 +1,88 @@
+"""The current call: which request, phase and plugin instance the running code belongs to.
+
+Owns the context variable and the slotted `Call` that the runner keeps in `exchange.state` for the life of a request.
+The runner writes it, PDK functions read it; plugins see it only through the PDK. One `Call` per request: phases of a
+request never overlap, so phase and instance are plain attributes that move along.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from headgate.pdk._exchange import Exchange
+from headgate.pdk._namespace import Namespace
+
+
+class Instance(Protocol):
+    """What the PDK needs to know of a plugin instance."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class Call:
+    """State of one request (or handshake, or worker start) on the Python side.
+
+    `exchange` is the engine's object; in `init_worker` and `configure` there is none, and the guards of `phases` keep
+    every function that needs one away. `phase` is the bit as a plain int (flag arithmetic on enums is slow), 0 when
+    over.
+    `suspend` reads the request body from within a synchronous handler: it takes the limit in bytes and returns when the
+    engine has read; None where that is impossible. The lists are created on first use.
+    """
+
+    __slots__ = (
+        "body_chunks",
+        "body_limit_bytes",
+        "collected",
+        "consumer",
+        "consumer_groups",
+        "credential",
+        "exchange",
+        "instance",
+        "is_async",
+        "is_body_replaced",
+        "phase",
+        "plugin_namespaces",
+        "serialize_values",
+        "shared",
+        "suspend",
+    )
+
+    exchange: Exchange
+    phase: int
+    instance: Instance | None
+    consumer: dict[str, Any] | None
+    credential: dict[str, Any] | None
+    consumer_groups: list[dict[str, Any]] | None
+    collected: Any
+    plugin_namespaces: dict[str, Namespace] | None
+    shared: Namespace | None
+    serialize_values: list[tuple[str, Any, str]] | None
+    body_chunks: list[bytes] | None
+    body_limit_bytes: int
+    is_body_replaced: bool
+    is_async: bool
+    suspend: Callable[[int], object] | None
+
+    def __init__(self, exchange: Exchange, phase: int) -> None:
+        self.exchange = exchange
+        self.phase = phase
+        self.instance = None
+        self.consumer = None
+        self.credential = None
+        self.consumer_groups = None
+        self.collected = None
+        self.plugin_namespaces = None
+        self.shared = None
+        self.serialize_values = None
+        self.body_chunks = None
+        self.body_limit_bytes = -1
+        self.is_body_replaced = False
+        self.is_async = False
+        self.suspend = None
+
+
+current_call: ContextVar[Call | None] = ContextVar("headgate_call", default=None)
+"""Set by the runner for the time a handler runs; None outside of requests."""

@@ -1,0 +1,94 @@
+"""What the PDK knows of the node it runs on: settings, limits, identity, trusted networks, the running snapshot.
+
+One object per process, `node`; the worker fills it once with `configure_node`, the runtime hands over each new
+snapshot. Code that runs without a worker (tests, tools) gets the defaults of Kong's settings.
+"""
+
+import ipaddress
+import socket
+import uuid
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol, TypeAlias
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+DEFAULT_LIMIT = 100
+
+
+class SnapshotView(Protocol):
+    """The part of a snapshot that `kong.db` reads."""
+
+    def all(self, entity_type: str, /) -> Iterable[dict[str, Any]]: ...
+    def get(self, entity_type: str, entity_id: str, /) -> dict[str, Any] | None: ...
+    def by(self, entity_type: str, unique_field: str, value: str, /) -> dict[str, Any] | None: ...
+    def children(self, entity_type: str, foreign_field: str, parent_id: str, /) -> Iterable[dict[str, Any]]: ...
+
+
+class Node:
+    """Process-wide state behind `kong.node`, `kong.configuration`, `kong.ip` and the getters' limits."""
+
+    __slots__ = (
+        "configuration",
+        "hostname",
+        "id",
+        "max_post_args",
+        "max_request_headers",
+        "max_response_headers",
+        "max_uri_args",
+        "snapshot",
+        "trusted_networks",
+        "trusts_everyone",
+    )
+
+    def __init__(self) -> None:
+        self.snapshot: SnapshotView | None = None
+        self.configure({}, None)
+
+    def configure(self, configuration: Mapping[str, Any], node_id: str | None) -> None:
+        """Take over the node's settings (names as in the settings file) and its id."""
+        self.configuration = dict(configuration)
+        self.id = node_id or self.configuration.get("node_id") or str(uuid.uuid4())
+        self.hostname = _hostname()
+        self.max_request_headers = self._limit("lua_max_req_headers")
+        self.max_response_headers = self._limit("lua_max_resp_headers")
+        self.max_uri_args = self._limit("lua_max_uri_args")
+        self.max_post_args = self._limit("lua_max_post_args")
+        texts = [text for text in self.configuration.get("trusted_ips") or () if not text.startswith("unix:")]
+        self.trusted_networks = tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+        self.trusts_everyone = {"0.0.0.0/0", "::/0"} <= set(texts)
+        _is_in_networks.cache_clear()
+
+    def is_trusted(self, address: str) -> bool:
+        """Say whether `address` is in `trusted_ips`."""
+        if self.trusts_everyone:
+            return True
+        return bool(self.trusted_networks) and _is_in_networks(self.trusted_networks, address)
+
+    def _limit(self, name: str) -> int:
+        value = self.configuration.get(name)
+        return DEFAULT_LIMIT if value is None else int(value)
+
+
+@lru_cache(maxsize=4096)
+def _is_in_networks(networks: tuple[Network, ...], address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
+
+
+def _hostname() -> str:
+    try:
+        return socket.gethostname()
+    except OSError:
+        return ""
+
+
+node = Node()
+
+
+def configure_node(configuration: Mapping[str, Any], node_id: str | None = None) -> None:
+    """Tell the PDK the node's settings and id; the worker calls it before it loads plugins."""
+    node.configure(configuration, node_id)

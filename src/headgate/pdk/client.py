@@ -1,0 +1,185 @@
+"""`kong.client`: who is calling: address, consumer, credential, consumer groups.
+
+PDK reference 4. `authenticate` decides which consumer-scoped plugin instances later plugins of the access pass get.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from headgate.errors import GatewayError
+from headgate.pdk._call import Call
+from headgate.pdk._check import need_string
+from headgate.pdk._phase import AUTHENTICATED, phases
+from headgate.pdk.router import RoutedPlan, matched_route
+from headgate.phases import Phase
+
+
+class ProtocolError(GatewayError):
+    """`get_protocol` cannot tell (Kong returns nil and this text)."""
+
+
+class Client:
+    """`kong.client`."""
+
+    __slots__ = ()
+
+    @phases(rejected=Phase.INIT_WORKER)
+    def get_ip(self, call: Call) -> str:
+        """Return the address of the directly connected peer."""
+        return call.exchange.client_ip
+
+    @phases(rejected=Phase.INIT_WORKER)
+    def get_forwarded_ip(self, call: Call) -> str:
+        """Return the client's address after real-IP processing (`trusted_ips`, `real_ip_header`,
+        `real_ip_recursive`).
+        """
+        return call.exchange.forwarded_client_ip
+
+    @phases(rejected=Phase.INIT_WORKER)
+    def get_port(self, call: Call) -> int:
+        """Return the port of the directly connected peer."""
+        return call.exchange.client_port
+
+    @phases(rejected=Phase.INIT_WORKER)
+    def get_forwarded_port(self, call: Call) -> int:
+        """Return the client's port after real-IP processing."""
+        return call.exchange.forwarded_client_port
+
+    @phases(AUTHENTICATED)
+    def get_credential(self, call: Call) -> dict[str, Any] | None:
+        """Return the credential the client was authenticated with; None when it was not. Shared: do not change it."""
+        return call.credential
+
+    @phases(AUTHENTICATED)
+    def get_consumer(self, call: Call) -> dict[str, Any] | None:
+        """Return the consumer the client was authenticated as; None when it was not. Shared: do not change it."""
+        return call.consumer
+
+    @phases(AUTHENTICATED)
+    def load_consumer(self, call: Call, consumer_id: str, search_by_username: bool = False) -> dict[str, Any] | None:
+        """Return a consumer by id or, when wanted, by user name; None when there is none.
+
+        Raises: TypeError `consumer_id must be a string`; ValueError `cannot load a consumer with an id that is not a
+            uuid`.
+        """
+        need_string(consumer_id, "consumer_id")
+        is_uuid = _is_uuid(consumer_id)
+        if not is_uuid and not search_by_username:
+            raise ValueError("cannot load a consumer with an id that is not a uuid")
+        plan: RoutedPlan = call.exchange.plan
+        consumer = plan.snapshot.get("consumers", consumer_id) if is_uuid else None
+        if consumer is None and search_by_username:
+            consumer = plan.snapshot.by("consumers", "username", consumer_id)
+        return consumer
+
+    @phases(Phase.ACCESS)
+    def authenticate(
+        self, call: Call, consumer: dict[str, Any] | None = None, credential: dict[str, Any] | None = None
+    ) -> None:
+        """Say who the client is; replaces both earlier values, None clears. Loads the consumer's groups.
+
+        Sets no headers (`kong.service.request.set_authentication_headers` does).
+
+        Raises: TypeError `consumer must be a table or nil`, `credential must be a table or nil`; ValueError
+            `either credential or consumer must be provided`.
+        """
+        if consumer is not None and not isinstance(consumer, Mapping):
+            raise TypeError("consumer must be a table or nil")
+        if credential is not None and not isinstance(credential, Mapping):
+            raise TypeError("credential must be a table or nil")
+        if consumer is None and credential is None:
+            raise ValueError("either credential or consumer must be provided")
+        call.consumer = consumer
+        call.credential = credential
+        call.consumer_groups = None if consumer is None else _groups(call, consumer)
+
+    @phases(AUTHENTICATED)
+    def get_consumer_groups(self, call: Call) -> list[dict[str, Any]] | None:
+        """Return the consumer groups of the client, by name; None without any."""
+        return call.consumer_groups or None
+
+    @phases(AUTHENTICATED)
+    def set_authenticated_consumer_groups(
+        self, call: Call, groups: Sequence[Mapping[str, Any]] | None = None, opts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Set the consumer groups of the client; None clears them.
+
+        Args: `groups`: mappings with at least `id` and `name`; `opts["mode"]`: `write` (default) or `append`.
+        Raises: TypeError `consumer groups must be a table or nil`.
+        """
+        if groups is None:
+            call.consumer_groups = None
+            return
+        if not isinstance(groups, list | tuple):
+            raise TypeError("consumer groups must be a table or nil")
+        added = [dict(group) for group in groups]
+        if (opts or {}).get("mode") == "append":
+            known = {group["id"] for group in added}
+            added += [group for group in call.consumer_groups or () if group["id"] not in known]
+        call.consumer_groups = sorted(added, key=_group_name)
+
+    @phases(Phase.ACCESS)
+    def authenticate_consumer_group_by_consumer_id(self, call: Call, consumer_id: str | None = None) -> None:
+        """Set the groups of a consumer, by name; nothing when groups are set already or the id is None.
+
+        Raises: TypeError `consumer_id must be a string`.
+        """
+        if consumer_id is not None and not isinstance(consumer_id, str):
+            raise TypeError("consumer_id must be a string")
+        if consumer_id is not None and not call.consumer_groups:
+            call.consumer_groups = _groups(call, {"id": consumer_id})
+
+    @phases(AUTHENTICATED)
+    def get_protocol(self, call: Call, allow_terminated: bool = False) -> str:
+        """Return the protocol of the matched route that this request uses.
+
+        Args: `allow_terminated`: a trusted peer's `X-Forwarded-Proto` counts as TLS.
+        Raises: ProtocolError `No active route found`, `Only one X-Forwarded-Proto header allowed` (Kong returns nil
+            and the text).
+        """
+        exchange = call.exchange
+        route = matched_route(exchange)
+        if route is None:
+            raise ProtocolError("No active route found")
+        protocols = route["protocols"]
+        if len(protocols) == 1:
+            return str(protocols[0])
+        if exchange.scheme == "https":
+            return "https"
+        if allow_terminated and exchange.is_peer_trusted:
+            values = exchange.get_request_header_values("x-forwarded-proto")
+            if len(values) > 1 or any("," in value for value in values):
+                raise ProtocolError("Only one X-Forwarded-Proto header allowed")
+            if values and values[0].lower() == "https":
+                return "https"
+        return "http"
+
+
+def _groups(call: Call, consumer: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    consumer_id = consumer.get("id")
+    if consumer_id is None:
+        return None
+    plan: RoutedPlan = call.exchange.plan
+    snapshot = plan.snapshot
+    groups = [
+        group
+        for membership in snapshot.children("consumer_group_consumers", "consumer", consumer_id)
+        if (group := snapshot.get("consumer_groups", membership["consumer_group"]["id"])) is not None
+    ]
+    return sorted(groups, key=_group_name) or None
+
+
+def _group_name(group: Mapping[str, Any]) -> str:
+    return str(group.get("name") or "")
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+client = Client()

@@ -1,0 +1,89 @@
+"""`kong.service`: where this request goes, how often and how long it is tried.
+
+PDK reference 5.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from headgate.errors import GatewayError
+from headgate.pdk._call import Call
+from headgate.pdk._check import need_integer, need_string
+from headgate.pdk._phase import SERVICE_SETTERS, phases
+from headgate.pdk.service_request import ServiceRequest, service_request
+from headgate.pdk.service_response import ServiceResponse, service_response
+from headgate.phases import Phase
+
+LARGEST_PORT = 65535
+MOST_RETRIES = 32767
+LONGEST_TIMEOUT_MS = 2_147_483_646
+
+
+class UpstreamNotFoundError(GatewayError):
+    """No upstream has the name given to `set_upstream` (Kong returns nil and this text)."""
+
+
+class Service:
+    """`kong.service`."""
+
+    __slots__ = ()
+
+    request: ServiceRequest = service_request
+    response: ServiceResponse = service_response
+
+    @phases(Phase.ACCESS)
+    def set_upstream(self, call: Call, host: str) -> Literal[True]:
+        """Balance this request over the targets of an upstream, given by name.
+
+        Raises: TypeError `host must be a string`; UpstreamNotFoundError `could not find an Upstream named '<host>'`.
+        """
+        need_string(host, "host")
+        if not call.exchange.set_upstream(host):
+            raise UpstreamNotFoundError(f"could not find an Upstream named '{host}'")
+        return True
+
+    @phases(SERVICE_SETTERS)
+    def set_target(self, call: Call, host: str, port: int) -> None:
+        """Send this request to a host and port; the host is also sent as Host and TLS server name.
+
+        Raises: TypeError `host must be a string`, `port must be an integer`; ValueError outside of 0 to 65535.
+        """
+        need_string(host, "host")
+        call.exchange.set_target(host, need_integer(port, "port", 0, LARGEST_PORT))
+
+    @phases(Phase.ACCESS)
+    def set_target_retry_callback(self, call: Call, callback: Callable[[], Any]) -> None:
+        """Have a function called before each retry (never before the first attempt); it may call `set_target`.
+
+        A raised error or a falsy result ends the attempts with 503.
+
+        Raises: TypeError `retry_callback must be a function`.
+        """
+        if not callable(callback):
+            raise TypeError("retry_callback must be a function")
+        call.exchange.set_target_retry_callback(callback)
+
+    @phases(Phase.ACCESS)
+    def set_retries(self, call: Call, retries: int) -> None:
+        """Override how many further attempts follow a failed one.
+
+        Args: 0 to 32767.
+        Raises: TypeError `retries must be an integer`; ValueError out of range.
+        """
+        call.exchange.set_retries(need_integer(retries, "retries", 0, MOST_RETRIES))
+
+    @phases(Phase.ACCESS)
+    def set_timeouts(self, call: Call, connect_timeout: int, write_timeout: int, read_timeout: int) -> None:
+        """Override the timeouts of this request's attempts.
+
+        Args: all in milliseconds, 1 to 2_147_483_646. All three are applied (Kong 3 drops the write timeout).
+        Raises: TypeError `<name> must be an integer`; ValueError out of range.
+        """
+        call.exchange.set_timeouts(
+            need_integer(connect_timeout, "connect_timeout", 1, LONGEST_TIMEOUT_MS),
+            need_integer(write_timeout, "write_timeout", 1, LONGEST_TIMEOUT_MS),
+            need_integer(read_timeout, "read_timeout", 1, LONGEST_TIMEOUT_MS),
+        )
+
+
+service = Service()

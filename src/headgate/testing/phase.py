@@ -1,0 +1,312 @@
+"""`run_phase`: one phase of one handler, and what came of it."""
+
+import asyncio
+import inspect
+import logging
+import threading
+import uuid
+from collections.abc import Coroutine, Iterable, Mapping
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+from headgate.pdk._call import Call, current_call
+from headgate.pdk._exit import Exit
+from headgate.pdk._headers import HeaderMap, header_map
+from headgate.pdk._namespace import Namespace
+from headgate.pdk._node import node
+from headgate.pdk.plugin import InstanceInfo, Plugin, remember_instance
+from headgate.phases import Phase
+from headgate.testing.exchange import MemoryExchange, Request, Upstream
+from headgate.testing.plan import MemoryPlan, MemorySnapshot
+
+_AFTER_PROXYING = Phase.RESPONSE | Phase.HEADER_FILTER | Phase.BODY_FILTER | Phase.LOG
+_WITHOUT_CONFIG = (Phase.INIT_WORKER, Phase.CONFIGURE)
+_NO_HEADER_LIMIT = 10**6
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of `kong.log`."""
+
+    level: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The request as it would go upstream now; None where nothing was changed."""
+
+    method: str
+    path: str
+    query: str | None
+    headers: HeaderMap
+    body: bytes | None
+    scheme: str | None
+    target: tuple[str, int] | None
+    upstream: str | None
+    retries: int | None
+    timeouts_ms: tuple[int, int, int] | None
+    is_buffered: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a phase left behind.
+
+    `status`, `headers`, `body`: the response to the client (0, empty before there is one). `is_exit`: the handler
+    answered
+    through `kong.response.exit` or `error`. `exchange` can be given to the next `run_phase` to go on with the request.
+    `returned` is what the handler returned.
+    """
+
+    status: int
+    headers: HeaderMap
+    body: bytes
+    is_exit: bool
+    upstream: Sent
+    logs: list[LogLine]
+    ctx: Namespace
+    shared: Namespace
+    consumer: dict[str, Any] | None
+    credential: dict[str, Any] | None
+    consumer_groups: list[dict[str, Any]] | None
+    exchange: MemoryExchange
+    returned: Any
+
+    def messages(self, level: str | None = None) -> list[str]:
+        """Return the texts logged, of one level or all."""
+        return [line.message for line in self.logs if level in (None, line.level)]
+
+
+def run_phase(
+    handler: type[Plugin[Any]] | Plugin[Any],
+    phase: str,
+    *,
+    config: Mapping[str, Any] | Any = None,
+    request: Request | None = None,
+    response: Upstream | None = None,
+    name: str | None = None,
+    instance_id: str | None = None,
+    consumer: dict[str, Any] | None = None,
+    credential: dict[str, Any] | None = None,
+    consumer_groups: list[dict[str, Any]] | None = None,
+    route: Mapping[str, Any] | None = None,
+    service: Mapping[str, Any] | None = None,
+    entities: Mapping[str, Iterable[dict[str, Any]]] | None = None,
+    shared: Mapping[str, Any] | None = None,
+    chunks: list[bytes] | None = None,
+    exchange: MemoryExchange | None = None,
+) -> Result:
+    """Run one phase of a plugin and return what it did.
+
+    Args:
+        handler: the class or an object of it. phase: e.g. `access`. name: the plugin's (default: from its module).
+        config: a mapping, checked by the plugin's schema, or a configuration object.
+        request: the client's; response: the upstream's (phases after proxying get an empty 200 unless given).
+        consumer, credential, consumer_groups: as if authenticated before.
+        route, service: entities; a route for all paths exists unless an exchange is given. entities: for `kong.db`.
+        shared: start values of `kong.ctx.shared`. chunks: of the response body, for body_filter.
+        exchange: of an earlier result, to run the next phase of the same request.
+
+    Raises: whatever the handler raises, `Exit` apart; headgate.errors.SchemaViolation for a wrong configuration.
+    """
+    bit = Phase[phase.upper()]
+    handler_object = handler() if isinstance(handler, type) else handler
+    conf = _configuration(type(handler_object), config)
+    instance = InstanceInfo(
+        id=instance_id or str(uuid.uuid4()),
+        name=name or _plugin_name(type(handler_object)),
+        instance_name=None,
+        route_id=None,
+        service_id=None,
+        consumer_id=None,
+        consumer_group_id=None,
+        sequence=1,
+    )
+    if conf is not None and bit is not Phase.CONFIGURE:
+        remember_instance(conf, instance)
+    if exchange is None:
+        exchange = _exchange(bit, request or Request(), response, route, service, entities or {})
+    elif response is not None:
+        exchange.receive(response)
+    call: Call = exchange.state or Call(exchange, int(bit))
+    exchange.state = call
+    exchange.phase = call.phase = int(bit)
+    call.instance = instance
+    call.suspend = exchange.read_body_now
+    if consumer is not None or credential is not None or consumer_groups is not None:
+        call.consumer, call.credential, call.consumer_groups = consumer, credential, consumer_groups
+    if shared:
+        call.shared = call.shared or Namespace()
+        for key, value in shared.items():
+            call.shared[key] = value
+
+    handle = getattr(handler_object, phase)
+    arguments = () if bit is Phase.INIT_WORKER else (conf,)
+    with _Capture() as capture:
+        if bit is Phase.BODY_FILTER:
+            returned, is_exit = _run_chunks(handle, arguments, call, exchange, chunks)
+        else:
+            returned, is_exit = _run(handle, arguments, call)
+    exchange.end_phase()
+    return _result(exchange, call, capture.lines, is_exit, returned)
+
+
+def _exchange(
+    bit: Phase,
+    request: Request,
+    response: Upstream | None,
+    route: Mapping[str, Any] | None,
+    service: Mapping[str, Any] | None,
+    entities: Mapping[str, Iterable[dict[str, Any]]],
+) -> MemoryExchange:
+    plan = MemoryPlan(MemorySnapshot(entities), route, service)
+    node.snapshot = plan.snapshot
+    if response is None and bit & _AFTER_PROXYING:
+        response = Upstream()
+    exchange = MemoryExchange(request, response, plan, None if bit in (Phase.REWRITE, *_WITHOUT_CONFIG) else 0)
+    if bit is Phase.RESPONSE:
+        exchange.enable_buffering()
+    return exchange
+
+
+def _run(handle: Any, arguments: tuple[Any, ...], call: Call) -> tuple[Any, bool]:
+    """Call a handler the way the runner does; return (what it returned, whether it answered)."""
+    token = current_call.set(call)
+    try:
+        returned = handle(*arguments)
+        if inspect.iscoroutine(returned):
+            call.is_async = True
+            call.suspend = None
+            returned = _run_coroutine(returned)
+        return returned, False
+    except Exit:
+        return None, True
+    finally:
+        current_call.reset(token)
+
+
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # A test that runs in a loop of its own: the handler gets another one, in a thread with a copy of this context.
+    outcome: list[Any] = []
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            outcome.extend((context.run(asyncio.run, coroutine), None))
+        except BaseException as error:
+            outcome.extend((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    returned, error = outcome
+    if error is not None:
+        raise error
+    return returned
+
+
+def _run_chunks(
+    handle: Any, arguments: tuple[Any, ...], call: Call, exchange: MemoryExchange, chunks: list[bytes] | None
+) -> tuple[Any, bool]:
+    """Run body_filter for each chunk, the last one with the end mark; what went out becomes the response body."""
+    pieces = chunks if chunks is not None else [exchange.response_body]
+    sent = b""
+    returned = None
+    for position, piece in enumerate(pieces):
+        exchange.set_response_chunk(piece, position == len(pieces) - 1)
+        returned, _ = _run(handle, arguments, call)
+        chunk, is_last = exchange.response_chunk()
+        sent += chunk
+        if is_last:
+            break
+    exchange.response_body = sent
+    return returned, False
+
+
+def _result(exchange: MemoryExchange, call: Call, logs: list[LogLine], is_exit: bool, returned: Any) -> Result:
+    token = current_call.set(call)
+    try:
+        namespaces = call.plugin_namespaces or {}
+        ctx = namespaces.get(call.instance.name) if call.instance is not None else None
+    finally:
+        current_call.reset(token)
+    return Result(
+        status=exchange.response_status,
+        headers=header_map(exchange.response_headers(), _NO_HEADER_LIMIT),
+        body=exchange.response_body,
+        is_exit=is_exit,
+        upstream=Sent(
+            method=exchange.method,
+            path=exchange.upstream_path or exchange.path,
+            query=exchange.query,
+            headers=header_map(exchange.request_headers(), _NO_HEADER_LIMIT),
+            body=exchange.request_body(),
+            scheme=exchange.upstream_scheme,
+            target=exchange.upstream_target,
+            upstream=exchange.upstream_name,
+            retries=exchange.upstream_retries,
+            timeouts_ms=exchange.upstream_timeouts_ms,
+            is_buffered=exchange.is_buffered,
+        ),
+        logs=logs,
+        ctx=ctx or Namespace(),
+        shared=call.shared or Namespace(),
+        consumer=call.consumer,
+        credential=call.credential,
+        consumer_groups=call.consumer_groups,
+        exchange=exchange,
+        returned=returned,
+    )
+
+
+def _configuration(handler: type[Any], config: Any) -> Any:
+    if config is not None and not isinstance(config, Mapping):
+        return config
+    from headgate.schema.validate import validate
+
+    model = config_model(handler)
+    return config if model is None else validate(model, dict(config or {}))
+
+
+def config_model(handler: type[Any]) -> type[Any] | None:
+    """Return the configuration class named in `Plugin[...]`, None without one."""
+    for base in handler.__mro__:
+        for generic in getattr(base, "__orig_bases__", ()):
+            if getattr(generic, "__origin__", None) is Plugin and isinstance(generic.__args__[0], type):
+                model: type[Any] = generic.__args__[0]
+                return model
+    return None
+
+
+def _plugin_name(handler: type[Any]) -> str:
+    *_, parent, last = ("plugin", *handler.__module__.split("."))
+    return (parent if last == "handler" else last).replace("_", "-")
+
+
+class _Capture(logging.Handler):
+    """Collects the lines of `kong.log`, at every level, while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__(level=1)
+        self.lines: list[LogLine] = []
+        self._logger = logging.getLogger("headgate.plugin")
+
+    def __enter__(self) -> "_Capture":
+        self._level = self._logger.level
+        self._logger.addHandler(self)
+        self._logger.setLevel(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.setLevel(self._level)
+        self._logger.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        names = {25: "notice", 30: "warn", 40: "err", 50: "crit", 60: "alert", 70: "emerg"}
+        self.lines.append(LogLine(names.get(record.levelno, record.levelname.lower()), record.getMessage()))
