@@ -85,8 +85,8 @@ def header_values(name: object, value: object) -> list[str]:
     if isinstance(value, bool | int | float):
         return [scalar_text(value)]
     raise TypeError(
-        f'invalid header value for "{name}": got {type_name(value)}, expected array of string, string, number or
-        boolean'
+        f'invalid header value for "{name}": got {type_name(value)}, '
+        "expected array of string, string, number or boolean"
     )
 
 

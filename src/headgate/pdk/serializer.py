@@ -15,8 +15,10 @@ MODES = ("set", "add", "replace")
 
 SECRET_HEADERS = ("authorization", "proxy-authorization")
 
-_INVALID_VALUE = "value must be nil, a number, string, boolean or a non-self-referencial table containing numbers,
-string and booleans"
+_INVALID_VALUE = (
+    "value must be nil, a number, string, boolean or a non-self-referencial table "
+    "containing numbers, string and booleans"
+)
 
 
 def serialize_request(call: Call) -> dict[str, Any]:
