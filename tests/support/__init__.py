@@ -1,0 +1,1 @@
+"""What tests of the whole program share: the gateway as a process, scripted upstreams, raw clients, certificates."""
