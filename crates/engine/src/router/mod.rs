@@ -1,0 +1,339 @@
+//! The router: which route answers a request, as a pure function of the routes and the request.
+//!
+//! Owns the order of routes in both flavours (`compatible`, `traditional`), the index that makes a
+//! lookup cost the length of the path and not the number of routes (`index`, `trie`, `set`), and
+//! the treatment of request paths (`path`). Does not own the protocol checks that follow a match,
+//! nor the plan the rules come from. The pipeline calls [`Router::find`] once per request; a new
+//! plan builds a new router and swaps it in. Nothing here does I/O, waits or allocates per lookup,
+//! save for the captures of a regular expression.
+//!
+//! The rule to keep: `find` gives exactly what trying all routes in order would give.
+
+mod compatible;
+mod draft;
+mod expression;
+mod header;
+mod index;
+mod matcher;
+mod name;
+pub mod path;
+mod pattern;
+mod pattern_file;
+mod request;
+mod rule;
+mod set;
+mod traditional;
+mod trie;
+
+#[cfg(test)]
+mod tests;
+
+pub use request::{Captures, HeaderLookup, RequestKey, RouteMatch};
+pub use rule::{Flavor, PathHandling, RouteRule, RouterFault};
+
+use draft::{Draft, PathGroup, REGEX_MARK};
+use header::HeaderTest;
+use index::{HostIndex, HostIndexBuilder, HostRule, PathIndex, PathIndexBuilder, RequestHost};
+use matcher::{Matcher, PathRule};
+use name::{split_port, without_trailing_dot, NamePattern};
+use pattern::Patterns;
+use set::Search;
+
+/// An immutable set of routes, ready for lookups.
+pub struct Router {
+    flavor: Flavor,
+    /// In the order they are tried.
+    matchers: Vec<Matcher>,
+    patterns: Patterns,
+    hosts: HostIndex,
+    upstream_paths: Vec<UpstreamPath>,
+    start: Option<CategoryStart>,
+}
+
+/// What a match says about the upstream path, by route.
+#[derive(Clone, Copy)]
+struct UpstreamPath {
+    strip_path: bool,
+    path_handling: PathHandling,
+}
+
+/// Where a `traditional` search of an unencrypted request begins; absent when no route has `snis`,
+/// for then the beginning makes no difference.
+struct CategoryStart {
+    first_ranks: Vec<(u8, u32)>,
+    paths: PathIndex,
+    methods: Vec<String>,
+    header_names: Vec<Box<str>>,
+}
+
+/// The attributes of one rule, compiled; shared by the parts it is split into.
+struct RuleParts {
+    hosts: Vec<HostRule>,
+    headers: Vec<HeaderTest>,
+    snis: Vec<NamePattern>,
+    /// Number of the pattern for each regular-expression path.
+    patterns: Vec<Option<u32>>,
+}
+
+impl Router {
+    /// Compiles the rules.
+    ///
+    /// # Errors
+    /// Every fault of every rule, in rule order.
+    pub fn build(flavor: Flavor, rules: &[RouteRule]) -> Result<Self, Vec<RouterFault>> {
+        Self::build_after(flavor, rules, None)
+    }
+
+    /// Compiles the rules, taking over the regular expressions that `previous` already compiled;
+    /// they are nearly all of the cost.
+    ///
+    /// # Errors
+    /// Every fault of every rule, in rule order.
+    pub fn build_after(flavor: Flavor, rules: &[RouteRule], previous: Option<&Self>) -> Result<Self, Vec<RouterFault>> {
+        let mut compiler = Compiler {
+            flavor,
+            patterns: Patterns::new(flavor),
+            previous: previous.map(|router| &router.patterns),
+            faults: Vec::new(),
+        };
+        let parts: Vec<RuleParts> = rules
+            .iter()
+            .enumerate()
+            .map(|(route, rule)| compiler.compile(route, rule))
+            .collect();
+        let Compiler { patterns, faults, .. } = compiler;
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+
+        let drafts = match flavor {
+            Flavor::TraditionalCompatible => compatible::order(rules),
+            Flavor::Traditional => traditional::order(rules),
+        };
+        let matchers: Vec<Matcher> = drafts
+            .iter()
+            .map(|draft| matcher(draft, &rules[draft.route], &parts[draft.route]))
+            .collect();
+        let mut hosts = HostIndexBuilder::default();
+        for (rank, matcher) in matchers.iter().enumerate() {
+            hosts.add(rank as u32, &parts[matcher.route].hosts, &matcher.path);
+        }
+        let wildcard_needs_text = flavor == Flavor::Traditional;
+        let has_snis = rules.iter().any(|rule| !rule.snis.is_empty());
+        let start = (flavor == Flavor::Traditional && has_snis).then(|| CategoryStart {
+            first_ranks: traditional::category_starts(rules, &drafts),
+            paths: all_paths(&matchers, &patterns),
+            methods: sorted_distinct(matchers.iter().flat_map(|matcher| matcher.methods.iter().cloned())),
+            header_names: sorted_distinct(
+                matchers
+                    .iter()
+                    .flat_map(|matcher| matcher.headers.iter().map(|test| test.name.clone())),
+            ),
+        });
+        Ok(Self {
+            flavor,
+            hosts: hosts.finish(&matchers, &patterns, wildcard_needs_text),
+            upstream_paths: rules
+                .iter()
+                .map(|rule| UpstreamPath {
+                    strip_path: rule.strip_path,
+                    path_handling: flavor.effective_path_handling(rule.path_handling),
+                })
+                .collect(),
+            matchers,
+            patterns,
+            start,
+        })
+    }
+
+    /// The route that answers the request.
+    pub fn find(&self, request: &RequestKey<'_>) -> Option<RouteMatch> {
+        let host = self.split_host(request);
+        let search = Search {
+            matchers: &self.matchers,
+            request,
+            floor: self.floor(request, &host),
+        };
+        let rank = self.hosts.best(&search, &self.patterns, &host);
+        let matcher = self.matchers.get(rank as usize)?;
+        let upstream_path = self.upstream_paths.get(matcher.route)?;
+        let (matched_prefix_len, captures) = match &matcher.path {
+            PathRule::Any => (None, None),
+            PathRule::Prefixes(prefixes) => (prefixes.first().map(Vec::len), None),
+            PathRule::Patterns(numbers) => numbers
+                .iter()
+                .filter_map(|&number| self.patterns.get(number))
+                .find_map(|pattern| pattern.run(self.flavor, request.path))
+                .map_or((None, None), |(len, captures)| (Some(len), captures)),
+        };
+        Some(RouteMatch {
+            route: matcher.route,
+            matched_prefix_len,
+            strip_path: upstream_path.strip_path,
+            path_handling: upstream_path.path_handling,
+            captures,
+        })
+    }
+
+    /// The flavour the router was built for.
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    fn split_host<'a>(&self, request: &RequestKey<'a>) -> RequestHost<'a> {
+        let host = split_port(self.flavor, request.host);
+        let assumed_port = match (self.flavor, request.is_tls) {
+            (Flavor::TraditionalCompatible, _) => request.listener_port,
+            (Flavor::Traditional, true) => 443,
+            (Flavor::Traditional, false) => 80,
+        };
+        RequestHost {
+            name: host.name.as_bytes(),
+            port: host.port.unwrap_or(assumed_port),
+        }
+    }
+
+    /// The rank before which no matcher is considered.
+    fn floor(&self, request: &RequestKey<'_>, host: &RequestHost<'_>) -> u32 {
+        let Some(start) = self.start.as_ref().filter(|_| !request.is_tls) else {
+            return 0;
+        };
+        let category = start.category_of(request, self.hosts.has_host_for(host), &self.patterns);
+        start
+            .first_ranks
+            .iter()
+            .find(|(bits, _)| *bits == category)
+            .map_or(0, |&(_, first_rank)| first_rank)
+    }
+}
+
+impl CategoryStart {
+    /// The attributes an unencrypted request could match.
+    fn category_of(&self, request: &RequestKey<'_>, has_host: bool, patterns: &Patterns) -> u8 {
+        let has_method = self
+            .methods
+            .binary_search_by(|method| method.as_str().cmp(request.method))
+            .is_ok();
+        let has_header = self.header_names.iter().any(|name| {
+            let mut is_present = false;
+            request.headers.values(name, &mut |_| {
+                is_present = true;
+                false
+            });
+            is_present
+        });
+        let has_path = self.paths.has_path_for(request.path, patterns);
+        [
+            (has_host, traditional::HOSTS),
+            (has_header, traditional::HEADERS),
+            (has_path, traditional::PATHS),
+            (has_method, traditional::METHODS),
+        ]
+        .into_iter()
+        .filter(|&(is_hit, _)| is_hit)
+        .fold(0, |category, (_, bit)| category | bit)
+    }
+}
+
+/// Turns rules into their compiled attributes and collects faults.
+struct Compiler<'a> {
+    flavor: Flavor,
+    patterns: Patterns,
+    previous: Option<&'a Patterns>,
+    faults: Vec<RouterFault>,
+}
+
+impl Compiler<'_> {
+    fn compile(&mut self, route: usize, rule: &RouteRule) -> RuleParts {
+        let mut hosts = Vec::with_capacity(rule.host_names().len());
+        for (position, host) in rule.host_names().iter().enumerate() {
+            let split = split_port(self.flavor, host);
+            match NamePattern::parse(split.name) {
+                Ok(name) => hosts.push(HostRule { name, port: split.port }),
+                Err(message) => self.fault(route, format!("hosts[{position}]"), message),
+            }
+        }
+        let mut headers = Vec::with_capacity(rule.headers.len());
+        for (name, values) in &rule.headers {
+            match HeaderTest::compile(self.flavor, name, values) {
+                Ok(test) => headers.push(test),
+                Err(faults) => {
+                    for (position, message) in faults {
+                        self.fault(route, format!("headers.{name}[{position}]"), message);
+                    }
+                }
+            }
+        }
+        let mut snis = Vec::with_capacity(rule.snis.len());
+        for (position, sni) in rule.snis.iter().enumerate() {
+            match NamePattern::parse(without_trailing_dot(sni)) {
+                Ok(name) => snis.push(name),
+                Err(message) => self.fault(route, format!("snis[{position}]"), message),
+            }
+        }
+        let mut patterns = Vec::with_capacity(rule.paths.len());
+        for (position, path) in rule.paths.iter().enumerate() {
+            let number = path.strip_prefix(REGEX_MARK).and_then(|text| {
+                self.patterns
+                    .add(text, self.previous)
+                    .map_err(|error| {
+                        let message = format!("invalid regex: '{text}' ({error})");
+                        self.fault(route, format!("paths[{position}]"), message);
+                    })
+                    .ok()
+            });
+            patterns.push(number);
+        }
+        RuleParts {
+            hosts,
+            headers,
+            snis,
+            patterns,
+        }
+    }
+
+    fn fault(&mut self, route: usize, field: String, message: String) {
+        self.faults.push(RouterFault { route, field, message });
+    }
+}
+
+fn matcher(draft: &Draft, rule: &RouteRule, parts: &RuleParts) -> Matcher {
+    let path = match &draft.paths {
+        PathGroup::None => PathRule::Any,
+        PathGroup::Plain(positions) => PathRule::Prefixes(
+            positions
+                .iter()
+                .map(|&position| rule.paths[position].as_bytes().to_vec())
+                .collect(),
+        ),
+        PathGroup::Regex(positions) => PathRule::Patterns(
+            positions
+                .iter()
+                .filter_map(|&position| parts.patterns[position])
+                .collect(),
+        ),
+    };
+    Matcher {
+        route: draft.route,
+        methods: rule.methods.clone(),
+        headers: parts.headers.clone(),
+        snis: parts.snis.clone(),
+        path,
+    }
+}
+
+/// Every path of every matcher, whatever its host.
+fn all_paths(matchers: &[Matcher], patterns: &Patterns) -> PathIndex {
+    let mut builder = PathIndexBuilder::default();
+    for (rank, matcher) in matchers.iter().enumerate() {
+        builder.add(rank as u32, &matcher.path);
+    }
+    builder.finish(matchers, patterns)
+}
+
+fn sorted_distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.collect();
+    values.sort();
+    values.dedup();
+    values
+}

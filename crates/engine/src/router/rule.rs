@@ -1,0 +1,99 @@
+//! What a route asks for, as plain data, and the faults found while compiling it.
+//!
+//! The caller fills `RouteRule` from the route entities of a plan; this module neither reads nor
+//! stores entities. Attribute rules (which wildcards are legal, which paths are normal) are the
+//! schema's; only what would make a rule impossible to compile is reported here.
+
+/// The order in which routes are tried, named as in the `router_flavor` setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flavor {
+    /// One number per route made of its attributes; ties go to the greater UUID.
+    #[default]
+    TraditionalCompatible,
+    /// Categories of attributes, then the older route.
+    Traditional,
+}
+
+impl Flavor {
+    /// Reads the setting's text; `None` when it is neither flavour.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "traditional_compatible" => Some(Self::TraditionalCompatible),
+            "traditional" => Some(Self::Traditional),
+            _ => None,
+        }
+    }
+}
+
+/// How the service's path and the request's path are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathHandling {
+    /// Joined with exactly one slash between them.
+    #[default]
+    V0,
+    /// Concatenated; honoured by the `traditional` flavour only.
+    V1,
+}
+
+impl Flavor {
+    /// The path handling in force: `traditional_compatible` ignores `v1`.
+    pub fn effective_path_handling(self, configured: PathHandling) -> PathHandling {
+        match self {
+            Self::TraditionalCompatible => PathHandling::V0,
+            Self::Traditional => configured,
+        }
+    }
+}
+
+/// The matching half of one route entity. An empty list means the attribute is not configured.
+#[derive(Clone, Debug, Default)]
+pub struct RouteRule {
+    /// The route's UUID in lower-case text form.
+    pub id: String,
+    /// Creation time in seconds; older routes win ties in the `traditional` flavour.
+    pub created_at: i64,
+    /// Upper-case methods.
+    pub methods: Vec<String>,
+    /// Host names, optionally with a leading or trailing `*` and a port. `Some` of an empty list
+    /// (possible in declarative files) is no attribute but still counts as "plain hosts only".
+    pub hosts: Option<Vec<String>>,
+    /// Plain prefixes, or regular expressions after a `~`.
+    pub paths: Vec<String>,
+    /// Header name to accepted values; a value starting `~*` is a regular expression.
+    pub headers: Vec<(String, Vec<String>)>,
+    /// Server names, optionally with a leading or trailing `*` (`traditional_compatible` only).
+    pub snis: Vec<String>,
+    /// Order among routes with regular-expression paths, higher first.
+    pub regex_priority: i64,
+    /// Whether the matched path text is removed before the request goes upstream.
+    pub strip_path: bool,
+    /// How the upstream path is joined.
+    pub path_handling: PathHandling,
+}
+
+impl RouteRule {
+    /// The configured hosts, none when the attribute is absent.
+    pub(super) fn host_names(&self) -> &[String] {
+        self.hosts.as_deref().unwrap_or_default()
+    }
+
+    /// Whether `hosts` is given and holds no wildcard.
+    pub(super) fn has_only_plain_hosts(&self) -> bool {
+        self.hosts
+            .as_ref()
+            .is_some_and(|hosts| hosts.iter().all(|host| !host.contains('*')))
+    }
+}
+
+/// One reason why a set of rules cannot become a router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterFault {
+    /// Position of the route in the rules given to `Router::build`.
+    pub route: usize,
+    /// The field at fault, for example `paths[1]` or `headers.x-version[0]`.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
