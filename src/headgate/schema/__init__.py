@@ -18,7 +18,7 @@ from headgate.schema.record import (
     plain,
     record_definition,
 )
-from headgate.schema.spec import Pattern, field, shorthand
+from headgate.schema.spec import Pattern, Shorthand, field, shorthand
 from headgate.schema.validate import Examination, examine, validate
 from headgate.schema.validators import is_uuid, is_vault_reference
 
@@ -31,6 +31,7 @@ __all__ = [
     "Pattern",
     "PluginConfig",
     "Record",
+    "Shorthand",
     "checks",
     "config_json",
     "examine",
