@@ -1,0 +1,118 @@
+"""The immutable view of all entities at one revision, as workers and the Admin API read it.
+
+Entities are plain JSON dicts exactly as the Admin API shows them, foreign keys as `{"id": …}` or None. Nobody may change
+them. Lookups are dict reads: an index is made at its first use and kept, since the data never changes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+Entity = dict[str, Any]
+EMPTY_HASH: Final = "0" * 32
+_NO_ENTITIES: Final[Mapping[str, Entity]] = {}
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class _Encoded(msgspec.Struct, array_like=True):
+    revision: int
+    configuration_hash: str
+    entities: dict[str, list[dict[str, Any]]]
+
+
+_decoder: Final = msgspec.msgpack.Decoder(_Encoded)
+
+
+class Snapshot:
+    """All entities at one revision."""
+
+    __slots__ = ("_children", "_unique", "configuration_hash", "entities", "revision")
+
+    def __init__(
+        self,
+        entities: Mapping[str, Mapping[str, Entity]],
+        *,
+        configuration_hash: str = EMPTY_HASH,
+        revision: int = 0,
+    ) -> None:
+        self.entities = entities
+        self.configuration_hash = configuration_hash
+        self.revision = revision
+        self._unique: dict[tuple[str, str], dict[Any, Entity]] = {}
+        self._children: dict[tuple[str, str], dict[str, list[Entity]]] = {}
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{type_}: {len(items)}" for type_, items in self.entities.items() if items)
+        return f"<Snapshot revision {self.revision} of {self.configuration_hash} ({counts})>"
+
+    def __len__(self) -> int:
+        return sum(len(items) for items in self.entities.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there is no entity at all."""
+        return len(self) == 0
+
+    def all(self, type_: str) -> Iterator[Entity]:
+        """Return the entities of a type, in the order of their ids."""
+        return iter(self.entities.get(type_, _NO_ENTITIES).values())
+
+    def get(self, type_: str, entity_id: str) -> Entity | None:
+        """Return the entity with an id."""
+        return self.entities.get(type_, _NO_ENTITIES).get(entity_id)
+
+    def by(self, type_: str, unique_field: str, value: Any) -> Entity | None:
+        """Return the entity whose field has a value; the field should be unique, else the first by id is meant.
+
+        Source: own choice; the first call for a field is O(n), each later one O(1).
+        """
+        index = self._unique.get((type_, unique_field))
+        if index is None:
+            index = {}
+            for entity in self.all(type_):
+                key = entity.get(unique_field)
+                if key is not None and not isinstance(key, (dict, list)):
+                    index.setdefault(key, entity)
+            self._unique[type_, unique_field] = index
+        return index.get(value)
+
+    def children(self, type_: str, foreign_field: str, parent_id: str) -> Sequence[Entity]:
+        """Return the entities of a type whose foreign key refers to a parent, in the order of their ids."""
+        index = self._children.get((type_, foreign_field))
+        if index is None:
+            index = {}
+            for entity in self.all(type_):
+                reference = entity.get(foreign_field)
+                if reference is not None:
+                    index.setdefault(reference["id"], []).append(entity)
+            self._children[type_, foreign_field] = index
+        return index.get(parent_id, ())
+
+    def with_revision(self, revision: int) -> "Snapshot":
+        """Return the same entities under another revision; indexes already made are shared."""
+        other = Snapshot(self.entities, configuration_hash=self.configuration_hash, revision=revision)
+        other._unique = self._unique
+        other._children = self._children
+        return other
+
+    def encode(self) -> bytes:
+        """Return the snapshot as MessagePack, for other processes of the node."""
+        lists = {type_: list(items.values()) for type_, items in self.entities.items() if items}
+        return _encoder.encode(_Encoded(self.revision, self.configuration_hash, lists))
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Snapshot":
+        """Return the snapshot that `encode` wrote.
+
+        Raises: ValueError, when the data is something else.
+        """
+        encoded = _decoder.decode(data)
+        try:
+            entities = {type_: {item["id"]: item for item in items} for type_, items in encoded.entities.items()}
+        except KeyError:
+            raise ValueError("an entity of the snapshot has no id") from None
+        return cls(entities, configuration_hash=encoded.configuration_hash, revision=encoded.revision)
+
+
+EMPTY: Final = Snapshot({})
