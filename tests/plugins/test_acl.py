@@ -12,7 +12,7 @@ BOB = {"id": "1b9d5a3e-0000-4000-8000-000000000002", "username": "bob"}
 CREDENTIAL = {"id": "1b9d5a3e-0000-4000-8000-00000000000c"}
 FORBIDDEN = (403, "You cannot consume this service")
 UNAUTHORIZED = (401, "Unauthorized")
-ENTITIES = {
+ENTITIES: dict[str, list[dict[str, Any]]] = {
     "consumers": [ADA, BOB],
     "acls": [
         {"id": f"1b9d5a3e-0000-4000-8000-0000000000a{number}", "group": group, "consumer": {"id": ADA["id"]}}
@@ -54,9 +54,7 @@ def test_the_upstream_is_told_all_groups_of_the_consumer() -> None:
 
 def test_groups_that_a_client_claims_are_removed() -> None:
     forged = [("X-Consumer-Groups", "root"), ("X-Authenticated-Groups", "root")]
-    played = play(
-        {"allow": ["staff"], "hide_groups_header": True}, consumer=ADA, credential=CREDENTIAL, headers=forged
-    )
+    played = play({"allow": ["staff"], "hide_groups_header": True}, consumer=ADA, credential=CREDENTIAL, headers=forged)
     assert played.sent("X-Consumer-Groups") == []
     assert played.sent("X-Authenticated-Groups") == []
     played = play({"deny": ["staff"]}, consumer=BOB, credential=CREDENTIAL, headers=forged)

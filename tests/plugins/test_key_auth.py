@@ -10,7 +10,7 @@ from tests.plugins.scene import Scene
 ADA = {"id": "1b9d5a3e-0000-4000-8000-000000000001", "username": "ada", "custom_id": "a-1"}
 GUEST = {"id": "1b9d5a3e-0000-4000-8000-000000000002", "username": "guest", "custom_id": None}
 CREDENTIAL = {"id": "1b9d5a3e-0000-4000-8000-00000000000c", "key": "secret", "consumer": {"id": ADA["id"]}}
-ENTITIES = {"consumers": [ADA, GUEST], "keyauth_credentials": [CREDENTIAL]}
+ENTITIES: dict[str, list[dict[str, Any]]] = {"consumers": [ADA, GUEST], "keyauth_credentials": [CREDENTIAL]}
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
 

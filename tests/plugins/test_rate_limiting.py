@@ -1,5 +1,6 @@
 """rate-limiting: windows, identifiers, headers and refusals, with counters in shared memory and in Redis."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from redis import RedisError
 
 from headgate.pdk import shared_dict
 from headgate.plugins.rate_limiting import handler as rate_limiting
+from headgate.plugins.rate_limiting.config import Config
 from headgate.plugins.rate_limiting.handler import Handler
 from headgate.plugins.rate_limiting.periods import WindowStarts
 from tests.plugins.redis_server import needs_redis_server, running_redis_server
@@ -33,7 +35,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(rate_limiting.time, "time", clock.time)
+    monkeypatch.setattr(rate_limiting, "time", clock)
     return clock
 
 
@@ -197,29 +199,59 @@ def test_a_failing_store_is_an_error_when_faults_are_not_tolerated() -> None:
         play({"minute": 1, "fault_tolerant": False}, consumer=ADA)
 
 
+class OneLoopHandler(Handler):
+    """Runs what it awaits on one loop, as a worker does: connections belong to the loop they were made on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self.awaited = 0
+
+    def access(self, conf: Config) -> None:
+        awaitable = super().access(conf)
+        if awaitable is not None:
+            self.awaited += 1
+            self._loop.run_until_complete(awaitable)
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with running_redis_server(tmp_path_factory.mktemp("redis")) as port:
+        yield port
+
+
 @needs_redis_server
 class TestRedis:
-    @pytest.fixture(scope="class")
-    def port(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-        with running_redis_server(tmp_path_factory.mktemp("redis")) as port:
-            yield port
+    @pytest.fixture
+    def handler(self) -> Iterator[OneLoopHandler]:
+        loop = asyncio.new_event_loop()
+        handler = OneLoopHandler(loop)
+        yield handler
+
+        async def close() -> None:
+            handler.configure(None)
+            await asyncio.gather(*rate_limiting._closing)
+
+        loop.run_until_complete(close())
+        loop.close()
 
     @pytest.fixture
-    def config(self, port: int, request: pytest.FixtureRequest) -> dict[str, Any]:
+    def config(self, port: int) -> dict[str, Any]:
         # The header keeps the tests' counters apart.
         return {
             "policy": "redis",
             "redis": {"host": "127.0.0.1", "port": port},
             "limit_by": "header",
-            "header_name": f"X-{request.node.name}",
+            "header_name": "X-Test",
         }
 
     @pytest.fixture
-    def headers(self, config: dict[str, Any]) -> list[tuple[str, str]]:
-        return [(config["header_name"], config["header_name"])]
+    def headers(self, request: pytest.FixtureRequest) -> list[tuple[str, str]]:
+        return [("X-Test", request.node.name)]
 
-    def test_every_request_counts_at_once(self, config: dict[str, Any], headers: list[tuple[str, str]]) -> None:
-        handler = Handler()
+    def test_every_request_counts_at_once(
+        self, handler: OneLoopHandler, config: dict[str, Any], headers: list[tuple[str, str]]
+    ) -> None:
         remaining = []
         for _ in range(2):
             played = play({**config, "minute": 2}, handler=handler, headers=headers)
@@ -236,21 +268,30 @@ class TestRedis:
         }
 
     def test_with_a_sync_rate_the_worker_counts_by_itself(
-        self, config: dict[str, Any], headers: list[tuple[str, str]]
+        self, handler: OneLoopHandler, config: dict[str, Any], headers: list[tuple[str, str]]
     ) -> None:
-        handler = Handler()
         config = {**config, "minute": 2, "sync_rate": 10}
         assert play(config, handler=handler, headers=headers).refusal is None
         played = play(config, handler=handler, headers=headers)
         assert played.client_headers["x-ratelimit-remaining-minute"] == "0"
-        assert not played.was_awaited
         assert play(config, handler=handler, headers=headers).refusal == (429, "API rate limit exceeded")
-        assert play(config, handler=Handler(), headers=headers).refusal is None
+        assert handler.awaited == 1
 
-    def test_without_redis_requests_pass_when_faults_are_tolerated(self) -> None:
+    def test_an_instance_that_is_gone_writes_what_it_counted(
+        self, handler: OneLoopHandler, config: dict[str, Any], headers: list[tuple[str, str]]
+    ) -> None:
+        play({**config, "minute": 5, "sync_rate": 10}, handler=handler, headers=headers)
+
+        async def reconfigure() -> None:
+            handler.configure(None)
+            await asyncio.gather(*rate_limiting._closing)
+
+        handler._loop.run_until_complete(reconfigure())
+        played = play({**config, "minute": 5}, handler=handler, headers=headers)
+        assert played.client_headers["x-ratelimit-remaining-minute"] == "3"
+
+    def test_without_redis_requests_pass_when_faults_are_tolerated(self, handler: OneLoopHandler) -> None:
         config = {"policy": "redis", "redis": {"host": "127.0.0.1", "port": 1, "timeout": 200}, "minute": 1}
-        assert play(config).refusal is None
+        assert play(config, handler=handler).refusal is None
         with pytest.raises((OSError, RedisError)):
-            play({**config, "fault_tolerant": False})
-
-
+            play({**config, "fault_tolerant": False}, handler=handler)

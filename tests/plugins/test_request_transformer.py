@@ -134,7 +134,8 @@ def test_an_upload_keeps_its_file_names_and_bytes() -> None:
         b"--XX\r\n"
         b'Content-Disposition: form-data; name="old"\r\n\r\nv\r\n'
         b"--XX\r\n"
-        b'Content-Disposition: form-data; name="file"; filename="a.bin"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        b'Content-Disposition: form-data; name="file"; filename="a.bin"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n"
         b"\x00\xff\r\n--X\r\n"
         b"--XX\r\n"
         b'Content-Disposition: form-data; name="gone"\r\n\r\n1\r\n'
@@ -156,7 +157,8 @@ def test_an_upload_keeps_its_file_names_and_bytes() -> None:
         b"--XX\r\n"
         b'Content-Disposition: form-data; name="new"\r\n\r\nchanged\r\n'
         b"--XX\r\n"
-        b'Content-Disposition: form-data; name="file"; filename="a.bin"\r\nContent-Type: application/octet-stream\r\n\r\n'
+        b'Content-Disposition: form-data; name="file"; filename="a.bin"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n"
         b"\x00\xff\r\n--X\r\n"
         b"--XX\r\n"
         b'Content-Disposition: form-data; name="added"\r\n\r\n1\r\n'

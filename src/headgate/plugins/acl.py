@@ -5,6 +5,7 @@ the authenticated groups that another plugin (such as ldap-auth) left in `kong.c
 """
 
 from functools import cached_property
+from typing import NoReturn
 
 from headgate import Plugin, PluginConfig, kong
 from headgate.schema import checks, field
@@ -74,7 +75,7 @@ def _authenticated_groups() -> list[str] | None:
     return [str(group) for group in groups]
 
 
-def _refuse(*, has_credential: bool) -> None:
+def _refuse(*, has_credential: bool) -> NoReturn:
     if has_credential:
         kong.response.error(403, "You cannot consume this service")
     kong.response.error(401, "Unauthorized")

@@ -35,7 +35,7 @@ def _check_combination(config: Mapping[str, Any]) -> str | None:
 
 
 class Config(PluginConfig):
-    config_check = _check_combination
+    record_validator = _check_combination
 
     status_code: int = field(503, between=(100, 599))
     message: str | None = None
@@ -52,9 +52,12 @@ class Handler(Plugin[Config]):
     def access(self, conf: Config) -> None:
         """Answer, unless a trigger is configured and the request does not carry it."""
         trigger = conf.trigger
-        if trigger is not None:
-            if kong.request.get_header(trigger) is None and kong.request.get_query_arg(trigger) is None:
-                return
+        if (
+            trigger is not None
+            and kong.request.get_header(trigger) is None
+            and kong.request.get_query_arg(trigger) is None
+        ):
+            return
         message = conf.message or DEFAULT_MESSAGES.get(conf.status_code)
         if conf.echo:
             kong.response.exit(conf.status_code, _echo(message))

@@ -16,27 +16,27 @@ JsonType = Literal["boolean", "number", "string"]
 
 
 class Removals(Record):
-    json: list[str] = field(default_factory=list)
+    json_keys: list[str] = field(default_factory=list, name="json")
     headers: list[str] = field(default_factory=list)
 
 
 class Renames(Record):
-    json: list[str] = field(default_factory=list, elements=field(match=_ENTRY))
+    json_keys: list[str] = field(default_factory=list, name="json", elements=field(match=_ENTRY))
     headers: list[str] = field(default_factory=list, elements=field(match=_ENTRY))
 
 
 class Entries(Record):
-    json: list[str] = field(default_factory=list, elements=field(match=_ENTRY))
+    json_keys: list[str] = field(default_factory=list, name="json", elements=field(match=_ENTRY))
     json_types: list[JsonType] = field(default_factory=list)
     headers: list[str] = field(default_factory=list, elements=field(match=_ENTRY))
 
     @cached_property
     def values(self) -> tuple[tuple[str, Any], ...]:
         """JSON keys with their values in the configured types."""
-        typed = [*self.json_types, *["string"] * len(self.json)]
+        typed = [*self.json_types, *["string"] * len(self.json_keys)]
         return tuple(
             (name, _typed(value, json_type))
-            for (name, value), json_type in zip(map(_pair, self.json), typed, strict=False)
+            for (name, value), json_type in zip(map(_pair, self.json_keys), typed, strict=False)
         )
 
 
@@ -50,7 +50,7 @@ class Config(PluginConfig):
     @cached_property
     def changes_json(self) -> bool:
         """Whether any operation is about the body."""
-        return any(record.json for record in (self.remove, self.rename, self.replace, self.add, self.append))
+        return any(record.json_keys for record in (self.remove, self.rename, self.replace, self.add, self.append))
 
 
 class Handler(Plugin[Config]):
@@ -103,9 +103,9 @@ def _change_headers(conf: Config) -> None:
 
 
 def _change_document(conf: Config, document: dict[str, Any]) -> None:
-    for name in conf.remove.json:
+    for name in conf.remove.json_keys:
         document.pop(name, None)
-    for old, new in map(_pair, conf.rename.json):
+    for old, new in map(_pair, conf.rename.json_keys):
         if old in document:
             document[new] = document.pop(old)
     for name, value in conf.replace.values:

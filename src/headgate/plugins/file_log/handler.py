@@ -23,9 +23,11 @@ def _refuse_lua_fields(fields: dict[str, str]) -> str | None:
 class Config(PluginConfig):
     protocols = ALL_PROTOCOLS
 
-    path: str = field(match=r"^[^*&%\\`]+$", err="not a valid filename")
+    path: str = field(match=r"^[^*&%\\`]+$", lua_pattern="^[^*&%%\\`]+$", err="not a valid filename")
     reopen: bool = False
-    custom_fields_by_lua: dict[str, str] | None = field(None, validator=_refuse_lua_fields)
+    custom_fields_by_lua: dict[str, str] | None = field(
+        None, keys=field(len_min=1), values=field(len_min=1), validator=_refuse_lua_fields
+    )
 
 
 class Handler(Plugin[Config]):

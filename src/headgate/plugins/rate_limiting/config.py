@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 from headgate import PluginConfig
 from headgate.pdk.plugin import instance_of
 from headgate.plugins.rate_limiting.periods import PERIODS, Period
-from headgate.schema import Record, checks, field, types
+from headgate.schema import Pattern, Record, checks, field, shorthand, types
 
 SMALLEST_SYNC_RATE_S = 0.02
 _NO_SCOPE = "00000000-0000-0000-0000-000000000000"
@@ -44,7 +45,7 @@ def number_text(number: float) -> str:
 
 def _check_limits(config: Mapping[str, Any]) -> str | None:
     configured = [(period.name, config[period.name]) for period in PERIODS if config.get(period.name) is not None]
-    for (shorter, lower), (longer, higher) in zip(configured, configured[1:], strict=False):
+    for (shorter, lower), (longer, higher) in pairwise(configured):
         if higher < lower:
             return f"The limit for {longer}({higher:.1f}) cannot be lower than the limit for {shorter}({lower:.1f})"
     sync_rate = config.get("sync_rate", -1)
@@ -56,7 +57,57 @@ def _check_limits(config: Mapping[str, Any]) -> str | None:
     return None
 
 
+# Types and attributes of the flat fields that older configurations use instead of the `redis` record.
+_TWINS: dict[str, tuple[type, dict[str, Any]]] = {
+    "host": (str, {}),
+    "port": (int, {}),
+    "password": (str, {"len_min": 0}),
+    "username": (str, {}),
+    "ssl": (bool, {}),
+    "ssl_verify": (bool, {}),
+    "server_name": (str, {}),
+    "timeout": (int, {}),
+    "database": (int, {}),
+}
+
+
+def _deprecated_twin(name: str) -> Any:
+    value_type, attributes = _TWINS[name]
+    return shorthand(
+        f"redis_{name}",
+        value_type,
+        replaced_with=("redis", name),
+        message=f"rate-limiting: config.redis_{name} is deprecated, please use config.redis.{name} instead",
+        removal_in_version="4.0",
+        **attributes,
+    )
+
+
 class Config(PluginConfig):
+    entity_checks = (
+        checks.at_least_one_of(*(f"config.{period.name}" for period in PERIODS)),
+        *(
+            checks.conditional(
+                "config.policy",
+                if_match={"eq": "redis"},
+                then_field=f"config.redis.{name}",
+                then_match={"required": True},
+            )
+            for name in ("host", "port", "timeout")
+        ),
+        *(
+            checks.conditional(
+                "config.limit_by",
+                if_match={"eq": limit_by},
+                then_field=f"config.{name}",
+                then_match={"required": True},
+            )
+            for limit_by, name in (("header", "header_name"), ("path", "path"))
+        ),
+    )
+    shorthand_fields = tuple(_deprecated_twin(name) for name in _TWINS)
+    record_validator = _check_limits
+
     second: float | None = field(None, gt=0)
     minute: float | None = field(None, gt=0)
     hour: float | None = field(None, gt=0)
@@ -65,7 +116,7 @@ class Config(PluginConfig):
     year: float | None = field(None, gt=0)
     limit_by: Literal["consumer", "credential", "ip", "service", "header", "path"] | None = "consumer"
     header_name: str | None = None
-    path: str | None = None
+    path: str | None = field(None, starts_with="/", match_none=(Pattern("//", err="must not have empty segments"),))
     policy: Literal["local", "redis"] | None = field("local", len_min=0)
     fault_tolerant: bool = True
     redis: Redis = field(default_factory=Redis)

@@ -61,7 +61,7 @@ class Handler(Plugin[Config]):
         counters = kong.shared_dict(COUNTERS)
         keys = [f"{prefix}{starts_s[limit.period.name]}000:{limit.period.name}" for limit in conf.limits]
         try:
-            usage = [value or 0 for value in counters.get_many(keys)]
+            usage = [used if isinstance(used, (int, float)) else 0 for used in counters.get_many(keys)]
         except Exception as error:
             _store_failed(conf, error)
             return

@@ -71,7 +71,7 @@ def connect(redis: Redis) -> RedisClient:
         if redis.server_name:
             options["connection_class"] = _NamedSSLConnection
             options["server_name"] = redis.server_name
-    return RedisClient(connection_pool=ConnectionPool(**options))
+    return RedisClient.from_pool(ConnectionPool(**options))
 
 
 class RedisCounters:
@@ -119,7 +119,8 @@ class _Local:
 class SyncedCounters:
     """Counters kept in the worker between two synchronisations with Redis.
 
-    Requests count on the engine's thread, synchronisation runs on the loop's: the lock keeps increments from being lost.
+    Requests count on the engine's thread, synchronisation runs on the loop's: the lock keeps increments from getting
+    lost between them.
     """
 
     def __init__(self, redis: RedisCounters, sync_rate_s: float) -> None:

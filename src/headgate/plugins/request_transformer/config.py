@@ -72,7 +72,7 @@ class Replacements(Entries):
 class Config(PluginConfig):
     protocols = ALL_PROTOCOLS
 
-    http_method: str | None = field(None, match=r"^[A-Z]+$")
+    http_method: str | None = field(None, match=r"^[A-Z]+$", lua_pattern="^%u+$")
     remove: Removals = field(default_factory=Removals)
     rename: Renames = field(default_factory=Renames)
     replace: Replacements = field(default_factory=Replacements)

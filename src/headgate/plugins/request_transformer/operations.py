@@ -1,4 +1,4 @@
-"""The five operations on named values (remove, rename, replace, add, append), in their order, and the fields they edit."""
+"""The five operations on named values, in their order: remove, rename, replace, add, append."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def split_entry(entry: str) -> tuple[str, str]:
 
 
 def edit_fields(fields: dict[str, Any], rendered: Rendered) -> dict[str, Any]:
-    """Return `fields` (query arguments, form fields, top-level JSON keys) after the operations; unchanged ones equal."""
+    """Return query arguments, form fields or top-level JSON keys after the operations; `fields` stays as it is."""
     edited = dict(fields)
     for name in rendered.remove:
         edited.pop(name, None)
