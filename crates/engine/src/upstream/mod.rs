@@ -3,7 +3,9 @@
 //! The parts do not know each other; the pipeline puts them together for each attempt: `balance` picks a target,
 //! `resolve` finds its address, `pool` gives an idle connection or `connect` opens one.
 
+pub mod attempt;
 pub mod balance;
 pub mod connect;
+pub mod connection;
 pub mod pool;
 pub mod resolve;

@@ -1,0 +1,254 @@
+//! Accepting connections: sockets to byte streams, TLS where the listener ends it, then HTTP/1 or HTTP/2.
+
+use std::future::{poll_fn, Future};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::exchange::{ClientConnection, ClientTls};
+use crate::gateway::{ConnectionGuard, Gateway};
+use crate::http::{h1, h2};
+use crate::phase::Phase;
+use crate::runner::{Handshake, HandshakeStep};
+use crate::settings::ListenerSettings;
+
+/// First bytes of a client that speaks HTTP/2 by prior knowledge (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accept connections until draining begins.
+pub async fn accept(gateway: Arc<Gateway>, socket: TcpListener, settings: Arc<ListenerSettings>) {
+    loop {
+        let mut draining = std::pin::pin!(gateway.draining());
+        let accepted = poll_fn(|context| {
+            if draining.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            socket.poll_accept(context).map(Some)
+        })
+        .await;
+        let (stream, peer) = match accepted {
+            None => return,
+            Some(Ok(accepted)) => accepted,
+            Some(Err(error)) => {
+                tracing::error!("accept on {}:{}: {error}", settings.address, settings.port);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        gateway.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let limit = gateway.settings.limits.connections;
+        if limit != 0 && gateway.counters.active.load(Ordering::Relaxed) >= limit {
+            tracing::warn!("connection of {peer} refused: worker_connections ({limit}) are open");
+            continue;
+        }
+        let guard = gateway.register();
+        tokio::spawn(serve(gateway.clone(), guard, stream, peer, settings.clone()));
+    }
+}
+
+async fn serve(
+    gateway: Arc<Gateway>,
+    guard: ConnectionGuard,
+    stream: TcpStream,
+    peer: SocketAddr,
+    settings: Arc<ListenerSettings>,
+) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let local = stream.local_addr().unwrap_or_else(|_| SocketAddr::new(settings.address, settings.port));
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let mut connection = ClientConnection {
+        peer,
+        peer_ip_text: peer.ip().to_string(),
+        is_trusted: gateway.settings.trusted_ips.iter().any(|network| network.contains(&peer.ip())),
+        local,
+        mapped_port: mapped_port(&gateway, local.port()),
+        tls: None,
+    };
+    if !settings.ssl {
+        return plain(&gateway, &guard, connection, stream, settings.http2).await;
+    }
+    let patience = Duration::from_millis(gateway.settings.client_timeouts.handshake_ms);
+    let secured = match timeout(patience, secure(&gateway, &connection, stream, settings.http2)).await {
+        Ok(Some(secured)) => secured,
+        Ok(None) => return,
+        Err(_) => {
+            tracing::info!(client = %connection.peer_ip_text, "TLS handshake timed out");
+            return;
+        }
+    };
+    let (is_http2, tls) = facts(&secured);
+    connection.tls = Some(tls);
+    let connection = Arc::new(connection);
+    if is_http2 {
+        h2::serve(&gateway, connection, &guard, secured).await;
+    } else {
+        h1::server::serve(&gateway, connection, &guard, secured, BytesMut::new()).await;
+    }
+}
+
+async fn plain(
+    gateway: &Arc<Gateway>,
+    guard: &ConnectionGuard,
+    connection: ClientConnection,
+    mut stream: TcpStream,
+    may_be_http2: bool,
+) {
+    let connection = Arc::new(connection);
+    let mut read_ahead = BytesMut::new();
+    if may_be_http2 {
+        let patience = Duration::from_millis(gateway.settings.client_timeouts.header_ms);
+        match timeout(patience, read_preface(&mut stream, &mut read_ahead)).await {
+            Ok(Some(true)) => return h2::serve(gateway, connection, guard, Prefixed::new(stream, read_ahead)).await,
+            Ok(Some(false)) => {}
+            Ok(None) | Err(_) => return,
+        }
+    }
+    h1::server::serve(gateway, connection, guard, stream, read_ahead).await;
+}
+
+/// Read until it is clear whether the client speaks HTTP/2; None when it left before.
+async fn read_preface(stream: &mut TcpStream, read_ahead: &mut BytesMut) -> Option<bool> {
+    loop {
+        let length = read_ahead.len().min(PREFACE.len());
+        if read_ahead.get(..length) != PREFACE.get(..length) {
+            return Some(false);
+        }
+        if length == PREFACE.len() {
+            return Some(true);
+        }
+        if stream.read_buf(read_ahead).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+/// The TLS handshake with its certificate phase; None when it failed.
+async fn secure(
+    gateway: &Gateway,
+    connection: &ClientConnection,
+    stream: TcpStream,
+    http2: bool,
+) -> Option<TlsStream> {
+    let acceptor = tokio_rustls::LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+    let start = match acceptor.await {
+        Ok(start) => start,
+        Err(error) => {
+            tracing::info!(client = %connection.peer_ip_text, "TLS handshake failed: {error}");
+            return None;
+        }
+    };
+    let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
+    let live = gateway.live();
+    let config = live.tls.config_for(server_name.as_deref(), http2);
+    if live.global_phases & Phase::Certificate.bit() != 0 {
+        let handshake = Handshake {
+            live,
+            server_name: server_name.clone(),
+            peer: connection.peer,
+            local: connection.local,
+            is_failed: false,
+            runner_state: None,
+        };
+        let mut step = gateway.runner.certificate(Box::new(handshake));
+        let handshake = loop {
+            match step {
+                HandshakeStep::Done(handshake) => break handshake,
+                HandshakeStep::Wait(next) => step = next.await?,
+            }
+        };
+        if handshake.is_failed {
+            return None;
+        }
+    }
+    match start.into_stream(config).await {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::info!(client = %connection.peer_ip_text, server_name, "TLS handshake failed: {error}");
+            None
+        }
+    }
+}
+
+/// (HTTP/2 was agreed, facts for requests).
+fn facts(stream: &TlsStream) -> (bool, ClientTls) {
+    let (_, session) = stream.get_ref();
+    let version = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+    let tls = ClientTls {
+        server_name: session.server_name().map(str::to_ascii_lowercase),
+        version,
+        cipher: cipher.to_owned(),
+    };
+    (session.alpn_protocol() == Some(crate::tls::ALPN_HTTP2), tls)
+}
+
+fn mapped_port(gateway: &Gateway, port: u16) -> u16 {
+    gateway.settings.port_maps.iter().find(|(_, inside)| *inside == port).map_or(port, |(outside, _)| *outside)
+}
+
+/// A stream whose first bytes were read already.
+struct Prefixed {
+    stream: TcpStream,
+    first: BytesMut,
+}
+
+impl Prefixed {
+    fn new(stream: TcpStream, first: BytesMut) -> Self {
+        Self { stream, first }
+    }
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.first.is_empty() {
+            return std::pin::Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let count = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,221 @@
+//! A plan made ready to serve: router, TLS, balancers, client configurations.
+//!
+//! Built whole beside the running one, with all faults reported at once, and never changed afterwards. What did not change
+//! since the previous plan is taken over (compiled expressions, TLS configurations, balancer positions).
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::plan::{Plan, RoutePlan, ServicePlan};
+use crate::router::{RouteRule, Router};
+use crate::settings::EngineSettings;
+use crate::tls::client::{ClientTls, UpstreamAlpn, UpstreamTls};
+use crate::tls::server::{ServerSessions, ServerTls};
+use crate::upstream::balance::Balancer;
+
+/// What is built once per process and shared by all plans.
+pub struct Foundation {
+    /// The engine's settings.
+    pub settings: Arc<EngineSettings>,
+    /// TLS sessions of clients.
+    pub sessions: ServerSessions,
+    /// TLS configurations towards upstreams.
+    pub client_tls: ClientTls,
+}
+
+impl Foundation {
+    /// Read the certificates of the settings.
+    ///
+    /// # Errors
+    /// All faults, each with its path.
+    pub fn build(settings: Arc<EngineSettings>) -> Result<Self, Vec<String>> {
+        let sessions = ServerSessions::new(&settings.tls).map_err(|fault| vec![fault.to_string()])?;
+        let client_tls = ClientTls::new(&settings.tls)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        Ok(Self { settings, sessions, client_tls })
+    }
+}
+
+/// A plan in force.
+pub struct Live {
+    /// Revision of the plan.
+    pub revision: u64,
+    /// Phases with global handlers.
+    pub global_phases: u32,
+    /// Settings of the process.
+    pub settings: Arc<EngineSettings>,
+    /// Routes by position.
+    pub routes: Vec<LiveRoute>,
+    /// Services by position.
+    pub services: Vec<LiveService>,
+    /// Upstreams by name.
+    pub upstreams: HashMap<String, LiveUpstream>,
+    /// Finds routes.
+    pub router: Router,
+    /// Certificates by SNI.
+    pub tls: ServerTls,
+    /// TLS towards targets that a plugin chose on a route whose service is plain.
+    pub default_client_tls: Arc<UpstreamTls>,
+    /// What the runner gave along with the plan.
+    pub attachment: Option<Arc<dyn Any + Send + Sync>>,
+    /// What the operator should be told about this plan.
+    pub notices: Vec<String>,
+}
+
+/// One route in force.
+pub struct LiveRoute {
+    /// As planned.
+    pub plan: RoutePlan,
+    /// Plain http is answered with a redirect or 426.
+    pub is_https_only: bool,
+}
+
+/// One service in force.
+pub struct LiveService {
+    /// As planned.
+    pub plan: ServicePlan,
+    /// TLS towards it, when its protocol asks for it.
+    pub tls: Option<Arc<UpstreamTls>>,
+}
+
+/// One upstream in force.
+pub struct LiveUpstream {
+    /// Host header instead of the target's name.
+    pub host_header: Option<String>,
+    /// Picks targets.
+    pub balancer: Balancer,
+    /// (host, port) of each target, by the balancer's positions.
+    pub targets: Vec<(String, u16)>,
+}
+
+impl Live {
+    /// Make a plan ready.
+    ///
+    /// # Errors
+    /// All faults of the plan, each a text with its path.
+    pub fn build(
+        plan: Plan,
+        foundation: &Foundation,
+        previous: Option<&Self>,
+        attachment: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Vec<String>> {
+        let mut faults = Vec::new();
+        let mut notices = Vec::new();
+        let rules: Vec<RouteRule> = plan.routes.iter().map(rule_of).collect();
+        let router = Router::build_after(plan.router_flavor, &rules, previous.map(|old| &old.router));
+        if let Err(found) = &router {
+            for fault in found {
+                let id = plan.routes.get(fault.route).map_or("?", |route| route.id.as_str());
+                faults.push(format!("routes.{id}.{}: {}", fault.field, fault.message));
+            }
+        }
+        let tls = ServerTls::build(
+            &plan.certificates,
+            &plan.snis,
+            &foundation.settings.tls,
+            &foundation.sessions,
+            previous.map(|old| &old.tls),
+        );
+        if let Err(found) = &tls {
+            faults.extend(found.iter().map(ToString::to_string));
+        }
+        let by_name: HashMap<&str, usize> =
+            plan.upstreams.iter().enumerate().map(|(index, upstream)| (upstream.name.as_str(), index)).collect();
+        let mut services = Vec::with_capacity(plan.services.len());
+        for service in &plan.services {
+            let upstream = by_name.get(service.host.as_str()).and_then(|index| plan.upstreams.get(*index));
+            let mut client_tls = None;
+            if service.protocol == "https" {
+                match foundation.client_tls.config_for(&plan, service, upstream, UpstreamAlpn::Http1) {
+                    Ok(config) => client_tls = Some(config),
+                    Err(found) => faults.extend(found.iter().map(|fault| format!("services.{}: {fault}", service.id))),
+                }
+            }
+            services.push(LiveService { plan: service.clone(), tls: client_tls });
+        }
+        let bare = bare_https_service();
+        let default_client_tls = foundation.client_tls.config_for(&plan, &bare, None, UpstreamAlpn::Http1);
+        if let Err(found) = &default_client_tls {
+            faults.extend(found.iter().map(ToString::to_string));
+        }
+        let mut upstreams = HashMap::with_capacity(plan.upstreams.len());
+        for upstream in &plan.upstreams {
+            let built = Balancer::build(upstream);
+            notices.extend(built.notice);
+            let balancer = match previous.and_then(|old| old.upstreams.get(&upstream.name)) {
+                Some(old) => built.balancer.carry_over(&old.balancer),
+                None => built.balancer,
+            };
+            let targets = upstream.targets.iter().map(|target| (target.host.clone(), target.port)).collect();
+            upstreams.insert(
+                upstream.name.clone(),
+                LiveUpstream { host_header: upstream.host_header.clone(), balancer, targets },
+            );
+        }
+        for route in &plan.routes {
+            if route.service.is_some_and(|service| service >= plan.services.len()) {
+                faults.push(format!("routes.{}.service: no service at this position", route.id));
+            }
+        }
+        match (router, tls, default_client_tls) {
+            (Ok(router), Ok(tls), Ok(default_client_tls)) if faults.is_empty() => Ok(Self {
+                revision: plan.revision,
+                global_phases: plan.global_phases,
+                settings: foundation.settings.clone(),
+                routes: plan.routes.into_iter().map(LiveRoute::of).collect(),
+                services,
+                upstreams,
+                router,
+                tls,
+                default_client_tls,
+                attachment,
+                notices,
+            }),
+            _ => Err(faults),
+        }
+    }
+}
+
+impl LiveRoute {
+    fn of(plan: RoutePlan) -> Self {
+        let has = |name: &str| plan.protocols.iter().any(|protocol| protocol == name);
+        let is_https_only = has("https") && !has("http");
+        Self { plan, is_https_only }
+    }
+}
+
+fn rule_of(route: &RoutePlan) -> RouteRule {
+    RouteRule {
+        id: route.id.clone(),
+        created_at: route.created_at,
+        methods: route.methods.clone().unwrap_or_default(),
+        hosts: route.hosts.clone(),
+        paths: route.paths.clone().unwrap_or_default(),
+        headers: route.headers.clone().unwrap_or_default().into_iter().collect(),
+        snis: route.snis.clone().unwrap_or_default(),
+        regex_priority: route.regex_priority,
+        strip_path: route.strip_path,
+        path_handling: route.path_handling,
+    }
+}
+
+/// The TLS demands of a target that no service describes: the node's defaults.
+fn bare_https_service() -> ServicePlan {
+    ServicePlan {
+        id: String::new(),
+        name: None,
+        protocol: "https".to_owned(),
+        host: String::new(),
+        port: 443,
+        path: None,
+        retries: 0,
+        connect_timeout_ms: 0,
+        write_timeout_ms: 0,
+        read_timeout_ms: 0,
+        tls_verify: None,
+        tls_verify_depth: None,
+        ca_certificates: None,
+        client_certificate: None,
+    }
+}

@@ -1,0 +1,218 @@
+//! The plan: what the engine is told to do, as compiled from one snapshot.
+//!
+//! Owns the wire form (JSON, written by `headgate.policy.compile`) and nothing else: building routers, TLS contexts
+//! and balancers from it is `state.rs`. A plan is immutable; a changed configuration is a new plan with a higher
+//! revision. Fields are the entity's own (reference: entities), times are integer milliseconds.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::router::{Flavor, PathHandling};
+
+/// Everything a worker serves, in one document.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Grows with every snapshot; shown by the Admin API.
+    pub revision: u64,
+    /// `traditional` or `traditional_compatible`.
+    #[serde(default)]
+    pub router_flavor: Flavor,
+    /// Bits of the phases (see `phase::Phase`) that have handlers in global instances: `certificate` and `rewrite`
+    /// for every request, the response phases for requests that end before a route's chain was chosen.
+    #[serde(default)]
+    pub global_phases: u32,
+    /// Routes of the HTTP protocols; the position is the route's index everywhere.
+    #[serde(default)]
+    pub routes: Vec<RoutePlan>,
+    /// Services; routes refer to them by position.
+    #[serde(default)]
+    pub services: Vec<ServicePlan>,
+    /// Upstreams; found by name from a service's host.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamPlan>,
+    /// Certificates; SNIs, services and upstreams refer to them by position.
+    #[serde(default)]
+    pub certificates: Vec<CertificatePlan>,
+    /// SNI name (exact, `*.name`, `name.*` or `*`) to position in `certificates`.
+    #[serde(default)]
+    pub snis: BTreeMap<String, usize>,
+    /// CA certificates by id, as PEM.
+    #[serde(default)]
+    pub ca_certificates: BTreeMap<String, String>,
+}
+
+/// One route and what its plugins need.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoutePlan {
+    /// Entity id.
+    pub id: String,
+    /// Entity name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Unix seconds; decides ties in the traditional flavour.
+    #[serde(default)]
+    pub created_at: i64,
+    /// Protocols served, e.g. `["http", "https"]`.
+    pub protocols: Vec<String>,
+    /// Methods, upper case.
+    #[serde(default)]
+    pub methods: Option<Vec<String>>,
+    /// Hosts, exact or with one wildcard.
+    #[serde(default)]
+    pub hosts: Option<Vec<String>>,
+    /// Paths; a leading `~` marks a regular expression.
+    #[serde(default)]
+    pub paths: Option<Vec<String>>,
+    /// Header name to accepted values.
+    #[serde(default)]
+    pub headers: Option<BTreeMap<String, Vec<String>>>,
+    /// TLS server names.
+    #[serde(default)]
+    pub snis: Option<Vec<String>>,
+    /// Order among regular-expression paths.
+    #[serde(default)]
+    pub regex_priority: i64,
+    /// Remove the matched prefix before proxying.
+    #[serde(default = "yes")]
+    pub strip_path: bool,
+    /// `v0` or `v1`.
+    #[serde(default)]
+    pub path_handling: PathHandling,
+    /// Keep the client's Host.
+    #[serde(default)]
+    pub preserve_host: bool,
+    /// Answer of an https-only route to a plain request.
+    #[serde(default = "upgrade_required")]
+    pub https_redirect_status_code: u16,
+    /// False: the request body is never held back or replayed.
+    #[serde(default = "yes")]
+    pub request_buffering: bool,
+    /// False: response chunks are flushed as they come (this engine always does).
+    #[serde(default = "yes")]
+    pub response_buffering: bool,
+    /// Position in `services`; None for a route that a plugin must answer.
+    #[serde(default)]
+    pub service: Option<usize>,
+    /// Bits of the phases that any instance which may apply to this route has.
+    #[serde(default)]
+    pub phases: u32,
+}
+
+/// A service: what is called.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServicePlan {
+    /// Entity id.
+    pub id: String,
+    /// Entity name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `http` or `https` here; others are served by later protocol modules.
+    pub protocol: String,
+    /// Host name, IP address, or name of an upstream.
+    pub host: String,
+    /// Port, ignored when `host` names an upstream.
+    pub port: u16,
+    /// Base path.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Additional attempts after the first.
+    #[serde(default = "five")]
+    pub retries: u32,
+    /// Time to establish a connection.
+    #[serde(default = "minute")]
+    pub connect_timeout_ms: u64,
+    /// Time between two writes.
+    #[serde(default = "minute")]
+    pub write_timeout_ms: u64,
+    /// Time between two reads.
+    #[serde(default = "minute")]
+    pub read_timeout_ms: u64,
+    /// Verify the upstream's certificate; None: the node's default.
+    #[serde(default)]
+    pub tls_verify: Option<bool>,
+    /// Longest chain accepted; None: the node's default.
+    #[serde(default)]
+    pub tls_verify_depth: Option<u8>,
+    /// Ids in `ca_certificates`; None: the node's bundle.
+    #[serde(default)]
+    pub ca_certificates: Option<Vec<String>>,
+    /// Client certificate, position in `certificates`.
+    #[serde(default)]
+    pub client_certificate: Option<usize>,
+}
+
+/// A virtual host that balances over targets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamPlan {
+    /// Entity id.
+    pub id: String,
+    /// The name that services use as host.
+    pub name: String,
+    /// Balancing algorithm.
+    #[serde(default = "round_robin")]
+    pub algorithm: String,
+    /// Host header to send instead of the target's name.
+    #[serde(default)]
+    pub host_header: Option<String>,
+    /// Client certificate, position in `certificates`.
+    #[serde(default)]
+    pub client_certificate: Option<usize>,
+    /// Targets with their weights; weight 0 is never picked.
+    #[serde(default)]
+    pub targets: Vec<TargetPlan>,
+}
+
+/// One target of an upstream.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetPlan {
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Relative share, 0 to 65535.
+    pub weight: u32,
+}
+
+/// A certificate with its key and, when given, a second pair of another key type.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificatePlan {
+    /// Entity id.
+    pub id: String,
+    /// PEM chain, leaf first.
+    pub cert: String,
+    /// PEM key.
+    pub key: String,
+    /// PEM chain of the other key type.
+    #[serde(default)]
+    pub cert_alt: Option<String>,
+    /// PEM key of `cert_alt`.
+    #[serde(default)]
+    pub key_alt: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn upgrade_required() -> u16 {
+    426
+}
+
+fn five() -> u32 {
+    5
+}
+
+fn minute() -> u64 {
+    60_000
+}
+
+fn round_robin() -> String {
+    "round-robin".to_owned()
+}

@@ -1,0 +1,148 @@
+//! The wiring: from settings, a runner and a plan to an engine that serves.
+//!
+//! Read `Server::run` as the table of contents: what is built, in which order, what runs beside the requests. One engine is
+//! one thread with one tokio current-thread runtime; nothing here is shared with another engine but inherited sockets.
+
+use std::any::Any;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use crate::gateway::Gateway;
+use crate::listener;
+use crate::live::{Foundation, Live};
+use crate::plan::Plan;
+use crate::runner::PhaseRunner;
+use crate::settings::EngineSettings;
+use crate::telemetry::access_log::{AccessLog, FLUSH_INTERVAL};
+use crate::telemetry::log_queue::LogQueue;
+use crate::upstream::attempt::Upstreams;
+use crate::upstream::pool::Pool;
+use crate::upstream::resolve::Resolver;
+
+/// Idle upstream connections are looked through this often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// One engine.
+pub struct Server {
+    gateway: Arc<Gateway>,
+    foundation: Foundation,
+    stop: Notify,
+    /// One plan is built at a time, so that each starts from its predecessor.
+    applying: Mutex<()>,
+}
+
+impl Server {
+    /// Build everything that does not depend on a plan.
+    ///
+    /// # Errors
+    /// All faults of the settings, each a text with its path.
+    pub fn build(settings: EngineSettings, runner: Arc<dyn PhaseRunner>) -> Result<Self, Vec<String>> {
+        let settings = Arc::new(settings);
+        let foundation = Foundation::build(settings.clone())?;
+        let resolver = Resolver::new(&settings.dns).map_err(|fault| vec![format!("dns: {fault}")])?;
+        let upstreams = Upstreams { pool: Pool::new(settings.upstream_keepalive), resolver };
+        let access_log = match &settings.access_log {
+            None => None,
+            Some(path) => Some(
+                AccessLog::open(path)
+                    .map_err(|error| vec![format!("proxy_access_log: cannot open {}: {error}", path.display())])?,
+            ),
+        };
+        let empty = Live::build(Plan::default(), &foundation, None, None)?;
+        let gateway = Gateway::new(settings, runner, upstreams, access_log, Arc::new(empty));
+        Ok(Self { gateway: Arc::new(gateway), foundation, stop: Notify::new(), applying: Mutex::new(()) })
+    }
+
+    /// Make a plan ready and put it in force; notices for the operator are returned.
+    ///
+    /// `attachment` is handed back with every exchange of this plan (`Live::attachment`).
+    ///
+    /// # Errors
+    /// All faults of the plan; the running one stays in force.
+    pub fn apply(&self, plan: &[u8], attachment: Option<Arc<dyn Any + Send + Sync>>) -> Result<Vec<String>, Vec<String>> {
+        let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan: Plan = serde_json::from_slice(plan).map_err(|error| vec![format!("plan: {error}")])?;
+        let previous = self.gateway.live();
+        let live = Live::build(plan, &self.foundation, Some(&previous), attachment)?;
+        let notices = live.notices.clone();
+        self.gateway.swap(Arc::new(live));
+        Ok(notices)
+    }
+
+    /// Serve on these sockets until drained or stopped. Blocks its thread: it is the engine thread.
+    ///
+    /// # Errors
+    /// The runtime or a socket cannot be set up.
+    pub fn run(&self, sockets: Vec<std::net::TcpListener>) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            for (socket, settings) in sockets.into_iter().zip(&self.gateway.settings.listeners) {
+                socket.set_nonblocking(true)?;
+                let socket = TcpListener::from_std(socket)?;
+                tokio::spawn(listener::accept(self.gateway.clone(), socket, Arc::new(settings.clone())));
+            }
+            tokio::spawn(sweep_pools(self.gateway.clone()));
+            tokio::spawn(flush_access_log(self.gateway.clone()));
+            let drained = async {
+                self.gateway.draining().await;
+                self.gateway.all_closed().await;
+            };
+            tokio::select! {
+                () = drained => {}
+                () = self.stop.notified() => {}
+            }
+            LogQueue::hand_over(&self.gateway);
+            if let Some(log) = &self.gateway.access_log {
+                log.flush();
+            }
+            Ok(())
+        })
+    }
+
+    /// Stop accepting; running requests finish, then `run` returns.
+    pub fn drain(&self) {
+        self.gateway.drain();
+    }
+
+    /// Make `run` return now.
+    pub fn stop(&self) {
+        self.gateway.drain();
+        self.stop.notify_one();
+    }
+
+    /// Open log files anew.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = &self.gateway.access_log {
+            log.reopen();
+        }
+    }
+
+    /// What all requests share.
+    #[must_use]
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+}
+
+async fn sweep_pools(gateway: Arc<Gateway>) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        gateway.upstreams.pool.sweep(Instant::now());
+        gateway.upstreams.pool.retain(crate::upstream::connection::UpstreamConnection::is_usable);
+    }
+}
+
+async fn flush_access_log(gateway: Arc<Gateway>) {
+    let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Some(log) = &gateway.access_log {
+            log.flush();
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! From a routed request to a response head: pick a target, connect, send, wait, and try again where that is allowed.
+//!
+//! The only place that decides about retries. Rules (balancing reference, section 3): connection failures are retried for
+//! every method; once bytes of the request left, POST, LOCK and PATCH are not; never after a byte of a response; never when
+//! a body is gone that was not kept.
+
+use std::borrow::Cow;
+use std::future::{poll_fn, Future};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustls_pki_types::ServerName;
+
+use crate::error::Refusal;
+use crate::exchange::{Attempt, Exchange};
+use crate::gateway::Gateway;
+use crate::http::client::{ClientFault, ClientStream};
+use crate::http::forward::queue_request_head;
+use crate::http::h1::parse::Framing;
+use crate::http::head::{host_without_port, Method, ResponseHead};
+use crate::live::{Live, LiveService};
+use crate::router::path::{encode_for_upstream, upstream_path};
+use crate::settings::EngineSettings;
+use crate::tls::client::UpstreamTls;
+use crate::upstream::balance::Balance;
+use crate::upstream::connect::{connect, ConnectErrorKind};
+use crate::upstream::connection::{BodyPump, PumpFault, TalkFault, UpstreamConnection};
+use crate::upstream::pool::{Pool, PoolKey};
+use crate::upstream::resolve::{ResolveError, Resolver};
+
+/// Connections and names towards upstreams, one per engine.
+pub struct Upstreams {
+    /// Idle connections.
+    pub pool: Pool<UpstreamConnection>,
+    /// Names to addresses.
+    pub resolver: Resolver,
+}
+
+/// A response head has come.
+pub struct Reached {
+    /// The connection it came on; the body follows.
+    pub connection: UpstreamConnection,
+    /// Where the connection belongs afterwards.
+    pub key: PoolKey,
+    /// What is still to be sent of the request body.
+    pub pump: BodyPump,
+    /// The head.
+    pub head: ResponseHead,
+    /// Time between two reads.
+    pub read_timeout: Duration,
+    /// Time between two writes.
+    pub write_timeout: Duration,
+}
+
+/// No response head came.
+#[derive(Debug)]
+pub enum Ended {
+    /// The client is told so.
+    Refused(Refusal),
+    /// Nobody is there to be told.
+    ClientGone,
+}
+
+/// Where one attempt goes.
+struct Peer {
+    name: String,
+    port: u16,
+    address: SocketAddr,
+    position: Option<usize>,
+}
+
+struct Timeouts {
+    connect: Duration,
+    write: Duration,
+    read: Duration,
+}
+
+/// Reach the upstream of a routed request.
+///
+/// # Errors
+/// All attempts failed, or the client left.
+///
+/// # Cancel safety
+/// Dropping the future closes the connection in use.
+pub async fn reach<C: ClientStream>(
+    gateway: &Gateway,
+    exchange: &mut Exchange,
+    client: &mut C,
+) -> Result<Reached, Ended> {
+    let live = exchange.live.clone();
+    let Some(service) = service_of(&live, exchange) else {
+        return Err(Ended::Refused(Refusal::NoService));
+    };
+    exchange.upstream_uri = upstream_uri(exchange, service);
+    let timeouts = timeouts_of(exchange, service);
+    let retries = exchange.overrides.retries.unwrap_or(service.plan.retries);
+    let mut tried: Vec<usize> = Vec::new();
+    let mut attempt = 0;
+    loop {
+        let peer = match pick(gateway, &live, exchange, service, &tried).await {
+            Ok(peer) => peer,
+            Err(Refusal::NoPeer) if attempt > 0 => return Err(Ended::Refused(Refusal::NoPeerForRetry)),
+            Err(refusal) => return Err(Ended::Refused(refusal)),
+        };
+        tried.extend(peer.position);
+        if !exchange.is_proxied {
+            exchange.is_proxied = true;
+            exchange.timings.proxied = Some(Instant::now());
+        }
+        let failure = match once(gateway, &live, exchange, client, service, &peer, &timeouts).await {
+            Ok(reached) => return Ok(reached),
+            Err(failure) => failure,
+        };
+        let Failure { refusal, may_retry, status, is_stale } = match failure {
+            OnceFailed::Ended(ended) => return Err(ended),
+            OnceFailed::Upstream(failure) => failure,
+        };
+        if is_stale {
+            // The upstream closed an idle connection as we used it: not an attempt, a fresh connection decides.
+            exchange.attempts.pop();
+            tried.pop();
+            continue;
+        }
+        if let Some(last) = exchange.attempts.last_mut() {
+            last.failure = Some(status);
+        }
+        exchange.upstream_statuses.push(status);
+        if !may_retry || attempt >= retries {
+            return Err(Ended::Refused(refusal));
+        }
+        attempt += 1;
+        tracing::warn!(request_id = exchange.id_text(), "attempt {attempt} failed, trying again: {refusal}");
+    }
+}
+
+struct Failure {
+    refusal: Refusal,
+    may_retry: bool,
+    status: u16,
+    is_stale: bool,
+}
+
+enum OnceFailed {
+    Ended(Ended),
+    Upstream(Failure),
+}
+
+async fn once<C: ClientStream>(
+    gateway: &Gateway,
+    live: &Arc<Live>,
+    exchange: &mut Exchange,
+    client: &mut C,
+    service: &LiveService,
+    peer: &Peer,
+    timeouts: &Timeouts,
+) -> Result<Reached, OnceFailed> {
+    let settings: &EngineSettings = &live.settings;
+    let is_tls = exchange.overrides.is_tls.unwrap_or(service.tls.is_some());
+    let host = host_header(exchange, live, service, peer, is_tls).into_owned();
+    let tls = if is_tls { Some(service.tls.as_ref().unwrap_or(&live.default_client_tls)) } else { None };
+    let (key, server_name) = pool_key(peer.address, tls, &host).map_err(|cause| {
+        OnceFailed::Ended(Ended::Refused(Refusal::UpstreamFailed { address: peer.address.to_string(), cause }))
+    })?;
+    let started = Instant::now();
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    exchange.attempts.push(Attempt {
+        balancer_start_ns: unix.as_nanos(),
+        balancer_latency: started.elapsed(),
+        address: peer.address,
+        failure: None,
+    });
+
+    let mut is_reused = false;
+    let mut connection = loop {
+        match gateway.upstreams.pool.checkout(&key) {
+            Some(mut pooled) => {
+                if pooled.is_usable() {
+                    is_reused = true;
+                    break pooled;
+                }
+            }
+            None => {
+                let secured = match (tls, server_name) {
+                    (Some(tls), Some(name)) => Some((tls.config.clone(), name)),
+                    _ => None,
+                };
+                let mut connecting = pin!(connect(peer.address, secured, timeouts.connect));
+                let watches_client = client.is_body_done();
+                let outcome = poll_fn(|context| {
+                    if let Poll::Ready(outcome) = connecting.as_mut().poll(context) {
+                        return Poll::Ready(Some(outcome));
+                    }
+                    if watches_client && client.poll_gone(context).is_ready() {
+                        return Poll::Ready(None);
+                    }
+                    Poll::Pending
+                })
+                .await;
+                match outcome {
+                    None => return Err(OnceFailed::Ended(Ended::ClientGone)),
+                    Some(Ok(stream)) => break UpstreamConnection::new(stream),
+                    Some(Err(error)) => return Err(OnceFailed::Upstream(connect_failure(peer, &error.kind))),
+                }
+            }
+        }
+    };
+
+    connection.requests += 1;
+    let already_sent = connection.transport.sent_bytes();
+    let framing = request_framing(exchange);
+    let uri = std::mem::take(&mut exchange.upstream_uri);
+    queue_request_head(&mut connection.transport.write, exchange, &host, &uri, framing);
+    exchange.upstream_uri = uri;
+    let keeps_body = exchange
+        .matched
+        .as_ref()
+        .and_then(|matched| live.routes.get(matched.route))
+        .is_none_or(|route| route.plan.request_buffering);
+    let keep_bytes = if keeps_body { settings.limits.request_body_buffer_bytes } else { 0 };
+    let mut pump =
+        BodyPump::start(&mut connection, &exchange.body, framing, keep_bytes, settings.limits.request_body_bytes);
+    let to_head_request = exchange.request.method == Method::HEAD;
+    let head_limit = settings.limits.response_head_bytes;
+    let mut is_waiting = false;
+    let body = &mut exchange.body;
+    let outcome = poll_fn(|context| {
+        match pump.poll(client, &mut connection, body, timeouts.write, context) {
+            Poll::Ready(Ok(())) => {
+                if !is_waiting {
+                    is_waiting = true;
+                    connection.expect_bytes(timeouts.read);
+                }
+            }
+            Poll::Ready(Err(PumpFault::Upstream(fault @ TalkFault::WriteTimeout))) => return Poll::Ready(Talked::Fault(fault)),
+            Poll::Ready(Err(PumpFault::Upstream(_))) => {
+                // It takes no more of the body; an early answer may be on its way.
+                pump.is_refused = true;
+                connection.expect_bytes(timeouts.read);
+            }
+            Poll::Ready(Err(PumpFault::Client(fault))) => return Poll::Ready(Talked::Client(fault)),
+            Poll::Ready(Err(PumpFault::TooLarge)) => return Poll::Ready(Talked::TooLarge),
+            Poll::Pending => {}
+        }
+        match connection.poll_head(to_head_request, head_limit, context) {
+            Poll::Ready(Ok(head)) => return Poll::Ready(Talked::Head(head)),
+            Poll::Ready(Err(fault)) => return Poll::Ready(Talked::Fault(fault)),
+            Poll::Pending => {}
+        }
+        if client.is_body_done() && client.poll_gone(context).is_ready() {
+            return Poll::Ready(Talked::ClientGone);
+        }
+        Poll::Pending
+    })
+    .await;
+    let fault = match outcome {
+        Talked::Head(head) => {
+            exchange.timings.upstream_head = Some(Instant::now());
+            exchange.upstream_statuses.push(head.status);
+            return Ok(Reached {
+                connection,
+                key,
+                pump,
+                head,
+                read_timeout: timeouts.read,
+                write_timeout: timeouts.write,
+            });
+        }
+        Talked::Client(ClientFault::BadBody(cause)) => {
+            return Err(OnceFailed::Ended(Ended::Refused(Refusal::Body(cause))));
+        }
+        Talked::Client(ClientFault::BodyTimeout) => {
+            return Err(OnceFailed::Ended(Ended::Refused(Refusal::ClientTimeout)));
+        }
+        Talked::Client(_) | Talked::ClientGone => return Err(OnceFailed::Ended(Ended::ClientGone)),
+        Talked::TooLarge => return Err(OnceFailed::Ended(Ended::Refused(Refusal::BodyTooLarge))),
+        Talked::Fault(fault) => fault,
+    };
+    let was_sent = connection.transport.sent_bytes() > already_sent;
+    let is_repeatable = !matches!(exchange.request.method.as_str(), "POST" | "LOCK" | "PATCH");
+    let may_retry = !exchange.body.is_gone && connection.is_silent() && (is_repeatable || !was_sent);
+    let is_stale = is_reused && may_retry && matches!(fault, TalkFault::Broken(_));
+    Err(OnceFailed::Upstream(talk_failure(peer, &fault, may_retry, is_stale)))
+}
+
+enum Talked {
+    Head(ResponseHead),
+    Fault(TalkFault),
+    Client(ClientFault),
+    ClientGone,
+    TooLarge,
+}
+
+fn connect_failure(peer: &Peer, kind: &ConnectErrorKind) -> Failure {
+    let address = peer.address.to_string();
+    let refusal = match kind {
+        ConnectErrorKind::Timeout => Refusal::UpstreamTimeout { address, during: "connecting" },
+        other => Refusal::UpstreamFailed { address, cause: other.to_string() },
+    };
+    let status = refusal.answer().status;
+    Failure { refusal, may_retry: true, status, is_stale: false }
+}
+
+fn talk_failure(peer: &Peer, fault: &TalkFault, may_retry: bool, is_stale: bool) -> Failure {
+    let address = peer.address.to_string();
+    let refusal = match fault {
+        TalkFault::ReadTimeout => Refusal::UpstreamTimeout { address, during: "reading the response" },
+        TalkFault::WriteTimeout => Refusal::UpstreamTimeout { address, during: "sending the request" },
+        other => Refusal::UpstreamFailed { address, cause: other.to_string() },
+    };
+    let status = refusal.answer().status;
+    Failure { refusal, may_retry, status, is_stale }
+}
+
+fn service_of<'live>(live: &'live Live, exchange: &Exchange) -> Option<&'live LiveService> {
+    let route = live.routes.get(exchange.matched.as_ref()?.route)?;
+    live.services.get(route.plan.service?)
+}
+
+fn timeouts_of(exchange: &Exchange, service: &LiveService) -> Timeouts {
+    let plan = &service.plan;
+    let (connect, write, read) =
+        exchange.overrides.timeouts_ms.unwrap_or((plan.connect_timeout_ms, plan.write_timeout_ms, plan.read_timeout_ms));
+    Timeouts {
+        connect: Duration::from_millis(connect),
+        write: Duration::from_millis(write),
+        read: Duration::from_millis(read),
+    }
+}
+
+async fn pick(
+    gateway: &Gateway,
+    live: &Live,
+    exchange: &Exchange,
+    service: &LiveService,
+    tried: &[usize],
+) -> Result<Peer, Refusal> {
+    let (host, port) = match &exchange.overrides.target {
+        Some((host, port)) => (host.as_str(), port.unwrap_or(service.plan.port)),
+        None => (service.plan.host.as_str(), service.plan.port),
+    };
+    let (name, port, position) = match live.upstreams.get(host) {
+        Some(upstream) => {
+            let position = upstream.balancer.pick(tried).ok_or(Refusal::NoPeer)?;
+            let (name, port) = upstream.targets.get(position).ok_or(Refusal::NoPeer)?;
+            (name.as_str(), *port, Some(position))
+        }
+        None => (host, port, None),
+    };
+    let address = resolve(gateway, name).await?;
+    Ok(Peer { name: name.to_owned(), port, address: SocketAddr::new(address, port), position })
+}
+
+async fn resolve(gateway: &Gateway, name: &str) -> Result<IpAddr, Refusal> {
+    if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse() {
+        return Ok(address);
+    }
+    let resolver = &gateway.upstreams.resolver;
+    let found = match resolver.cached_next(name) {
+        Some(found) => found,
+        None => resolver.resolve_next(name).await,
+    };
+    found.map_err(|error| match error {
+        ResolveError::NotFound => Refusal::NameNotFound { host: name.to_owned() },
+        other => Refusal::NameLookup { host: name.to_owned(), cause: other.to_string() },
+    })
+}
+
+/// Host to send (routing reference, section 11).
+fn host_header<'a>(
+    exchange: &'a Exchange,
+    live: &'a Live,
+    service: &'a LiveService,
+    peer: &'a Peer,
+    is_tls: bool,
+) -> Cow<'a, [u8]> {
+    if let Some(host) = &exchange.overrides.host {
+        return Cow::Borrowed(host);
+    }
+    let preserves = exchange
+        .matched
+        .as_ref()
+        .and_then(|matched| live.routes.get(matched.route))
+        .is_some_and(|route| route.plan.preserve_host);
+    if preserves {
+        let authority = exchange.request.authority();
+        if !authority.is_empty() {
+            return Cow::Borrowed(authority);
+        }
+    }
+    let upstream = exchange
+        .overrides
+        .target
+        .as_ref()
+        .map_or_else(|| live.upstreams.get(&service.plan.host), |(host, _)| live.upstreams.get(host));
+    let name = match upstream {
+        Some(upstream) => upstream.host_header.as_deref().unwrap_or(&peer.name),
+        None => &peer.name,
+    };
+    let default_port = if is_tls { 443 } else { 80 };
+    let is_bare_v6 = name.parse::<std::net::Ipv6Addr>().is_ok();
+    let has_port = !is_bare_v6 && !name.ends_with(']') && name.contains(':');
+    if peer.port == default_port || has_port {
+        return if is_bare_v6 { Cow::Owned(format!("[{name}]").into_bytes()) } else { Cow::Borrowed(name.as_bytes()) };
+    }
+    let port = peer.port;
+    Cow::Owned(if is_bare_v6 { format!("[{name}]:{port}") } else { format!("{name}:{port}") }.into_bytes())
+}
+
+fn pool_key(
+    address: SocketAddr,
+    tls: Option<&Arc<UpstreamTls>>,
+    host: &[u8],
+) -> Result<(PoolKey, Option<ServerName<'static>>), String> {
+    let Some(tls) = tls else { return Ok((PoolKey::plain(address), None)) };
+    let name = String::from_utf8_lossy(host_without_port(host)).trim_matches(['[', ']']).to_owned();
+    let server_name =
+        ServerName::try_from(name.clone()).map_err(|_| format!("'{name}' is no valid TLS server name"))?;
+    Ok((PoolKey::tls(address, Arc::from(name), tls.identity), Some(server_name)))
+}
+
+/// Path and query to send (routing reference, section 10).
+fn upstream_uri(exchange: &Exchange, service: &LiveService) -> Vec<u8> {
+    let mut uri = match (&exchange.overrides.path, exchange.matched.as_ref()) {
+        (Some(path), _) => path.clone(),
+        (None, Some(matched)) => {
+            let route = exchange.live.routes.get(matched.route);
+            let strips = route.is_some_and(|route| route.plan.strip_path);
+            let handling = route.map(|route| route.plan.path_handling).unwrap_or_default();
+            let handling = exchange.live.router.flavor().effective_path_handling(handling);
+            let base = service.plan.path.as_deref().map(str::as_bytes);
+            let joined = upstream_path(base, &exchange.path, matched.prefix_bytes, strips, handling);
+            encode_for_upstream(&joined).into_owned()
+        }
+        (None, None) => exchange.path.clone(),
+    };
+    if let Some(query) = exchange.query() {
+        uri.push(b'?');
+        uri.extend_from_slice(query);
+    }
+    uri
+}
+
+fn request_framing(exchange: &Exchange) -> Framing {
+    let body = &exchange.body;
+    if body.is_complete {
+        if body.held.is_empty() && !body.is_replaced {
+            return Framing::None;
+        }
+        if body.trailers.is_none() {
+            return Framing::Length(body.held.len() as u64);
+        }
+    }
+    match body.framing {
+        Framing::UntilClose => Framing::Chunked,
+        framing => framing,
+    }
+}

@@ -1,0 +1,265 @@
+"""The contract of the native module, checked against it by stubtest.
+
+Only `headgate.engine` imports `_engine`; the PDK sees `Exchange` and `Handshake` through protocol classes.
+Header names are case-insensitive, `-` and `_` are equal in lookups. Text is UTF-8; bytes that are not UTF-8
+arrive as surrogate escapes and go back unchanged. Every method of `Exchange` and `Handshake` raises
+`RuntimeError` when the request is not in a phase (a reference kept beyond it).
+"""
+
+from collections.abc import Awaitable
+from typing import Any, Protocol, final
+
+PHASES: dict[str, int]
+"""Phase name to bit, for the phases the engine knows."""
+
+ERROR_MESSAGES: dict[int, str]
+"""Default text of each error status, as the engine answers it."""
+
+class PlanError(ValueError):
+    """A plan that cannot be applied; `args[0]` is the list of faults, each a text with its path."""
+
+class Runner(Protocol):
+    """What the engine calls: one method per phase, on the engine thread with the GIL held.
+
+    Each returns None when the phase is over, or an awaitable (run on the worker's loop; the request waits for it),
+    or a `NeedBody` (the engine reads the request body up to the limit, then calls `resume`). A raised exception is a
+    fault of the runner itself: the request ends with 500.
+    """
+
+    def certificate(self, handshake: Handshake) -> Awaitable[None] | None: ...
+    def rewrite(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def access(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def response(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def header_filter(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def body_filter(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def log(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+
+@final
+class NeedBody:
+    """Returned by a phase that cannot go on before the request body is read.
+
+    `limit_bytes`: stop reading beyond this size (the body then stays unreadable for plugins, `request_body_state`
+    says so). `resume()` is called on the engine thread afterwards and returns what a phase returns.
+    """
+
+    def __new__(cls, limit_bytes: int, resume: Any) -> NeedBody: ...
+
+@final
+class Exchange:
+    """One client request on its way: reads and writes go straight to the engine, nothing is copied before it is asked for."""
+
+    state: Any
+    """The runner's own state of this request; None at first, kept until the log phase is over."""
+
+    # -- identity -----------------------------------------------------------------------------------------------
+    @property
+    def plan(self) -> Any:
+        """The object given to `Engine.apply` with the plan that is in force for this request."""
+    @property
+    def route_index(self) -> int | None:
+        """Position of the matched route in the plan's list; None before routing or without a match."""
+    @property
+    def phase(self) -> int:
+        """Bit of the current phase (see PHASES)."""
+    @property
+    def id(self) -> str:
+        """Request id, 32 lower-case hex characters."""
+    @property
+    def start_time_ms(self) -> int:
+        """Unix milliseconds."""
+    def set_phases(self, mask: int) -> None:
+        """Say which later phases have handlers for this request (bits); others are not called."""
+
+    # -- client connection --------------------------------------------------------------------------------------
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def http_version(self) -> float: ...
+    @property
+    def server_port(self) -> int:
+        """Local port of the listener that accepted the connection."""
+    @property
+    def server_ip(self) -> str: ...
+    @property
+    def mapped_port(self) -> int:
+        """Listener port after `port_maps`."""
+    @property
+    def client_ip(self) -> str:
+        """Address of the directly connected peer."""
+    @property
+    def client_port(self) -> int: ...
+    @property
+    def forwarded_client_ip(self) -> str:
+        """Address after real-IP processing."""
+    @property
+    def forwarded_client_port(self) -> int: ...
+    @property
+    def is_peer_trusted(self) -> bool: ...
+    @property
+    def tls_version(self) -> str | None:
+        """`TLSv1.3`, `TLSv1.2`; None on a plain connection."""
+    @property
+    def tls_cipher(self) -> str | None: ...
+    @property
+    def tls_server_name(self) -> str | None: ...
+
+    # -- request as sent ----------------------------------------------------------------------------------------
+    @property
+    def request_target(self) -> str:
+        """The request target as sent, untouched."""
+    @property
+    def raw_path(self) -> str: ...
+    @property
+    def path(self) -> str:
+        """The normalised path (reference: PDK get_path)."""
+    @property
+    def host(self) -> str:
+        """Lower-case host without port."""
+    @property
+    def stripped_prefix(self) -> str | None: ...
+    def uri_captures(self) -> tuple[list[str | None], dict[str, str]] | None:
+        """(unnamed with the whole match first, named); None when the route's path is no regex with groups."""
+
+    # -- request as it will go upstream (readers see what setters changed) --------------------------------------
+    @property
+    def method(self) -> str: ...
+    def set_method(self, method: str) -> None: ...
+    @property
+    def query(self) -> str | None:
+        """Query string without `?`; None when there is none."""
+    def set_query(self, query: str | None) -> None: ...
+    def get_request_header(self, name: str) -> str | None:
+        """First value, or None."""
+    def get_request_header_values(self, name: str) -> list[str]: ...
+    def request_headers(self) -> list[tuple[str, str]]:
+        """All (name as sent, value) in order."""
+    def set_request_header(self, name: str, values: list[str]) -> None:
+        """Replace all occurrences. `Host` also sets the upstream's Host and TLS server name."""
+    def add_request_header(self, name: str, value: str) -> None: ...
+    def clear_request_header(self, name: str) -> None: ...
+    @property
+    def request_body_state(self) -> int:
+        """0: none or wholly in memory; 1: not (wholly) read yet; 2: too large for the last limit; 3: gone to the upstream."""
+    def request_body(self) -> bytes | None:
+        """The whole body when its state is 0, else None."""
+    @property
+    def request_body_buffer_bytes(self) -> int:
+        """Setting `client_body_buffer_size`."""
+    def set_request_body(self, body: bytes) -> None: ...
+    def read_request_body(self, limit_bytes: int) -> Awaitable[bool]:
+        """For `async def` handlers: read the body into memory; False when it is larger than the limit."""
+    def set_upstream_scheme(self, scheme: str) -> None: ...
+    def set_upstream_path(self, path: str) -> None:
+        """Absolute path, escaped by the engine (PDK 6.1); replaces service path and route path."""
+    def set_upstream(self, name: str) -> bool:
+        """False when the plan has no such upstream."""
+    def set_target(self, host: str, port: int) -> None: ...
+    def set_retries(self, retries: int) -> None: ...
+    def set_timeouts(self, connect_ms: int, write_ms: int, read_ms: int) -> None: ...
+    def set_target_retry_callback(self, callback: Any) -> None: ...
+    def enable_buffering(self) -> None: ...
+
+    # -- answers ------------------------------------------------------------------------------------------------
+    def respond(self, status: int, headers: list[tuple[str, str]], body: bytes | None, is_json: bool = False) -> None:
+        """Answer instead of proxying (`kong.response.exit`): recorded, sent after the phase.
+
+        `headers` replace same-named ones set earlier. Content-Length is set unless given; `is_json` sets the JSON
+        content type unless `headers` has one. In header_filter the body replaces the whole response body.
+        """
+    def respond_error(self, status: int, message: str | None, headers: list[tuple[str, str]]) -> None:
+        """Answer with the negotiated error body (`kong.response.error`); default text for None."""
+    def fail(self) -> None:
+        """A handler raised: answer 500 `An unexpected error occurred`; `response_source` becomes `error`."""
+    @property
+    def is_answered(self) -> bool:
+        """True when `respond`, `respond_error` or `fail` was called in this or an earlier phase."""
+    @property
+    def response_source(self) -> str:
+        """`error`, `exit` or `service` (PDK 8.1)."""
+
+    # -- response to the client (before the response phases: what is kept for it) ---------------------------------
+    @property
+    def response_status(self) -> int: ...
+    def set_response_status(self, status: int) -> None: ...
+    def get_response_header(self, name: str) -> str | None: ...
+    def response_headers(self) -> list[tuple[str, str]]: ...
+    def set_response_header(self, name: str, values: list[str]) -> None: ...
+    def add_response_header(self, name: str, value: str) -> None: ...
+    def clear_response_header(self, name: str) -> None: ...
+    def response_chunk(self) -> tuple[bytes, bool]:
+        """body_filter: (current chunk, is it the last one)."""
+    def set_response_chunk(self, chunk: bytes, is_last: bool) -> None: ...
+
+    # -- response of the upstream -------------------------------------------------------------------------------
+    @property
+    def upstream_status(self) -> int | None:
+        """Status of the last attempt; None when nothing was proxied."""
+    @property
+    def upstream_status_text(self) -> str:
+        """Every attempt's status, `502, 200`; empty when not proxied."""
+    def get_upstream_header(self, name: str) -> str | None:
+        """Only names that the upstream sent; a changed value shows as changed."""
+    def upstream_headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def is_buffered(self) -> bool: ...
+    def buffered_body(self) -> bytes:
+        """The upstream's whole body in buffered mode; empty otherwise."""
+    def set_buffered_body(self, body: bytes) -> None: ...
+
+    # -- record for the log phase ---------------------------------------------------------------------------------
+    @property
+    def upstream_uri(self) -> str:
+        """Path and query sent upstream; empty when not proxied."""
+    @property
+    def request_bytes(self) -> int:
+        """Received, with request line and headers."""
+    @property
+    def response_bytes(self) -> int:
+        """Sent to the client, with status line and headers."""
+    def latencies_ms(self) -> tuple[int, int, int, int]:
+        """(kong, proxy or -1, request, receive)."""
+    def tries(self) -> list[dict[str, Any]]:
+        """One dict per attempt: balancer_start, balancer_start_ns, balancer_latency, balancer_latency_ns, ip, port, state?, code?."""
+
+@final
+class Handshake:
+    """One TLS handshake in its certificate phase."""
+
+    state: Any
+    @property
+    def plan(self) -> Any: ...
+    @property
+    def phase(self) -> int: ...
+    @property
+    def server_name(self) -> str | None: ...
+    @property
+    def client_ip(self) -> str: ...
+    @property
+    def client_port(self) -> int: ...
+    @property
+    def server_port(self) -> int: ...
+    @property
+    def forwarded_client_ip(self) -> str: ...
+    @property
+    def forwarded_client_port(self) -> int: ...
+    def fail(self) -> None:
+        """Abort the handshake (a handler raised)."""
+
+@final
+class Engine:
+    """One worker's engine: its own thread, its own tokio runtime."""
+
+    def __new__(cls, settings: bytes, runner: Runner, call_soon_threadsafe: Any) -> Engine:
+        """`settings`: JSON of `EngineSettings` (crates/engine/src/settings.rs). Raises ValueError with the list of faults."""
+    def apply(self, plan: bytes, attachment: Any) -> None:
+        """Check the JSON plan whole and swap it in for new requests; PlanError leaves the running one in place."""
+    def start(self) -> None:
+        """Start the engine thread and accept connections (a plan must have been applied)."""
+    def drain(self) -> None:
+        """Stop accepting, let running requests finish, close idle connections; returns at once."""
+    def stop(self) -> None:
+        """Cut everything and wait for the thread."""
+    @property
+    def is_running(self) -> bool: ...
+    def stats(self) -> dict[str, int]:
+        """connections_active, connections_reading, connections_writing, connections_waiting, connections_accepted, connections_handled, total_requests, revision."""
