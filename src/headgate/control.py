@@ -196,11 +196,11 @@ class Control:
         await asyncio.to_thread(keep, node.settings.prefix, node.snapshot)
 
     def _node(self) -> Node:
-        from headgate.pdk import _node
+        from headgate.pdk import configure_node
         from headgate.policy.catalog import load_catalog
 
         settings = self._bootstrap.settings
-        _node.configure_node(settings.configuration(is_masked=False), self._bootstrap.node_id)
+        configure_node(settings.configuration(is_masked=False), self._bootstrap.node_id)
         try:
             catalog = load_catalog(settings.general.plugins, settings.general.plugin_path)
         except PluginLoadError as error:

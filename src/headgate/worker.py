@@ -88,12 +88,12 @@ class Worker:
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load plugins and make the engine; nothing runs yet."""
         # Imported here, after the log is set up: plugin modules may log while they are loaded.
-        from headgate.pdk import _node, shared_dict
+        from headgate.pdk import configure_node, shared_dict
         from headgate.policy.catalog import load_catalog
         from headgate.policy.runner import Runtime
 
         settings = self._bootstrap.settings
-        _node.configure_node(settings.configuration(is_masked=False), self._bootstrap.node_id)
+        configure_node(settings.configuration(is_masked=False), self._bootstrap.node_id)
         try:
             shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
             self._catalog = load_catalog(settings.general.plugins, settings.general.plugin_path)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def plugin_catalog(settings: Settings) -> "Catalog":
     """Load the plugins that the settings name; PluginLoadError with every fault."""
-    from headgate.pdk import _node
+    from headgate.pdk import configure_node
     from headgate.policy.catalog import load_catalog
 
-    _node.configure_node(settings.configuration(is_masked=False), settings.general.node_id)
+    configure_node(settings.configuration(is_masked=False), settings.general.node_id)
     return load_catalog(settings.general.plugins, settings.general.plugin_path)
 
 

@@ -1,0 +1,90 @@
+"""The two applications: Admin API and Status API; every path is listed here or derived from the entities."""
+
+import logging
+import logging.handlers
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from headgate.admin.answers import CommonHeaders, Handler, Resource, message
+from headgate.admin.configuration import ConfigurationEndpoint
+from headgate.admin.entities import EntityEndpoints
+from headgate.admin.information import InformationEndpoints
+from headgate.admin.schemas import SchemaEndpoints
+from headgate.control import Node
+from headgate.node.logs import LineFormatter
+
+
+def admin_app(node: Node) -> ASGIApp:
+    """Return the Admin API over a node."""
+    entities = EntityEndpoints(node)
+    derived = list(entities.all())
+    paths = [endpoint.shown for endpoint in derived]
+    information = InformationEndpoints(node, paths)
+    configuration = ConfigurationEndpoint(node)
+    schemas = SchemaEndpoints(node)
+    table: list[tuple[str, dict[str, Handler]]] = [
+        ("/", {"GET": information.root}),
+        ("/status", {"GET": information.status}),
+        ("/endpoints", {"GET": information.endpoints}),
+        ("/config", {"GET": configuration.get, "POST": configuration.post}),
+        ("/tags", {"GET": information.tags}),
+        ("/tags/{tag}", {"GET": information.tags}),
+        ("/plugins/enabled", {"GET": information.enabled_plugins}),
+        ("/plugins/schema/{name}", {"GET": schemas.plugin_fields}),
+        ("/schemas/plugins/validate", {"POST": schemas.validate_plugin}),
+        ("/schemas/plugins/{name}", {"GET": schemas.plugin}),
+        ("/schemas/vaults/{name}", {"GET": schemas.vault}),
+        ("/schemas/filters/{name}", {"GET": schemas.filter}),
+        ("/schemas/{name}/validate", {"POST": schemas.validate_entity}),
+        ("/schemas/{name}", {"GET": schemas.entity}),
+    ]
+    paths += [path for path, _ in table]
+    # Longer paths first: a key may hold slashes (percent-encoded ones arrive decoded), so `/{key}` matches last.
+    by_length = sorted(derived, key=lambda endpoint: -endpoint.path.count("/"))
+    table += [(endpoint.path, endpoint.methods) for endpoint in by_length]
+    return _application(node, table, "admin")
+
+
+def status_app(node: Node) -> ASGIApp:
+    """Return the Status API over a node."""
+    information = InformationEndpoints(node, [])
+    table: list[tuple[str, dict[str, Handler]]] = [
+        ("/status", {"GET": information.status}),
+        ("/status/ready", {"GET": information.ready, "POST": information.drain}),
+    ]
+    return _application(node, table, "status")
+
+
+def _application(node: Node, table: list[tuple[str, dict[str, Handler]]], name: str) -> ASGIApp:
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    for path, methods in table:
+        app.router.routes.append(Route(path, Resource(methods)))
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        texts = {404: "Not found", 405: "Method not allowed"}
+        return message(status, texts.get(status, "An unexpected error occurred"))
+
+    app.add_exception_handler(HTTPException, refuse)
+    return CommonHeaders(app, node.settings.http.response_headers, _access_log(node, name))
+
+
+def _access_log(node: Node, name: str) -> logging.Logger | None:
+    """Return the logger that writes an API's access log; None when it is off."""
+    general = node.settings.general
+    path = general.access_log_path(getattr(general, f"{name}_access_log"))
+    if path is None:
+        return None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(LineFormatter("control", is_coloured=False))
+    logger = logging.getLogger(f"headgate.access.{name}")
+    logger.propagate = False
+    logger.handlers = [handler]
+    logger.setLevel(logging.DEBUG)
+    return logger
