@@ -132,7 +132,7 @@ class Gateway:
     # -- addresses ----------------------------------------------------------------------------------------------
 
     def _addresses(self, name: str) -> list[tuple[str, int]]:
-        found = [each for each in self.listeners if each["name"].removesuffix("_listen") == name]
+        found = [each for each in self.listeners if each["setting"] == f"{name}_listen"]
         return [(each["address"], each["port"]) for each in found]
 
     @property
