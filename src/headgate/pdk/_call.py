@@ -28,7 +28,9 @@ class Call:
     `exchange` is the engine's object; in `init_worker` and `configure` there is none, and the guards of `phases` keep
     every function that needs one away. `phase` is the bit as a plain int (flag arithmetic on enums is slow), 0 when
     over.
-    `suspend` reads the request body from within a synchronous handler: it takes the limit in bytes and returns when the
+    `is_answered`: the plugin answered through
+    `kong.response`. `suspend` reads the request body from within a synchronous handler: it takes the limit in bytes
+    and returns when the
     engine has read; None where that is impossible. The lists are created on first use.
     """
 
@@ -41,7 +43,7 @@ class Call:
         "credential",
         "exchange",
         "instance",
-        "is_async",
+        "is_answered",
         "is_body_replaced",
         "phase",
         "plugin_namespaces",
@@ -63,7 +65,7 @@ class Call:
     body_chunks: list[bytes] | None
     body_limit_bytes: int
     is_body_replaced: bool
-    is_async: bool
+    is_answered: bool
     suspend: Callable[[int], object] | None
 
     def __init__(self, exchange: Exchange, phase: int) -> None:
@@ -80,7 +82,7 @@ class Call:
         self.body_chunks = None
         self.body_limit_bytes = -1
         self.is_body_replaced = False
-        self.is_async = False
+        self.is_answered = False
         self.suspend = None
 
 

@@ -26,6 +26,16 @@ class Plugin(Generic[Config]):
     """Higher runs earlier, in every phase; equal ones by name, descending."""
 
 
+def config_model_of(handler: type[Any]) -> type[Any] | None:
+    """Return the configuration class named in `Plugin[...]`, None without one."""
+    for base in handler.__mro__:
+        for generic in getattr(base, "__orig_bases__", ()):
+            if getattr(generic, "__origin__", None) is Plugin and isinstance(generic.__args__[0], type):
+                model: type[Any] = generic.__args__[0]
+                return model
+    return None
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class InstanceInfo:
     """What a plugin may ask about one of its configurations, beside the schema's fields (PDK reference 15)."""
@@ -70,7 +80,7 @@ class PluginModule:
     def get_id(self) -> str | None:
         """Return the id of the plugin instance that is running; None outside of a handler with a configuration."""
         call = current_call.get()
-        return call.instance.id if call is not None and call.instance is not None else None
+        return (call.instance.id or None) if call is not None and call.instance is not None else None
 
 
 plugin = PluginModule()

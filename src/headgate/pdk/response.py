@@ -186,6 +186,7 @@ class Response:
         else:
             raw = body  # type: ignore[assignment]
         call.exchange.respond(int(status), lines, raw, is_json)
+        call.is_answered = True
         raise Exit
 
     @phases(RESPONSE_SETTERS)
@@ -213,6 +214,7 @@ class Response:
         else:
             raise TypeError("message must be a nil, a string or a table")
         call.exchange.respond_error(int(status), text, _answer_headers(headers))
+        call.is_answered = True
         raise Exit
 
 

@@ -15,7 +15,7 @@ from headgate.pdk._exit import Exit
 from headgate.pdk._headers import HeaderMap, header_map
 from headgate.pdk._namespace import Namespace
 from headgate.pdk._node import node
-from headgate.pdk.plugin import InstanceInfo, Plugin, remember_instance
+from headgate.pdk.plugin import InstanceInfo, Plugin, config_model_of, remember_instance
 from headgate.phases import Phase
 from headgate.testing.exchange import MemoryExchange, Request, Upstream
 from headgate.testing.plan import MemoryPlan, MemorySnapshot
@@ -177,7 +177,6 @@ def _run(handle: Any, arguments: tuple[Any, ...], call: Call) -> tuple[Any, bool
     try:
         returned = handle(*arguments)
         if inspect.iscoroutine(returned):
-            call.is_async = True
             call.suspend = None
             returned = _run_coroutine(returned)
         return returned, False
@@ -270,18 +269,8 @@ def _configuration(handler: type[Any], config: Any) -> Any:
         return config
     from headgate.schema.validate import validate
 
-    model = config_model(handler)
+    model = config_model_of(handler)
     return config if model is None else validate(model, dict(config or {}))
-
-
-def config_model(handler: type[Any]) -> type[Any] | None:
-    """Return the configuration class named in `Plugin[...]`, None without one."""
-    for base in handler.__mro__:
-        for generic in getattr(base, "__orig_bases__", ()):
-            if getattr(generic, "__origin__", None) is Plugin and isinstance(generic.__args__[0], type):
-                model: type[Any] = generic.__args__[0]
-                return model
-    return None
 
 
 def _plugin_name(handler: type[Any]) -> str:

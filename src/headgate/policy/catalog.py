@@ -1,0 +1,301 @@
+"""The plugins of this node: what the setting `plugins` names, found, imported and checked.
+
+Owns where plugins come from: the modules of the bundled package, installed distributions (entry points of the group
+`headgate.plugins`) and the directories of the setting `plugin_path`. What they do is `runner`'s. All faults are
+reported at
+once, one clear line each.
+"""
+
+import difflib
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import logging
+import pkgutil
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from headgate.errors import PluginLoadError
+from headgate.pdk.plugin import Plugin, config_model_of
+from headgate.phases import Phase
+from headgate.schema import PluginConfig
+
+BUNDLED_PACKAGE = "headgate.plugins"
+ENTRY_POINT_GROUP = "headgate.plugins"
+PATH_PACKAGE = "headgate_plugin_path"
+"""Modules found on `plugin_path` are imported below this name, so that none shadows an installed one."""
+
+HANDLER_PHASES = (
+    "init_worker",
+    "configure",
+    "certificate",
+    "rewrite",
+    "access",
+    "response",
+    "header_filter",
+    "body_filter",
+    "log",
+)
+"""Phases that call handlers, in the order of a request's way."""
+
+_VERSION = re.compile(r"v?\d+(\.\d+){0,2}([-+][\w.+-]*)?")
+_SIMILARITY = 0.75
+
+_log = logging.getLogger("headgate.policy")
+
+
+@dataclass(frozen=True)
+class PluginType:
+    """One plugin: its code, not one of its instances. `phases` are those it has handlers for; `origin` says where
+    from.
+    """
+
+    name: str
+    version: str
+    priority: int
+    handler: type[Plugin[Any]]
+    config_model: type[PluginConfig]
+    phases: frozenset[str]
+    origin: str
+
+
+class Catalog(Mapping[str, PluginType]):
+    """Plugin types by name, in the order in which they run: PRIORITY descending, then name descending.
+
+    Handlers are made on first use, one object per plugin and process.
+    """
+
+    def __init__(self, types: Sequence[PluginType]) -> None:
+        ordered = sorted(types, key=lambda plugin: (plugin.priority, plugin.name.encode()), reverse=True)
+        self._types = {plugin.name: plugin for plugin in ordered}
+        self._handlers: dict[str, Plugin[Any]] = {}
+
+    def __getitem__(self, name: str) -> PluginType:
+        return self._types[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def handler(self, name: str) -> Plugin[Any]:
+        """Return the handler object of a plugin, making it when there is none yet."""
+        handler = self._handlers.get(name)
+        if handler is None:
+            handler = self._handlers[name] = self._types[name].handler()
+        return handler
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """A place where a plugin's code was found; `module:attribute`, or a file of `plugin_path`."""
+
+    description: str
+    module: str
+    attribute: str = "Handler"
+    path: Path | None = None
+
+
+def load_catalog(names: Sequence[str], plugin_path: Sequence[str] = ()) -> Catalog:
+    """Load the plugins that the setting `plugins` names: `bundled`, names, or `off` as the first element.
+
+    Raises: PluginLoadError with one line per fault.
+    """
+    bundled = _bundled()
+    wanted: dict[str, None] = {}
+    if names and names[0] != "off":
+        for name in names:
+            if name == "bundled":
+                wanted.update(dict.fromkeys(sorted(bundled)))
+            elif name != "off":
+                wanted[name] = None
+    installed = _installed()
+    directories = [Path(directory) for directory in plugin_path]
+    types: list[PluginType] = []
+    faults: list[str] = []
+    for name in wanted:
+        origins = [*bundled.get(name, ()), *installed.get(name, ()), *_on_path(name, directories)]
+        try:
+            types.append(_load(name, origins, directories))
+        except PluginLoadError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise PluginLoadError(faults)
+    return Catalog(types)
+
+
+def _bundled() -> dict[str, list[_Origin]]:
+    package = importlib.import_module(BUNDLED_PACKAGE)
+    origins: dict[str, list[_Origin]] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name.startswith("_"):
+            continue
+        path = f"{BUNDLED_PACKAGE}.{module.name}"
+        if module.ispkg and importlib.util.find_spec(f"{path}.handler") is not None:
+            path += ".handler"
+        origins[_dashed(module.name)] = [_Origin(f"bundled module {path}", path)]
+    return origins
+
+
+def _installed() -> dict[str, list[_Origin]]:
+    origins: dict[str, list[_Origin]] = {}
+    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        distribution = entry.dist.name if entry.dist is not None else "unknown distribution"
+        origins.setdefault(_dashed(entry.name), []).append(
+            _Origin(f"entry point {entry.value} of {distribution}", entry.module, entry.attr or "Handler")
+        )
+    return origins
+
+
+def _on_path(name: str, directories: Sequence[Path]) -> list[_Origin]:
+    origins: list[_Origin] = []
+    for directory in directories:
+        for stem in dict.fromkeys((name, name.replace("-", "_"), name.replace("_", "-"))):
+            module = f"{PATH_PACKAGE}.{stem.replace('-', '_')}"
+            file, package_file = directory / f"{stem}.py", directory / stem / "handler.py"
+            if file.is_file():
+                origins.append(_Origin(str(file), module, path=file))
+            if package_file.is_file():
+                origins.append(_Origin(str(package_file), f"{module}.handler", path=package_file))
+    return origins
+
+
+def _load(name: str, origins: Sequence[_Origin], directories: Sequence[Path]) -> PluginType:
+    if not origins:
+        searched = [BUNDLED_PACKAGE, f"entry points of the group {ENTRY_POINT_GROUP}", *map(str, directories)]
+        raise PluginLoadError(f"{name} plugin is enabled but not installed; looked in {', '.join(searched)}")
+    if len(origins) > 1:
+        found = " and ".join(origin.description for origin in origins)
+        raise PluginLoadError(f"plugin '{name}' is there {len(origins)} times: {found}; keep one")
+    origin = origins[0]
+    module = _import(name, origin)
+    handler = getattr(module, origin.attribute, None)
+    if not (isinstance(handler, type) and issubclass(handler, Plugin)):
+        raise PluginLoadError(
+            f"plugin '{name}' cannot be loaded: {origin.description} has no class "
+            f"{origin.attribute} derived from headgate.Plugin"
+        )
+    return _checked(name, handler, origin)
+
+
+def _import(name: str, origin: _Origin) -> ModuleType:
+    try:
+        if origin.path is not None:
+            return _import_path(origin.module, origin.path)
+        return importlib.import_module(origin.module)
+    # A plugin may call sys.exit at import: a fault of that plugin like any other.
+    except (Exception, SystemExit) as error:
+        where = _place(error)
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        kind = type(error).__name__
+        raise PluginLoadError(f"plugin '{name}' cannot be imported: {kind}: {text}{where}") from error
+
+
+def _import_path(module_name: str, path: Path) -> ModuleType:
+    """Import a file of `plugin_path`, or `handler` of a package there, anew."""
+    _ensure_package(PATH_PACKAGE, None, [])
+    if not module_name.endswith(".handler"):
+        return _execute(module_name, path, None)
+    package = module_name.removesuffix(".handler")
+    for loaded in [key for key in sys.modules if key == package or key.startswith(f"{package}.")]:
+        del sys.modules[loaded]
+    init = path.parent / "__init__.py"
+    if init.is_file():
+        _execute(package, init, [str(path.parent)])
+    else:
+        _ensure_package(package, None, [str(path.parent)])
+    importlib.invalidate_caches()
+    return importlib.import_module(module_name)
+
+
+def _ensure_package(name: str, loader: Any, locations: list[str]) -> None:
+    if name in sys.modules:
+        return
+    spec = importlib.machinery.ModuleSpec(name, loader, is_package=True)
+    spec.submodule_search_locations = locations
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+
+
+def _execute(name: str, path: Path, locations: list[str] | None) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=locations)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _place(error: BaseException) -> str:
+    """Return ` (file:line)` of the plugin's line that failed: the innermost one that is not the import machinery's."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}:{error.lineno})"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen importlib") and frame.filename not in (__file__, importlib.__file__)
+    ]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def _checked(name: str, handler: type[Plugin[Any]], origin: _Origin) -> PluginType:
+    faults: list[str] = []
+    version = getattr(handler, "VERSION", None)
+    priority = getattr(handler, "PRIORITY", None)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        faults.append(
+            f'Plugin "{name}" cannot be loaded because its PRIORITY field is not a valid integer number, '
+            f'got: "{_shown(priority)}".'
+        )
+    if not isinstance(version, str) or _VERSION.fullmatch(version) is None:
+        faults.append(
+            f'Plugin "{name}" cannot be loaded because its VERSION field does not follow the "x.y.z" format, '
+            f'got: "{_shown(version)}".'
+        )
+    phases = frozenset(phase for phase in HANDLER_PHASES if callable(getattr(handler, phase, None)))
+    if "response" in phases and phases & {"header_filter", "body_filter"}:
+        faults.append(
+            f'Plugin "{name}" can\'t be loaded because it implements both `response` and '
+            "`header_filter` or `body_filter` methods."
+        )
+    model = config_model_of(handler) or PluginConfig
+    if not issubclass(model, PluginConfig):
+        faults.append(f"no configuration schema found for plugin: {name}")
+    if faults or not isinstance(priority, int) or not isinstance(version, str):
+        raise PluginLoadError(faults)
+    _warn_of_typos(name, handler)
+    return PluginType(name, version, priority, handler, model, phases, origin.description)
+
+
+def _warn_of_typos(name: str, handler: type[Plugin[Any]]) -> None:
+    """Warn of public methods that look like a misspelt phase: nothing would ever call them."""
+    known = {*HANDLER_PHASES, *(phase.label for phase in Phase)}
+    for method, _ in inspect.getmembers(handler, callable):
+        if method.startswith("_") or method in known:
+            continue
+        similar = difflib.get_close_matches(method, HANDLER_PHASES, n=1, cutoff=_SIMILARITY)
+        if similar:
+            _log.warning(
+                "plugin '%s' has a method '%s' that no phase calls; did you mean '%s'?", name, method, similar[0]
+            )
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _shown(value: Any) -> str:
+    return "nil" if value is None else str(value)

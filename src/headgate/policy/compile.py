@@ -1,0 +1,278 @@
+"""From a snapshot and the catalog of plugins to a plan: the one compilation of everything that serves requests.
+
+Owns which routes, services and plugin instances take part, and the JSON that the engine gets. Its form is that of
+`crates/engine/src/plan.rs`. A plan is immutable but for the picks that late slots remember. Called for every snapshot,
+beside the running plan; whatever is wrong is a PlanError with all faults, and the running plan stays.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from headgate.errors import PlanError, SchemaViolation
+from headgate.pdk.plugin import InstanceInfo, remember_instance
+from headgate.policy.catalog import Catalog, PluginType
+from headgate.policy.chain import Chain, ChainBuilder, Globals, PluginInstance
+from headgate.policy.precedence import Scope
+from headgate.schema import validate
+from headgate.store.snapshot import Snapshot
+
+HTTP_PROTOCOLS = ("http", "https")
+"""Protocols served now; routes and services of others are left out with a warning."""
+HTTP_SUBSYSTEM = frozenset(("http", "https", "grpc", "grpcs", "ws", "wss"))
+"""A plugin instance takes part when it names any of these (reference: phases 16)."""
+
+_SCOPES = ("consumer", "consumer_group", "route", "service")
+
+_ROUTE_FIELDS = (
+    "id",
+    "name",
+    "created_at",
+    "methods",
+    "hosts",
+    "paths",
+    "headers",
+    "snis",
+    "regex_priority",
+    "strip_path",
+    "path_handling",
+    "preserve_host",
+    "https_redirect_status_code",
+    "request_buffering",
+    "response_buffering",
+)
+
+_log = logging.getLogger("headgate.policy")
+
+
+class CompiledPlan:
+    """What a worker serves: routes by position, each with its chain, and the global instances.
+
+    The engine keeps it as the attachment of its plan, so a request sees one plan from its first phase to its last.
+    """
+
+    __slots__ = (
+        "_engine_plan",
+        "_instances",
+        "_routes",
+        "_services",
+        "chains",
+        "configuration_hash",
+        "globals",
+        "revision",
+        "snapshot",
+    )
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        instances: Mapping[str, list[PluginInstance]],
+        chains: list[Chain],
+        routes: list[dict[str, Any]],
+        services: list[dict[str, Any] | None],
+        global_instances: Globals,
+        engine_plan: dict[str, Any],
+    ) -> None:
+        self.snapshot = snapshot
+        self.revision = snapshot.revision
+        self.configuration_hash = snapshot.configuration_hash
+        self.chains = chains
+        self.globals = global_instances
+        self._instances = instances
+        self._routes = routes
+        self._services = services
+        self._engine_plan = engine_plan
+
+    def route(self, index: int) -> dict[str, Any]:
+        """Return the route entity at a position."""
+        return self._routes[index]
+
+    def service(self, index: int) -> dict[str, Any] | None:
+        """Return the service entity of the route at a position; None without one."""
+        return self._services[index]
+
+    def instances(self, name: str) -> list[PluginInstance]:
+        """Return all enabled instances of a plugin, in the order of the snapshot."""
+        return self._instances.get(name, [])
+
+    def instance(self, instance_id: str) -> PluginInstance | None:
+        """Return an enabled instance by id."""
+        return next((one for same in self._instances.values() for one in same if one.id == instance_id), None)
+
+    def engine_plan(self) -> bytes:
+        """Return the JSON for `Engine.apply`."""
+        return orjson.dumps(self._engine_plan)
+
+
+def compile_plan(
+    snapshot: Snapshot,
+    catalog: Catalog,
+    *,
+    router_flavor: str = "traditional_compatible",
+    previous: CompiledPlan | None = None,
+) -> CompiledPlan:
+    """Compile one snapshot.
+
+    Args: `previous`: plan whose plugin instances are kept where the entity is the same, which saves building their
+        configurations anew.
+    Raises: PlanError with all faults.
+    """
+    instances = _instances(snapshot, catalog, previous)
+    builder = ChainBuilder(
+        {name: {one.scope: one for one in reversed(same)} for name, same in instances.items() if same}
+    )
+    certificates = {one["id"]: position for position, one in enumerate(snapshot.all("certificates"))}
+    service_positions, service_plans = _services(snapshot, certificates)
+    chains: list[Chain] = []
+    routes: list[dict[str, Any]] = []
+    services: list[dict[str, Any] | None] = []
+    route_plans: list[dict[str, Any]] = []
+    for route in snapshot.all("routes"):
+        protocols = [protocol for protocol in route["protocols"] if protocol in HTTP_PROTOCOLS]
+        if not protocols:
+            _log.warning("route %s is not served: protocols %s", _named(route), ", ".join(route["protocols"]))
+            continue
+        service_id = route["service"]["id"] if route.get("service") else None
+        service = snapshot.get("services", service_id) if service_id is not None else None
+        if service is not None and not service.get("enabled", True):
+            continue
+        position = service_positions.get(service_id) if service_id is not None else None
+        if service is not None and position is None:
+            _log.warning(
+                "route %s has no service: protocol %s of %s is not served",
+                _named(route),
+                service["protocol"],
+                _named(service),
+            )
+            service = None
+        chain = builder.chain(route["id"], service["id"] if service is not None else None)
+        plan = {field: route[field] for field in _ROUTE_FIELDS if route.get(field) is not None}
+        plan["protocols"] = protocols
+        plan["phases"] = chain.phases
+        if position is not None:
+            plan["service"] = position
+        chains.append(chain)
+        routes.append(route)
+        services.append(service)
+        route_plans.append(plan)
+    global_instances = Globals(one for same in instances.values() for one in _unique(same) if one.scope == Scope())
+    engine_plan = {
+        "revision": snapshot.revision,
+        "router_flavor": router_flavor,
+        "global_phases": global_instances.mask,
+        "routes": route_plans,
+        "services": service_plans,
+        "upstreams": _upstreams(snapshot, certificates),
+        "certificates": [
+            _picked(one, "id", "cert", "key", "cert_alt", "key_alt") for one in snapshot.all("certificates")
+        ],
+        "snis": {one["name"]: certificates[one["certificate"]["id"]] for one in snapshot.all("snis")},
+        "ca_certificates": {one["id"]: one["cert"] for one in snapshot.all("ca_certificates")},
+    }
+    return CompiledPlan(snapshot, instances, chains, routes, services, global_instances, engine_plan)
+
+
+def _instances(snapshot: Snapshot, catalog: Catalog, previous: CompiledPlan | None) -> dict[str, list[PluginInstance]]:
+    """Return the enabled instances by plugin name, names in the order of running."""
+    faults: list[str] = []
+    by_name: dict[str, list[PluginInstance]] = {name: [] for name in catalog}
+    kept = {} if previous is None else {one.id: one for same in previous._instances.values() for one in same}
+    for sequence, entity in enumerate(snapshot.all("plugins"), snapshot.revision << 20):
+        name = entity["name"]
+        plugin = catalog.get(name)
+        if plugin is None:
+            fault = f"{name} plugin is in use but not enabled"
+            if fault not in faults:
+                faults.append(fault)
+            continue
+        if not entity.get("enabled", True) or HTTP_SUBSYSTEM.isdisjoint(entity.get("protocols") or HTTP_SUBSYSTEM):
+            continue
+        earlier = kept.get(entity["id"])
+        if earlier is not None and earlier.entity == entity:
+            by_name[name].append(earlier)
+            continue
+        try:
+            by_name[name].append(_instance(entity, plugin, catalog, sequence))
+        except SchemaViolation as error:
+            faults.append(f"plugin '{name}' ({entity['id']}): {error}")
+        # The constructor of a handler is the plugin's code: whatever it raises is that plugin's fault.
+        except Exception as error:
+            faults.append(f"plugin '{name}' cannot be made: {type(error).__name__}: {error}")
+    if faults:
+        raise PlanError(faults)
+    return by_name
+
+
+def _instance(entity: dict[str, Any], plugin: PluginType, catalog: Catalog, sequence: int) -> PluginInstance:
+    ids = {kind: entity[kind]["id"] if entity.get(kind) else None for kind in _SCOPES}
+    info = InstanceInfo(
+        id=entity["id"],
+        name=plugin.name,
+        instance_name=entity.get("instance_name"),
+        route_id=ids["route"],
+        service_id=ids["service"],
+        consumer_id=ids["consumer"],
+        consumer_group_id=ids["consumer_group"],
+        sequence=sequence,
+    )
+    config = validate(plugin.config_model, entity.get("config") or {})
+    remember_instance(config, info)
+    scope = Scope(**{kind: None if _is_forbidden(plugin, kind) else scope_id for kind, scope_id in ids.items()})
+    return PluginInstance(info, scope, config, catalog.handler(plugin.name), entity)
+
+
+def _is_forbidden(plugin: PluginType, kind: str) -> bool:
+    """Say whether the plugin's schema forbids this part of a scope: it is ignored then (reference: phases 4.2)."""
+    return bool(getattr(plugin.config_model, f"no_{kind}", False))
+
+
+def _unique(instances: Iterable[PluginInstance]) -> Iterable[PluginInstance]:
+    """Return the first instance of each scope: one name never runs twice."""
+    return {one.scope: one for one in reversed(list(instances))}.values()
+
+
+def _services(snapshot: Snapshot, certificates: Mapping[str, int]) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    positions: dict[str, int] = {}
+    plans: list[dict[str, Any]] = []
+    for service in snapshot.all("services"):
+        if service["protocol"] not in HTTP_PROTOCOLS or not service.get("enabled", True):
+            continue
+        plan = _picked(
+            service, "id", "name", "protocol", "host", "port", "path", "retries", "tls_verify", "tls_verify_depth"
+        )
+        for timeout in ("connect_timeout", "write_timeout", "read_timeout"):
+            if service.get(timeout) is not None:
+                plan[f"{timeout}_ms"] = service[timeout]
+        if service.get("ca_certificates") is not None:
+            plan["ca_certificates"] = service["ca_certificates"]
+        if service.get("client_certificate"):
+            plan["client_certificate"] = certificates[service["client_certificate"]["id"]]
+        positions[service["id"]] = len(plans)
+        plans.append(plan)
+    return positions, plans
+
+
+def _upstreams(snapshot: Snapshot, certificates: Mapping[str, int]) -> list[dict[str, Any]]:
+    plans: list[dict[str, Any]] = []
+    for upstream in snapshot.all("upstreams"):
+        plan = _picked(upstream, "id", "name", "algorithm", "host_header")
+        if upstream.get("client_certificate"):
+            plan["client_certificate"] = certificates[upstream["client_certificate"]["id"]]
+        plan["targets"] = [_target(target) for target in snapshot.children("targets", "upstream", upstream["id"])]
+        plans.append(plan)
+    return plans
+
+
+def _target(target: Mapping[str, Any]) -> dict[str, Any]:
+    host, _, port = target["target"].rpartition(":")
+    return {"host": host.removeprefix("[").removesuffix("]"), "port": int(port), "weight": target["weight"]}
+
+
+def _picked(entity: Mapping[str, Any], *fields: str) -> dict[str, Any]:
+    return {field: entity[field] for field in fields if entity.get(field) is not None}
+
+
+def _named(entity: Mapping[str, Any]) -> str:
+    return str(entity.get("name") or entity["id"])

@@ -1,0 +1,367 @@
+"""The runtime: what the engine calls for each phase, and what a worker calls at its start and for each new plan.
+
+Runs handlers in order and decides what an early answer or a raised exception means for the rest (reference: phases
+3-9).
+Handlers that are `def` run at once on the engine thread; at the first awaitable the rest of the phase becomes one
+coroutine for the worker's loop. It is the only place that catches `Exit` and what plugins raise.
+
+Better than the reference in two points: a raised exception in `log` does not keep later plugins from logging, and one
+in
+`header_filter` answers 500 where the head is not out yet, instead of cutting the connection.
+"""
+
+import inspect
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeAlias, cast
+
+from greenlet import greenlet
+
+from headgate.pdk._call import Call, current_call
+from headgate.pdk._exchange import Exchange
+from headgate.pdk._exit import Exit
+from headgate.pdk._node import node
+from headgate.pdk.log import ALERT, NOTICE
+from headgate.phases import Phase
+from headgate.policy.catalog import Catalog
+from headgate.policy.chain import Chain, PluginInstance, Step
+from headgate.policy.compile import CompiledPlan
+
+NeedBodyFactory: TypeAlias = Callable[[int, Callable[[], Any]], Any]
+Outcome: TypeAlias = Any
+"""None (over), an awaitable, or the engine's `NeedBody`."""
+Finish: TypeAlias = Callable[[], None]
+
+SLOW_CONFIGURE_MS = 50
+ALERT_INTERVAL_S = 60.0
+
+_CERTIFICATE = Phase.CERTIFICATE.value
+_REWRITE = Phase.REWRITE.value
+_ACCESS = Phase.ACCESS.value
+_RESPONSE = Phase.RESPONSE.value
+_HEADER_FILTER = Phase.HEADER_FILTER.value
+_BODY_FILTER = Phase.BODY_FILTER.value
+_LOG = Phase.LOG.value
+
+_BODY_UNREAD = 1
+
+# A handler that calls sys.exit has failed like one that raises.
+_FAULTS = (Exception, SystemExit)
+
+_log = logging.getLogger("headgate.plugin")
+_set_call = current_call.set
+
+
+class _BareInstance:
+    """Stands for a plugin in the phases that have no configuration."""
+
+    __slots__ = ("id", "name")
+
+    def __init__(self, name: str) -> None:
+        self.id = ""
+        self.name = name
+
+
+class Runtime:
+    """One worker's runtime.
+
+    Args: `need_body` makes the engine's `NeedBody(limit_bytes, resume)`; without it synchronous handlers cannot read a
+        body that is still on the connection.
+    """
+
+    def __init__(self, catalog: Catalog, need_body: NeedBodyFactory | None = None) -> None:
+        self.need_body = need_body
+        self.current_plan: CompiledPlan | None = None
+        self._catalog = catalog
+        self._start_faults: list[str] = []
+        self._alerted_at_s = 0.0
+
+    # -- worker start and new plans -----------------------------------------------------------------------------------
+
+    async def init_workers(self) -> None:
+        """Run `init_worker` of every plugin of the catalog, each protected from the others' faults."""
+        for name, plugin in self._catalog.items():
+            if "init_worker" not in plugin.phases:
+                continue
+            try:
+                handler: Any = self._catalog.handler(name)
+                await self._outside_of_request(name, Phase.INIT_WORKER, handler.init_worker)
+            except _FAULTS as error:
+                fault = f'failed to execute the "init_worker" handler for plugin "{name}": {error}'
+                self._start_faults.append(fault)
+                _log.critical("worker initialization error: %s; this node must be restarted", fault, exc_info=True)
+
+    async def configure(self, plan: CompiledPlan) -> None:
+        """Run `configure` of every plugin with all its enabled configurations, or None; then take the plan as current.
+
+        A fault is logged and the plan is used anyway.
+        """
+        node.snapshot = plan.snapshot
+        for name, plugin in self._catalog.items():
+            if "configure" not in plugin.phases:
+                continue
+            configs = [instance.config for instance in plan.instances(name)] or None
+            started_s = time.perf_counter()
+            try:
+                handler: Any = self._catalog.handler(name)
+                await self._outside_of_request(name, Phase.CONFIGURE, handler.configure, configs)
+            except _FAULTS as error:
+                _log.error("failed to execute plugin '%s:configure (%s)", name, error, exc_info=True)
+            took_ms = round((time.perf_counter() - started_s) * 1000)
+            if took_ms > SLOW_CONFIGURE_MS:
+                _log.log(NOTICE, "executing plugin '%s:configure took excessively long: %d ms", name, took_ms)
+        self.current_plan = plan
+
+    async def _outside_of_request(self, name: str, phase: Phase, handle: Callable[..., Any], *arguments: Any) -> None:
+        call = Call(cast(Exchange, None), phase.value)
+        call.instance = _BareInstance(name)
+        token = _set_call(call)
+        try:
+            returned = handle(*arguments)
+            if inspect.isawaitable(returned):
+                await returned
+        finally:
+            current_call.reset(token)
+            # Tasks that the handler started keep the call: they run in no phase.
+            call.phase = 0
+
+    # -- phases -------------------------------------------------------------------------------------------------------
+
+    def certificate(self, handshake: Any) -> Outcome:
+        """Run `certificate` of the global instances; a fault aborts the handshake."""
+        call = Call(handshake, _CERTIFICATE)
+        handshake.state = call
+        return self._stopping(call, iter(handshake.plan.globals.certificate), _nothing)
+
+    def rewrite(self, exchange: Exchange) -> Outcome:
+        """Run `rewrite` of the global instances; an answer or a fault ends it."""
+        call = exchange.state or self._begin(exchange)
+        call.phase = _REWRITE
+        return self._suspendable(call, iter(exchange.plan.globals.rewrite), _nothing)
+
+    def access(self, exchange: Exchange) -> Outcome:
+        """Run the access pass: pick the route's instances, run their handlers, collect them for later phases.
+
+        After an answer or a fault the remaining plugins are still picked and collected, but not run.
+        """
+        call: Call = exchange.state or self._begin(exchange)
+        call.phase = _ACCESS
+        chain: Chain = exchange.plan.chains[exchange.route_index]
+        if not chain.is_static:
+            return self._late_access(call, chain)
+        steps = iter(chain.access)
+        if exchange.request_body_state == _BODY_UNREAD and chain.access:
+            return self._suspendable(call, steps, lambda: _collect(call, chain.collected))
+        _set_call(call)
+        returned = self._run(call, steps, True)
+        _set_call(None)
+        if returned is not None:
+            return self._on_loop(call, steps, True, returned, lambda: _collect(call, chain.collected))
+        _collect(call, chain.collected)
+        return None
+
+    def response(self, exchange: Exchange) -> Outcome:
+        """Run `response` of the collected instances; an answer or a fault ends it."""
+        call = exchange.state or self._begin(exchange)
+        call.phase = _RESPONSE
+        if call.collected is None:
+            return None
+        return self._stopping(call, iter(call.collected.response), _nothing)
+
+    def header_filter(self, exchange: Exchange) -> Outcome:
+        """Run `header_filter` of the collected instances (else the globals); each runs whatever others did."""
+        call = exchange.state or self._begin(exchange)
+        call.phase = _HEADER_FILTER
+        return self._going_on(call, iter((call.collected or exchange.plan.globals).header_filter), _nothing)
+
+    def body_filter(self, exchange: Exchange) -> Outcome:
+        """Run `body_filter` of the collected instances (else the globals) on one chunk; a fault cuts the response."""
+        call = exchange.state or self._begin(exchange)
+        call.phase = _BODY_FILTER
+        return self._stopping(call, iter((call.collected or exchange.plan.globals).body_filter), _nothing)
+
+    def log(self, exchange: Exchange) -> Outcome:
+        """Run `log` of the collected instances (else the globals); each runs whatever others did."""
+        call = exchange.state or self._begin(exchange)
+        call.phase = _LOG
+        return self._going_on(
+            call, iter((call.collected or exchange.plan.globals).log), lambda: setattr(call, "phase", 0)
+        )
+
+    # -- running handlers ---------------------------------------------------------------------------------------------
+
+    def _begin(self, exchange: Exchange) -> Call:
+        if self._start_faults:
+            self._alert()
+        call = exchange.state = Call(exchange, 0)
+        return call
+
+    def _late_access(self, call: Call, chain: Chain) -> Outcome:
+        """Run the access pass of a chain whose instances depend on the consumer."""
+        chosen: list[PluginInstance] = []
+        steps = chain.late_steps(call, chosen)
+
+        def finish() -> None:
+            # What an early end has left: picked with the consumer known by now, not run.
+            for _ in steps:
+                pass
+            _collect(call, chain.collect(chosen))
+
+        return self._suspendable(call, steps, finish)
+
+    def _stopping(self, call: Call, steps: Iterator[Step], finish: Finish) -> Outcome:
+        """Run handlers until one answers or fails."""
+        _set_call(call)
+        returned = self._run(call, steps, True)
+        _set_call(None)
+        if returned is not None:
+            return self._on_loop(call, steps, True, returned, finish)
+        finish()
+        return None
+
+    def _going_on(self, call: Call, steps: Iterator[Step], finish: Finish) -> Outcome:
+        """Run every handler, whatever the others do."""
+        _set_call(call)
+        returned = self._run(call, steps, False)
+        _set_call(None)
+        if returned is not None:
+            return self._on_loop(call, steps, False, returned, finish)
+        finish()
+        return None
+
+    def _suspendable(self, call: Call, steps: Iterator[Step], finish: Finish) -> Outcome:
+        """Run handlers until one answers or fails; synchronous ones can wait for the request body."""
+        if self.need_body is None or call.exchange.request_body_state != _BODY_UNREAD:
+            return self._stopping(call, steps, finish)
+        suspended = greenlet(self._run_suspendable)
+        return self._after_switch(suspended, suspended.switch(call, steps), call, steps, finish)
+
+    def _after_switch(
+        self, suspended: greenlet, outcome: Any, call: Call, steps: Iterator[Step], finish: Finish
+    ) -> Outcome:
+        if not suspended.dead:
+            assert self.need_body is not None
+            return self.need_body(
+                outcome, lambda: self._after_switch(suspended, suspended.switch(), call, steps, finish)
+            )
+        if outcome is not None:
+            return self._on_loop(call, steps, True, outcome, finish)
+        finish()
+        return None
+
+    def _run_suspendable(self, call: Call, steps: Iterator[Step]) -> Awaitable[Any] | None:
+        """Run handlers inside a greenlet, which has a context of its own; `suspend` hands the body limit to the
+        parent.
+        """
+        _set_call(call)
+        parent = greenlet.getcurrent().parent
+        assert parent is not None
+        call.suspend = parent.switch
+        try:
+            return self._run(call, steps, True)
+        finally:
+            call.suspend = None
+
+    def _run(self, call: Call, steps: Iterator[Step], stops: bool) -> Awaitable[Any] | None:
+        """Run handlers up to the end or the first awaitable, which is returned.
+
+        Args: `stops`: an answer or a fault ends the phase; otherwise the next handler runs.
+        """
+        for instance, handle, config in steps:
+            call.instance = instance
+            try:
+                returned = handle(config)
+            except Exit:
+                if stops:
+                    return None
+                continue
+            except _FAULTS as error:
+                _fault(call, error)
+                if stops:
+                    return None
+                continue
+            if returned is not None and hasattr(returned, "__await__"):
+                awaitable: Awaitable[Any] = returned
+                return awaitable
+            # A bare `except:` in a handler can swallow Exit; the answer stands all the same.
+            if stops and call.is_answered:
+                return None
+        return None
+
+    async def _on_loop(
+        self, call: Call, steps: Iterator[Step], stops: bool, returned: Awaitable[Any] | None, finish: Finish
+    ) -> None:
+        """Await a handler and run the rest of the phase, in a task of the worker's loop."""
+        _set_call(call)
+        while returned is not None:
+            is_over = False
+            try:
+                await returned
+            except Exit:
+                is_over = stops
+            except _FAULTS as error:
+                _fault(call, error)
+                is_over = stops
+            if is_over or (stops and call.is_answered):
+                break
+            returned = await self._next_awaitable(call, steps, stops)
+        finish()
+
+    async def _next_awaitable(self, call: Call, steps: Iterator[Step], stops: bool) -> Awaitable[Any] | None:
+        """Run synchronous handlers on the loop; they can wait for the request body as on the engine thread."""
+        if not call.phase & (_REWRITE | _ACCESS) or call.exchange.request_body_state != _BODY_UNREAD:
+            return self._run(call, steps, stops)
+        suspended = greenlet(self._run_suspendable)
+        outcome = suspended.switch(call, steps)
+        while not suspended.dead:
+            await call.exchange.read_request_body(outcome)
+            outcome = suspended.switch()
+        return cast("Awaitable[Any] | None", outcome)
+
+    def _alert(self) -> None:
+        """Remind of failed `init_worker` handlers, once a minute."""
+        now_s = time.monotonic()
+        if self._alerted_at_s and now_s - self._alerted_at_s < ALERT_INTERVAL_S:
+            return
+        self._alerted_at_s = now_s
+        _log.log(
+            ALERT,
+            "unsafe request processing due to earlier initialization errors; this node must be restarted (%s)",
+            "; ".join(self._start_faults),
+        )
+
+
+def _collect(call: Call, collected: Any) -> None:
+    """End the access pass: remember what later phases run, and tell the engine which of them to call."""
+    exchange = call.exchange
+    call.collected = collected
+    if collected.response and not exchange.is_answered:
+        exchange.enable_buffering()
+    exchange.set_phases(collected.mask)
+
+
+def _nothing() -> None:
+    """End a phase that has nothing to do at its end."""
+
+
+def _fault(call: Call, error: BaseException) -> None:
+    """Log what a handler raised, with plugin, instance, phase and traceback; outside of log, fail the request."""
+    instance = call.instance
+    name, instance_id = (instance.name, instance.id) if instance is not None else ("?", "?")
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    _log.error(
+        "[kong] %s:%s [%s] %s: %s (plugin instance %s, phase %s)",
+        frame.filename.rpartition("/")[2],
+        frame.lineno,
+        name,
+        type(error).__name__,
+        error,
+        instance_id,
+        Phase(call.phase).label,
+        exc_info=error,
+        extra={"request_id": getattr(call.exchange, "id", None), "plugin": name},
+    )
+    if call.phase != _LOG:
+        call.exchange.fail()
