@@ -121,6 +121,21 @@ def test_many_are_read_and_incremented_in_order(counters: SharedDict) -> None:
     assert counters.get_many(["b", "none", "a"]) == [2, None, 2]
 
 
+def test_counters_below_their_limits_are_incremented_together(counters: SharedDict) -> None:
+    increments = [("a", 1, 5), ("b", 2, 5)]
+    assert counters.incr_below(increments, [2, 10]) == [0, 0]
+    assert counters.incr_below(increments, [2, 10]) == [1, 2]
+    assert counters.incr_below(increments, [2, 10]) == [2, 4]
+    assert counters.get_many(["a", "b"]) == [2, 4]
+
+
+def test_an_expired_counter_is_below_every_limit(counters: SharedDict, clock: Clock) -> None:
+    counters.incr("a", 5, 0, 1)
+    clock.now += 2
+    assert counters.incr_below([("a", 1, 1)], [1]) == [0]
+    assert counters.get("a") == 1
+
+
 def test_add_stores_only_what_is_absent_or_expired(counters: SharedDict, clock: Clock) -> None:
     assert counters.add("lock", "one", 5)
     assert not counters.add("lock", "two", 5)
@@ -338,3 +353,21 @@ def test_children_forked_before_it_is_opened_share_it_with_the_parent(tmp_path: 
         assert child.exitcode == 0
     assert SharedDict("counters").get("one") == 1500
     shared_dict.close()
+
+
+def _take_below(path: str, times: int, limit: int, taken: "multiprocessing.queues.SimpleQueue[int]") -> None:
+    shared_dict.configure(path, 1024 * 1024)
+    counters = SharedDict("counters")
+    taken.put(sum(counters.incr_below([("limited", 1, 0)], [limit])[0] < limit for _ in range(times)))
+
+
+def test_processes_never_overshoot_a_limit_together(memory_path: Path, counters: SharedDict) -> None:
+    taken = SPAWN.SimpleQueue()
+    processes = [SPAWN.Process(target=_take_below, args=(str(memory_path), 2000, 1500, taken)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(25)
+        assert process.exitcode == 0
+    assert taken.get() + taken.get() == 1500
+    assert counters.get("limited") == 1500

@@ -12,7 +12,7 @@ from headgate.pdk import shared_dict
 from headgate.plugins.rate_limiting import handler as rate_limiting
 from headgate.plugins.rate_limiting.config import Config
 from headgate.plugins.rate_limiting.handler import Handler
-from headgate.plugins.rate_limiting.periods import WindowStarts
+from headgate.plugins.rate_limiting.periods import CurrentWindows
 from tests.plugins.redis_server import needs_redis_server, running_redis_server
 from tests.plugins.scene import Scene
 
@@ -63,7 +63,7 @@ def play(config: dict[str, Any], **request: Any) -> Scene:
     ],
 )
 def test_windows_are_aligned_to_the_calendar(period: str, start_s: int) -> None:
-    assert WindowStarts().at(int(NOW_S))[period] == start_s
+    assert CurrentWindows().at(int(NOW_S))[period].start_s == start_s
 
 
 def test_allowed_requests_tell_what_remains() -> None:

@@ -40,6 +40,8 @@ class Limit:
 
 def number_text(number: float) -> str:
     """Return `number` as header values show it: without decimals when it has none."""
+    if isinstance(number, int):
+        return str(number)
     return str(int(number)) if number == int(number) else str(number)
 
 
@@ -132,12 +134,22 @@ class Config(PluginConfig):
         return f"ratelimit:{instance.route_id or _NO_SCOPE}:{instance.service_id or _NO_SCOPE}:"
 
     @cached_property
+    def period_names(self) -> tuple[str, ...]:
+        """The periods of `limits`, in their order."""
+        return tuple(limit.period.name for limit in self.limits)
+
+    @cached_property
+    def amounts(self) -> tuple[float, ...]:
+        """The limits alone, in the order of `limits`."""
+        return tuple(limit.amount for limit in self.limits)
+
+    @cached_property
     def limits(self) -> tuple[Limit, ...]:
         """The configured limits, shortest period first."""
         return tuple(
             Limit(
                 period,
-                amount,
+                int(amount) if amount == int(amount) else amount,
                 number_text(amount),
                 f"X-RateLimit-Limit-{period.title}",
                 f"X-RateLimit-Remaining-{period.title}",

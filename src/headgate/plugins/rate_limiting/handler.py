@@ -1,7 +1,7 @@
 """rate-limiting: refuse requests beyond a number per second, minute, hour, day, month or year.
 
 Owns who is counted, the decision, and the headers that tell the client. Where the counters live is the policy's matter:
-`local` in the node's shared memory (one read and one write transaction per request), `redis` on a server.
+`local` in the node's shared memory (check and count are one transaction), `redis` on a server.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
 from headgate import Plugin, kong
+from headgate.pdk.shared_dict import SharedDict
 from headgate.plugins.rate_limiting.config import Config, Limit, number_text
-from headgate.plugins.rate_limiting.periods import WindowStarts
+from headgate.plugins.rate_limiting.periods import CurrentWindows, Window
 from headgate.plugins.rate_limiting.redis_counters import Counter, RedisCounters, SyncedCounters
 
 COUNTERS = "kong_rate_limiting_counters"
@@ -23,7 +24,8 @@ class Handler(Plugin[Config]):
     PRIORITY = 910
 
     def __init__(self) -> None:
-        self._windows = WindowStarts()
+        self._windows = CurrentWindows()
+        self._counters: SharedDict | None = None
         self._redis: dict[tuple[Any, ...], RedisCounters] = {}
         self._synced: dict[tuple[Any, ...], SyncedCounters] = {}
 
@@ -43,64 +45,44 @@ class Handler(Plugin[Config]):
     def access(self, conf: Config) -> Awaitable[None] | None:
         """Count the request and let it pass, or answer `error_code`; with the redis policy an awaitable of that."""
         now_s = time.time()
-        starts_s = self._windows.at(int(now_s))
-        prefix = _key_prefix(conf)
+        windows = self._windows.at(int(now_s))
+        prefix = f"{conf.scope_prefix}{_identifier(conf)}:"
         if conf.policy == "redis":
             counters = [
-                Counter(
-                    f"{prefix}{starts_s[limit.period.name]}000:{limit.period.name}",
-                    starts_s[limit.period.name] + limit.period.longest_s - int(now_s) + 1,
-                )
-                for limit in conf.limits
+                Counter(prefix + window.key_suffix, window.ends_s - int(now_s))
+                for window in map(windows.__getitem__, conf.period_names)
             ]
-            return self._access_redis(conf, counters, now_s, starts_s)
-        self._access_local(conf, prefix, now_s, starts_s)
+            return self._access_redis(conf, counters, now_s, windows)
+        if self._counters is None:
+            self._counters = kong.shared_dict(COUNTERS)
+        _access_local(self._counters, conf, prefix, now_s, windows)
         return None
 
-    def _access_local(self, conf: Config, prefix: str, now_s: float, starts_s: dict[str, int]) -> None:
-        counters = kong.shared_dict(COUNTERS)
-        keys = [f"{prefix}{starts_s[limit.period.name]}000:{limit.period.name}" for limit in conf.limits]
-        try:
-            usage = [used if isinstance(used, (int, float)) else 0 for used in counters.get_many(keys)]
-        except Exception as error:
-            _store_failed(conf, error)
-            return
-        _decide(conf, usage, now_s, starts_s)
-        try:
-            counters.incr_many(
-                [
-                    (key, 1, starts_s[limit.period.name] + limit.period.longest_s - now_s + 1)
-                    for key, limit in zip(keys, conf.limits, strict=True)
-                ]
-            )
-        except Exception as error:
-            kong.log.err("failed to count the request: ", error)
-
     def _access_redis(
-        self, conf: Config, counters: Sequence[Counter], now_s: float, starts_s: dict[str, int]
+        self, conf: Config, counters: Sequence[Counter], now_s: float, windows: dict[str, Window]
     ) -> Awaitable[None] | None:
         if conf.sync_rate == -1:
-            return self._access_redis_at_once(conf, counters, now_s, starts_s)
+            return self._access_redis_at_once(conf, counters, now_s, windows)
         synced = self._synced.get(_redis_key(conf, conf.sync_rate))
         usage = synced.usage_if_known(counters) if synced is not None else None
         if synced is None or usage is None:
-            return self._access_redis_synced(conf, counters, now_s, starts_s)
-        _decide(conf, usage, now_s, starts_s)
+            return self._access_redis_synced(conf, counters, now_s, windows)
+        _decide(conf, usage, now_s, windows)
         synced.count(counters)
         return None
 
     async def _access_redis_at_once(
-        self, conf: Config, counters: Sequence[Counter], now_s: float, starts_s: dict[str, int]
+        self, conf: Config, counters: Sequence[Counter], now_s: float, windows: dict[str, Window]
     ) -> None:
         try:
             usage = await self._redis_counters(conf).count(counters)
         except Exception as error:
             _store_failed(conf, error)
             return
-        _decide(conf, usage, now_s, starts_s)
+        _decide(conf, usage, now_s, windows)
 
     async def _access_redis_synced(
-        self, conf: Config, counters: Sequence[Counter], now_s: float, starts_s: dict[str, int]
+        self, conf: Config, counters: Sequence[Counter], now_s: float, windows: dict[str, Window]
     ) -> None:
         key = _redis_key(conf, conf.sync_rate)
         synced = self._synced.get(key)
@@ -112,7 +94,7 @@ class Handler(Plugin[Config]):
         except Exception as error:
             _store_failed(conf, error)
             return
-        _decide(conf, usage, now_s, starts_s)
+        _decide(conf, usage, now_s, windows)
         synced.count(counters)
 
     def _redis_counters(self, conf: Config) -> RedisCounters:
@@ -139,8 +121,16 @@ def _redis_key(conf: Config, sync_rate_s: float | None = None) -> tuple[Any, ...
     )
 
 
-def _key_prefix(conf: Config) -> str:
-    return f"{conf.scope_prefix}{_identifier(conf)}:"
+def _access_local(counters: SharedDict, conf: Config, prefix: str, now_s: float, windows: dict[str, Window]) -> None:
+    increments = [
+        (prefix + window.key_suffix, 1, window.ends_s - now_s) for window in map(windows.__getitem__, conf.period_names)
+    ]
+    try:
+        usage = counters.incr_below(increments, conf.amounts)
+    except Exception as error:
+        _store_failed(conf, error)
+        return
+    _decide(conf, usage, now_s, windows)
 
 
 def _identifier(conf: Config) -> str:
@@ -175,7 +165,7 @@ def _store_failed(conf: Config, error: Exception) -> None:
     kong.log.err("failed to get usage: ", error)
 
 
-def _decide(conf: Config, usage: Sequence[float], now_s: float, starts_s: dict[str, int]) -> None:
+def _decide(conf: Config, usage: Sequence[float], now_s: float, windows: dict[str, Window]) -> None:
     """Tell the client what remains; answer when a limit is reached (what follows then does not run)."""
     headers: dict[str, str] = {}
     least: float | None = None
@@ -192,7 +182,7 @@ def _decide(conf: Config, usage: Sequence[float], now_s: float, starts_s: dict[s
         headers[limit.remaining_header] = number_text(remaining)
     if chosen is None or least is None:
         return
-    elapsed_s = int(now_s) - starts_s[chosen.period.name]
+    elapsed_s = int(now_s) - windows[chosen.period.name].start_s
     reset = str(max(1, chosen.period.window_s - elapsed_s))
     if conf.hide_client_headers:
         headers = {}

@@ -30,20 +30,31 @@ PERIODS = (
 )
 
 
-class WindowStarts:
-    """Starts of the windows that hold a moment, computed once per second."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The window of one period that holds a moment."""
 
-    __slots__ = ("_now_s", "_starts_s")
+    start_s: int
+    ends_s: int
+    """When its counter may be forgotten: the real end, or a little later."""
+    key_suffix: str
+    """How the window ends the key of a counter."""
+
+
+class CurrentWindows:
+    """The windows that hold a moment, computed once per second."""
+
+    __slots__ = ("_now_s", "_windows")
 
     def __init__(self) -> None:
         self._now_s = -1
-        self._starts_s: dict[str, int] = {}
+        self._windows: dict[str, Window] = {}
 
-    def at(self, now_s: int) -> dict[str, int]:
-        """Return the start of each period's window in seconds since the epoch, by period name; not to be changed."""
+    def at(self, now_s: int) -> dict[str, Window]:
+        """Return the window of each period by the period's name; not to be changed."""
         if now_s != self._now_s:
             moment = time.gmtime(now_s)
-            self._starts_s = {
+            starts_s = {
                 "second": now_s,
                 "minute": now_s - now_s % 60,
                 "hour": now_s - now_s % 3600,
@@ -51,5 +62,13 @@ class WindowStarts:
                 "month": calendar.timegm((moment.tm_year, moment.tm_mon, 1, 0, 0, 0)),
                 "year": calendar.timegm((moment.tm_year, 1, 1, 0, 0, 0)),
             }
+            self._windows = {
+                period.name: Window(
+                    start_s := starts_s[period.name],
+                    start_s + period.longest_s + 1,
+                    f"{start_s}000:{period.name}",
+                )
+                for period in PERIODS
+            }
             self._now_s = now_s
-        return self._starts_s
+        return self._windows
