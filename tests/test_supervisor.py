@@ -56,7 +56,8 @@ class Running:
 
     async def reload_result(self) -> dict[str, Any]:
         async with asyncio.timeout(10):
-            while (result := self.prefix.read_json(self.prefix.reload_result_path)) is None:
+            path = self.prefix.reload_result_path
+            while (result := self.prefix.read_json(path)) is None:  # noqa: ASYNC110 a file
                 await asyncio.sleep(0.01)
         self.prefix.reload_result_path.unlink()
         return result

@@ -12,107 +12,23 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import setproctitle
 import uvloop
 
-from headgate.cluster.publisher import Publisher
-from headgate.errors import ControlError, DeclarativeError, PluginLoadError
+from headgate.admin.node import Node
+from headgate.errors import DeclarativeError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
+from headgate.node.kept import keep, kept
+from headgate.policy.catalog import Catalog, load_catalog
 from headgate.store.declarative import load_declarative
 from headgate.store.snapshot import EMPTY, Snapshot
-from headgate.version import VERSION
-
-if TYPE_CHECKING:
-    from headgate.policy.catalog import Catalog
 
 _log = logging.getLogger("headgate.control")
-_PUBLISH_TIMEOUT_S = 30.0
-_KEPT_NAME = "dbless.snapshot"
 
 
-class BusyError(ControlError):
-    """Another configuration is being loaded."""
-
-
-class ExitingError(ControlError):
-    """The node is stopping and takes no new configuration."""
-
-
-class Node:
-    """The node as Admin and Status API see it: settings, plugins, the configuration in force, the workers."""
-
-    def __init__(self, bootstrap: Bootstrap, catalog: "Catalog", initial: Snapshot) -> None:
-        self.bootstrap = bootstrap
-        self.settings = bootstrap.settings
-        self.catalog = catalog
-        self.publisher = Publisher(bootstrap.link_path, initial)
-        self.is_exiting = False
-        self._is_loading = False
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The configuration in force."""
-        return self.publisher.current
-
-    async def load(self, text: str | bytes) -> Snapshot:
-        """Replace the whole configuration by a declarative document, on all workers, and keep it for the next start.
-
-        Raises: DeclarativeError; BusyError; ExitingError; the errors of `Publisher.publish`.
-        """
-        if self.is_exiting:
-            raise ExitingError("Headgate currently exiting")
-        if self._is_loading:
-            raise BusyError("Currently loading previous configuration")
-        self._is_loading = True
-        try:
-            parsed = await asyncio.to_thread(load_declarative, text, plugin_types=self.catalog)
-            published = await self.publisher.publish(parsed, _PUBLISH_TIMEOUT_S)
-            await asyncio.to_thread(keep, self.settings.prefix, published)
-            return published
-        finally:
-            self._is_loading = False
-
-
-def kept_path(prefix: Path) -> Path:
-    """Return where the configuration in force is kept."""
-    return prefix / _KEPT_NAME
-
-
-def keep(prefix: Path, snapshot: Snapshot) -> None:
-    """Keep a configuration for the next start; it may hold secrets, so only the owner can read it."""
-    path = kept_path(prefix)
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(VERSION.encode() + b"\n" + snapshot.encode())
-    temporary.replace(path)
-
-
-def kept(prefix: Path) -> Snapshot | None:
-    """Return the kept configuration; None when there is none or another minor version wrote it."""
-    try:
-        written_by, _, body = kept_path(prefix).read_bytes().partition(b"\n")
-    except FileNotFoundError:
-        return None
-    if written_by.split(b".")[:2] != VERSION.encode().split(b".")[:2]:
-        _log.warning(
-            "%s was written by version %s and is not used", kept_path(prefix), written_by.decode(errors="replace")
-        )
-        return None
-    try:
-        return Snapshot.decode(body)
-    except Exception as error:
-        raise StartError(
-            [
-                f"the kept configuration {kept_path(prefix)} cannot be read ({error}); remove it or give a declarative_config"
-            ]
-        ) from error
-
-
-def initial_snapshot(bootstrap: Bootstrap, catalog: "Catalog") -> Snapshot:
+def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog) -> Snapshot:
     """Return the configuration to start with; the revision is the time, so that it grows over restarts of this process.
 
     Raises: StartError with a text for a person.
@@ -135,7 +51,7 @@ def initial_snapshot(bootstrap: Bootstrap, catalog: "Catalog") -> Snapshot:
     return snapshot.with_revision(int(time.time() * 1000))
 
 
-def parse_declarative(path: Path, catalog: "Catalog") -> Snapshot:
+def parse_declarative(path: Path, catalog: Catalog) -> Snapshot:
     """Parse a declarative file.
 
     Raises: StartError with the report of every fault.
@@ -197,12 +113,11 @@ class Control:
 
     def _node(self) -> Node:
         from headgate.pdk import configure_node
-        from headgate.policy.catalog import load_catalog
 
         settings = self._bootstrap.settings
-        configure_node(settings.configuration(is_masked=False), self._bootstrap.node_id)
+        configure_node(settings.node_configuration(), self._bootstrap.node_id)
         try:
-            catalog = load_catalog(settings.general.plugins, settings.general.plugin_path)
+            catalog = load_catalog(settings.general.plugins, settings.general.plugin_directories)
         except PluginLoadError as error:
             raise StartError(error.faults) from error
         return Node(self._bootstrap, catalog, initial_snapshot(self._bootstrap, catalog))

@@ -1,7 +1,7 @@
 """The only importer of the native module: node settings to engine settings, and a typed handle of one engine.
 
-Owns the JSON form of `EngineSettings` (crates/engine/src/settings.rs); every default in it comes from `headgate.config`.
-Used by the worker only.
+Owns the JSON form of `EngineSettings` (crates/engine/src/settings.rs); every default in it comes from
+`headgate.config`. Used by the worker only.
 """
 
 import json
@@ -46,8 +46,8 @@ NativeFactory = Callable[[bytes, Any, Any], NativeEngine]
 class Engine:
     """One worker's engine.
 
-    Args: `runner` is what the engine calls per phase; `call_soon_threadsafe` that of the worker's asyncio loop; `factory`
-    makes the native engine, by default the one of the native module.
+    Args: `runner` is what the engine calls per phase; `call_soon_threadsafe` that of the worker's asyncio loop;
+    `factory` makes the native engine, by default the one of the native module.
     Raises: EngineError with every fault of the settings.
     """
 

@@ -1,7 +1,8 @@
 """The supervisor: the first process of a node, parent of control and workers.
 
-Owns the listening sockets, the signals, the replacement of dead children and the change from one generation to the next. It
-touches no request and no entity, imports no plugin, and is the only process that binds ports. Called by `headgate start`.
+Owns the listening sockets, the signals, the replacement of dead children and the change from one generation to the
+next. It touches no request and no entity, imports no plugin, and is the only process that binds ports. Called by
+`headgate start`.
 """
 
 import asyncio
@@ -61,8 +62,8 @@ Started = Callable[[Settings, list[ListenerStatus]], None]
 class Supervisor:
     """One node.
 
-    Args: `settings` as read from `sources`; `is_in_background` sends logs to files; `on_started` is told once, when everything
-    serves.
+    Args: `settings` as read from `sources`; `is_in_background` sends logs to files; `on_started` is told once, when
+    everything serves.
     """
 
     def __init__(self, settings: Settings, sources: Sources, *, is_in_background: bool, on_started: Started) -> None:

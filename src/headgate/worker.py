@@ -1,8 +1,9 @@
 """A worker process: one engine thread in Rust, one asyncio loop on the main thread, the plugins between them.
 
-Owns the life of the process: load plugins, take the first snapshot, run `init_worker` and `configure`, start the engine, take
-later snapshots, drain, stop. It decides nothing about requests (`policy.runner`) and holds no store. Started by the
-supervisor as `python -m headgate.worker`; it imports no web framework, so that an idle worker stays small.
+Owns the life of the process: load plugins, take the first snapshot, run `init_worker` and `configure`, start the
+engine, take later snapshots, drain, stop. It decides nothing about requests (`policy.runner`) and holds no store.
+Started by the supervisor as `python -m headgate.worker`; it imports no web framework, so that an idle worker stays
+small.
 """
 
 import asyncio
@@ -93,10 +94,10 @@ class Worker:
         from headgate.policy.runner import Runtime
 
         settings = self._bootstrap.settings
-        configure_node(settings.configuration(is_masked=False), self._bootstrap.node_id)
+        configure_node(settings.node_configuration(), self._bootstrap.node_id)
         try:
             shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
-            self._catalog = load_catalog(settings.general.plugins, settings.general.plugin_path)
+            self._catalog = load_catalog(settings.general.plugins, settings.general.plugin_directories)
             self._runtime = Runtime(self._catalog)
             self._engine = Engine(
                 settings,
@@ -122,11 +123,17 @@ class Worker:
         from headgate.policy.compile import compile_plan
         from headgate.store.snapshot import Snapshot
 
+        previous = self._plan
+
         def compiled() -> tuple[Any, bytes]:
-            plan = compile_plan(Snapshot.decode(body), self._catalog)
+            plan = compile_plan(
+                Snapshot.decode(body),
+                self._catalog,
+                router_flavor=self._bootstrap.settings.datastore.router_flavor,
+                previous=previous,
+            )
             return plan, plan.engine_plan()
 
-        previous = self._plan
         try:
             plan, engine_plan = await asyncio.to_thread(compiled)
         except PlanError as error:
@@ -181,7 +188,8 @@ class Worker:
         if self._engine is None or not self._is_started:
             return
         self._engine.drain()
-        while self._engine.is_running and not stopping.done() and not parent.done():
+        # The engine has no event for this; it is another thread.
+        while self._engine.is_running and not stopping.done() and not parent.done():  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_S)
 
 

@@ -24,7 +24,7 @@ async def read_all(content: bytes, limit_bytes: int = 1000) -> list[object]:
 
 
 def test_messages_survive_the_wire() -> None:
-    messages = [Ack(7), Nack(8, ["a: é", "b"])]
+    messages: list[Ack | Nack] = [Ack(7), Nack(8, ["a: é", "b"])]
     assert asyncio.run(read_all(b"".join(encode(message) for message in messages))) == messages
 
 

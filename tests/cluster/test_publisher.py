@@ -23,7 +23,7 @@ class FakeWorker:
         self.is_stuck = False
 
     async def take_snapshot(self, revision: int, body: bytes) -> None:
-        while self.is_stuck:
+        while self.is_stuck:  # noqa: ASYNC110 a flag is enough here
             await asyncio.sleep(0.01)
         if self.refuses(revision):
             raise RefusedError([f"worker {self.index} cannot run {revision}"])
@@ -38,7 +38,7 @@ class FakeWorker:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 the condition is anything
             await asyncio.sleep(0.005)
 
 
@@ -98,7 +98,7 @@ def test_one_refusal_puts_the_old_snapshot_back_on_all(tmp_path: Path) -> None:
 def test_slow_worker_is_a_timeout_and_takes_the_snapshot_later(tmp_path: Path) -> None:
     async def scenario(publisher: Publisher, workers: list[FakeWorker]) -> None:
         workers[0].is_stuck = True
-        with pytest.raises(PublicationTimeoutError, match="^Timed out while loading configuration$"):
+        with pytest.raises(PublicationTimeoutError, match=r"^Timed out while loading configuration$"):
             await publisher.publish(EMPTY, 0.1)
         assert publisher.current.revision == 2
         workers[0].is_stuck = False

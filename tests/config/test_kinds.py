@@ -27,9 +27,9 @@ def test_seconds_may_be_fractions() -> None:
 
 
 def test_numbers_keep_their_bounds() -> None:
-    with pytest.raises(ValueError, match="^x must be an integer between 1 and 1000$"):
+    with pytest.raises(ValueError, match=r"^x must be an integer between 1 and 1000$"):
         Number(1, 1000).parse("x", "1001")
-    with pytest.raises(ValueError, match="^x is not a number: 'a'$"):
+    with pytest.raises(ValueError, match=r"^x is not a number: 'a'$"):
         Number().parse("x", "a")
 
 
@@ -41,7 +41,7 @@ def test_buffers_have_count_and_size() -> None:
 
 def test_networks_name_the_bad_entry() -> None:
     assert Networks().parse("trusted_ips", "10.1.2.3/8, ::1") == ("10.0.0.0/8", "::1/128")
-    with pytest.raises(ValueError, match="^trusted_ips: 'home' is not a valid IP address or CIDR range$"):
+    with pytest.raises(ValueError, match=r"^trusted_ips: 'home' is not a valid IP address or CIDR range$"):
         Networks().parse("trusted_ips", "home")
 
 

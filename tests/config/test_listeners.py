@@ -17,8 +17,8 @@ def test_off_as_first_entry_disables_all() -> None:
 def test_flags_are_read() -> None:
     (listener,) = parse("[::]:8443 ssl http2 reuseport deferred bind backlog=5 ipv6only=off so_keepalive=30m::10")
     assert (listener.host, listener.port, listener.address) == ("::", 8443, "[::]:8443")
-    assert listener.is_ssl and listener.is_http2 and listener.is_reuseport and listener.is_deferred
-    assert listener.backlog == 5 and listener.is_ipv6_only is False
+    assert (listener.is_ssl, listener.is_http2, listener.is_reuseport, listener.is_deferred) == (True,) * 4
+    assert (listener.backlog, listener.is_ipv6_only) == (5, False)
     assert listener.keepalive == KeepaliveProbes(1800, None, 10)
 
 

@@ -1,1 +1,1 @@
-"""The Admin API and the Status API, in the control process: read endpoints derived from the entities, and POST /config."""
+"""Admin API and Status API, in the control process: read endpoints derived from the entities, and POST /config."""

@@ -1,7 +1,7 @@
 """How the Admin API answers: JSON bodies, error bodies, and the headers on every answer.
 
-Owns the one place where an exception becomes a status and a body. Endpoints return answers or raise; they never build headers
-of their own.
+Owns the one place where an exception becomes a status and a body. Endpoints return answers or raise; they never build
+headers of their own.
 """
 
 import logging

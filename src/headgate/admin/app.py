@@ -12,17 +12,18 @@ from starlette.types import ASGIApp
 
 from headgate.admin.answers import CommonHeaders, Handler, Resource, message
 from headgate.admin.configuration import ConfigurationEndpoint
+from headgate.admin.consumer_groups import ConsumerGroupEndpoints
 from headgate.admin.entities import EntityEndpoints
 from headgate.admin.information import InformationEndpoints
+from headgate.admin.node import Node
 from headgate.admin.schemas import SchemaEndpoints
-from headgate.control import Node
 from headgate.node.logs import LineFormatter
 
 
 def admin_app(node: Node) -> ASGIApp:
     """Return the Admin API over a node."""
     entities = EntityEndpoints(node)
-    derived = list(entities.all())
+    derived = [*ConsumerGroupEndpoints(node, entities).all(), *entities.all()]
     paths = [endpoint.shown for endpoint in derived]
     information = InformationEndpoints(node, paths)
     configuration = ConfigurationEndpoint(node)

@@ -1,6 +1,7 @@
 """GET and POST /config: the whole configuration as one declarative document (reference: admin-api 10).
 
-Owns the input forms and the mapping of a failed load to status and body; loading itself is `headgate.control.Node.load`.
+Owns the input forms and the mapping of a failed load to status and body; loading itself is
+`headgate.admin.node.Node.load`.
 """
 
 import hashlib
@@ -11,8 +12,8 @@ from starlette.responses import Response
 
 from headgate.admin.answers import AnswerError, Json, message
 from headgate.admin.bodies import Body, read_body
+from headgate.admin.node import BusyError, ExitingError, Node
 from headgate.cluster.publisher import PublicationRefusedError, PublicationTimeoutError
-from headgate.control import BusyError, ExitingError, Node
 from headgate.errors import DECLARATIVE_CONFIG, ENTITY_ERRORS, DeclarativeError, lua_style
 from headgate.store.declarative import export_declarative
 
@@ -60,9 +61,7 @@ def document_text(body: Body) -> bytes:
     if body.values is not None and "_format_version" not in body.values and "config" in body.values:
         config = body.values["config"]
         text = config.encode(errors="surrogateescape") if isinstance(config, str) else b""
-    elif body.values is not None and not body.is_json:
-        text = b""
-    elif body.is_json and not body.values:
+    elif (body.values is not None and not body.is_json) or (body.is_json and not body.values):
         text = b""
     if not text.strip():
         raise AnswerError(400, {"message": "expected a declarative configuration"})

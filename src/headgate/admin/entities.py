@@ -1,7 +1,7 @@
 """Read endpoints of every entity, derived from the registry; writes are refused as the store is declarative.
 
-Owns the paths (reference: admin-api 2): collection, entity, children of a parent, the parent of a child. It knows no single
-entity but where the reference makes an exception: certificates (found by SNI), targets, consumer groups.
+Owns the paths (reference: admin-api 2): collection, entity, children of a parent, the parent of a child. It knows no
+single entity but where the reference makes an exception: certificates (found by SNI), targets, consumer groups.
 """
 
 import re
@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headgate.admin.answers import Handler, Json, not_found
+from headgate.admin.node import Node
 from headgate.admin.pages import page, parse_query
-from headgate.control import Node
-from headgate.entities.registry import ENTITY_TYPES, EntityType
+from headgate.entities.entity_type import EntityType
+from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import INVALID_PRIMARY_KEY, OPERATION_UNSUPPORTED, EntityError, lua_style
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -26,6 +27,8 @@ _WRITES = {
     "PATCH": "cannot update {}",
     "DELETE": "cannot remove {}",
 }
+# Targets are reached below their upstream, memberships below group and consumer.
+_WITHOUT_COLLECTION = ("targets", "consumer_group_consumers")
 Row = dict[str, Any]
 
 
@@ -54,7 +57,7 @@ class EntityEndpoints:
         yield from self._target_endpoints()
         for kind in ENTITY_TYPES.values():
             path = collection_path(kind)
-            if path is None or kind.name == "targets":
+            if path is None or kind.name in _WITHOUT_COLLECTION:
                 continue
             shown = f"{{{kind.name}}}"
             yield Endpoint(path, path, self._collection(kind))
@@ -64,11 +67,12 @@ class EntityEndpoints:
                 parent_path = collection_path(parent)
                 if parent_path is None:
                     continue
-                nested = nested_name(kind, foreign.reference)
-                over = f"{parent_path}/{{parent}}/{nested}"
-                over_shown = f"{parent_path}/{{{parent.name}}}/{nested}"
-                yield Endpoint(over, over_shown, self._children(kind, field, parent))
-                yield Endpoint(f"{over}/{{key}}", f"{over_shown}/{shown}", self._child(kind, field, parent))
+                nested = kind.nested_under.get(field)
+                if nested is not None:
+                    over = f"{parent_path}/{{parent}}/{nested}"
+                    over_shown = f"{parent_path}/{{{parent.name}}}/{nested}"
+                    yield Endpoint(over, over_shown, self._children(kind, field, parent))
+                    yield Endpoint(f"{over}/{{key}}", f"{over_shown}/{shown}", self._child(kind, field, parent))
                 upward = f"{path}/{{key}}/{field}"
                 yield Endpoint(upward, f"{path}/{shown}/{field}", self._parent(kind, field, parent))
 
@@ -94,18 +98,19 @@ class EntityEndpoints:
             )
         return snapshot.by(kind.name, kind.endpoint_key, key)
 
+    def required(self, kind: EntityType, key: str) -> Row:
+        """Return an entity by the key in a path; 404 when there is none."""
+        found = self.find(kind, unquote(key))
+        if found is None:
+            raise not_found()
+        return found
+
     def shown(self, kind: EntityType, row: Row) -> Row:
         """Return an entity as the API shows it: a certificate has the names of its SNIs."""
         if kind.name != "certificates":
             return row
         snis = self._node.snapshot.children("snis", "certificate", row["id"])
         return {**row, "snis": sorted(sni["name"] for sni in snis)}
-
-    def _required(self, kind: EntityType, key: str) -> Row:
-        found = self.find(kind, unquote(key))
-        if found is None:
-            raise not_found()
-        return found
 
     # -- methods -------------------------------------------------------------------------------------------------------
 
@@ -120,7 +125,7 @@ class EntityEndpoints:
                 return Json({"data": [] if found is None else [found], "next": None})
             return Json(page(rows, parse_query(arguments), request.url.path, show=lambda row: self.shown(kind, row)))
 
-        return {"GET": _answering(get), "POST": _refusing(kind, "POST")}
+        return {"GET": answering(get), "POST": refusing(kind, "POST")}
 
     def _single(self, kind: EntityType) -> dict[str, Handler]:
         async def get(request: Request) -> Response:
@@ -132,46 +137,46 @@ class EntityEndpoints:
                 raise not_found()
             return Json(self.shown(kind, found))
 
-        return {"GET": _answering(get), **{method: _refusing(kind, method) for method in ("PUT", "PATCH", "DELETE")}}
+        return {"GET": answering(get), **{method: refusing(kind, method) for method in ("PUT", "PATCH", "DELETE")}}
 
     def _children(self, kind: EntityType, field: str, parent: EntityType) -> dict[str, Handler]:
         async def get(request: Request) -> Response:
-            owner = self._required(parent, request.path_params["parent"])
+            owner = self.required(parent, request.path_params["parent"])
             rows = self._node.snapshot.children(kind.name, field, owner["id"])
             query = parse_query(dict(request.query_params))
             return Json(page(rows, query, request.url.path, is_nested=True, show=lambda row: self.shown(kind, row)))
 
-        return {"GET": _answering(get), "POST": _refusing(kind, "POST")}
+        return {"GET": answering(get), "POST": refusing(kind, "POST")}
 
     def _child(self, kind: EntityType, field: str, parent: EntityType) -> dict[str, Handler]:
         async def get(request: Request) -> Response:
-            owner = self._required(parent, request.path_params["parent"])
-            found = self._required(kind, request.path_params["key"])
+            owner = self.required(parent, request.path_params["parent"])
+            found = self.required(kind, request.path_params["key"])
             if (found.get(field) or {}).get("id") != owner["id"]:
                 raise not_found()
             return Json(self.shown(kind, found))
 
-        return {"GET": _answering(get), **{method: _refusing(kind, method) for method in ("PUT", "PATCH", "DELETE")}}
+        return {"GET": answering(get), **{method: refusing(kind, method) for method in ("PUT", "PATCH", "DELETE")}}
 
     def _parent(self, kind: EntityType, field: str, parent: EntityType) -> dict[str, Handler]:
         async def get(request: Request) -> Response:
             if kind.name == "snis":
                 raise not_found()
-            child = self._required(kind, request.path_params["key"])
+            child = self.required(kind, request.path_params["key"])
             reference = child.get(field)
             owner = None if reference is None else self._node.snapshot.get(parent.name, reference["id"])
             if owner is None:
                 raise not_found()
             return Json(self.shown(parent, owner))
 
-        return {"GET": _answering(get), **{method: _refusing(parent, method) for method in ("PUT", "PATCH")}}
+        return {"GET": answering(get), **{method: refusing(parent, method) for method in ("PUT", "PATCH")}}
 
     def _target_endpoints(self) -> Iterator[Endpoint]:
         """Targets live below their upstream only: newest first, one per address and port, found by either key."""
         kind, upstreams = ENTITY_TYPES["targets"], ENTITY_TYPES["upstreams"]
 
         def rows_of(request: Request) -> tuple[Row, list[Row]]:
-            owner = self._required(upstreams, request.path_params["parent"])
+            owner = self.required(upstreams, request.path_params["parent"])
             return owner, list(self._node.snapshot.children("targets", "upstream", owner["id"]))
 
         def newest_first(row: Row) -> list[Any]:
@@ -191,23 +196,20 @@ class EntityEndpoints:
             return Json(found)
 
         base, shown = "/upstreams/{parent}/targets", "/upstreams/{upstreams}/targets"
-        yield Endpoint(base, shown, {"GET": _answering(get_all), "POST": _refusing(kind, "POST")})
-        yield Endpoint(f"{base}/all", f"{shown}/all", {"GET": _answering(get_all)})
-        writes = {method: _refusing(kind, method) for method in ("PUT", "PATCH", "DELETE")}
-        yield Endpoint(f"{base}/{{key}}", f"{shown}/{{targets}}", {"GET": _answering(get_one), **writes})
+        yield Endpoint(base, shown, {"GET": answering(get_all), "POST": refusing(kind, "POST")})
+        yield Endpoint(f"{base}/all", f"{shown}/all", {"GET": answering(get_all)})
+        writes = {method: refusing(kind, method) for method in ("PUT", "PATCH", "DELETE")}
+        yield Endpoint(f"{base}/{{key}}", f"{shown}/{{targets}}", {"GET": answering(get_one), **writes})
 
 
 def collection_path(kind: EntityType) -> str | None:
     """Return the path of a type's collection; None for types without endpoints."""
-    return None if kind.admin_path is None else "/" + kind.admin_path.strip("/")
+    return "/" + kind.admin_path.strip("/") if kind.admin_path else None
 
 
-def nested_name(kind: EntityType, parent: str) -> str:
-    """Return the last part of the path of a type below its parent."""
-    return (collection_path(kind) or "").lstrip("/")
+def refusing(kind: EntityType, method: str) -> Handler:
+    """Return the handler that refuses a write to a type."""
 
-
-def _refusing(kind: EntityType, method: str) -> Handler:
     async def refuse(request: Request) -> Response:
         what = f"'{kind.name}' entities"
         key = request.path_params.get("key")
@@ -220,7 +222,7 @@ def _refusing(kind: EntityType, method: str) -> Handler:
     return refuse
 
 
-def _answering(handler: Handler) -> Handler:
+def answering(handler: Handler) -> Handler:
     """Turn entity errors into their answer."""
 
     async def answer(request: Request) -> Response:

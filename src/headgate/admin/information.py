@@ -11,13 +11,12 @@ from starlette.responses import Response
 
 from headgate.admin.answers import AnswerError, Json, message
 from headgate.admin.bodies import read_body
+from headgate.admin.node import Node
 from headgate.admin.pages import page, parse_query
-from headgate.control import Node
 from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import EntityError
 from headgate.store.snapshot import EMPTY_HASH
 from headgate.version import CONTRACT_VERSION, VERSION
-
 
 _COUNTERS = (
     "connections_active",

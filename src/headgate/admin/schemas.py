@@ -1,5 +1,6 @@
 """/schemas: what fields entities and plugins have, and validation without storing (reference: admin-api 8)."""
 
+import time
 from typing import Any
 
 from starlette.requests import Request
@@ -7,10 +8,12 @@ from starlette.responses import Response
 
 from headgate.admin.answers import AnswerError, Json, message
 from headgate.admin.bodies import read_body
-from headgate.control import Node
+from headgate.admin.node import Node
+from headgate.entities.entity_type import EntityType
+from headgate.entities.plugins import check_plugin
 from headgate.entities.registry import ENTITY_TYPES
-from headgate.errors import SCHEMA_VIOLATION, EntityError, SchemaViolation
-from headgate.schema import schema_json, validate
+from headgate.errors import SCHEMA_VIOLATION, EntityError, violation_message
+from headgate.schema import config_json, schema_json
 
 
 class SchemaEndpoints:
@@ -21,7 +24,7 @@ class SchemaEndpoints:
 
     async def entity(self, request: Request) -> Response:
         """Answer the schema of an entity type."""
-        return Json(schema_json(self._entity_model(request)))
+        return Json(self._entity_type(request).schema)
 
     async def plugin(self, request: Request) -> Response:
         """Answer the schema of a plugin, with its configuration."""
@@ -29,9 +32,7 @@ class SchemaEndpoints:
 
     async def plugin_fields(self, request: Request) -> Response:
         """Answer the configuration fields of a plugin (the older path)."""
-        schema = schema_json(self._plugin_model(request.path_params["name"]))
-        config = next((field["config"] for field in schema["fields"] if "config" in field), schema)
-        return Json(config)
+        return Json(config_json(self._plugin_model(request.path_params["name"])))
 
     async def vault(self, request: Request) -> Response:
         """Answer the schema of a vault type; there is none yet."""
@@ -42,33 +43,36 @@ class SchemaEndpoints:
         raise AnswerError(404, {"message": f"Filter '{request.path_params['name']}' not found"})
 
     async def validate_entity(self, request: Request) -> Response:
-        """Validate an entity without storing it."""
-        model = self._entity_model(request)
-        return self._validated(model, await self._values(request))
+        """Validate an entity without storing it; uniqueness and the existence of references are not checked."""
+        kind = self._entity_type(request)
+        if kind.name == "plugins":
+            return await self.validate_plugin(request)
+        _, faults = kind.examine(await self._values(request), now=time.time())
+        return _verdict(faults)
 
     async def validate_plugin(self, request: Request) -> Response:
         """Validate a plugin instance with its configuration without storing it."""
-        return self._validated(ENTITY_TYPES["plugins"].model, await self._values(request))
+        _, faults = check_plugin(await self._values(request), self._node.catalog, now=time.time())
+        return _verdict(faults)
 
     async def _values(self, request: Request) -> dict[str, Any]:
         body = await read_body(request, self._node.settings.http.admin_max_body_bytes)
         return body.values or {}
 
-    def _validated(self, model: Any, values: dict[str, Any]) -> Response:
-        try:
-            validate(model, values)
-        except SchemaViolation as violation:
-            error = EntityError(SCHEMA_VIOLATION, message=violation.message, fields=violation.fields)
-            return Json(error.body(), error.status)
-        return message(200, "schema validation successful")
-
-    def _entity_model(self, request: Request) -> Any:
+    def _entity_type(self, request: Request) -> EntityType:
         name = request.path_params["name"]
         if name not in ENTITY_TYPES:
             raise AnswerError(404, {"message": f"No entity named '{name}'"})
-        return ENTITY_TYPES[name].model
+        return ENTITY_TYPES[name]
 
     def _plugin_model(self, name: str) -> Any:
         if name not in self._node.catalog:
             raise AnswerError(404, {"message": f"No plugin named '{name}'"})
         return self._node.catalog[name].config_model
+
+
+def _verdict(faults: dict[str, Any]) -> Response:
+    if not faults:
+        return message(200, "schema validation successful")
+    error = EntityError(SCHEMA_VIOLATION, message=violation_message(faults), fields=faults)
+    return Json(error.body(), error.status)

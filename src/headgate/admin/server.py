@@ -1,4 +1,4 @@
-"""Serves the Admin and Status API on the sockets inherited from the supervisor, with uvicorn inside control's event loop."""
+"""Serves the Admin and Status API on the sockets inherited from the supervisor, with uvicorn in control's loop."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from headgate.admin.app import admin_app, status_app
+from headgate.admin.node import Node
 from headgate.config.tls import read_pem
-from headgate.control import Node
 from headgate.node import default_certificate
 from headgate.node.bootstrap import ChildListener
 

@@ -17,8 +17,9 @@ from headgate.errors import PluginLoadError, SettingsError
 @json_option
 @verbosity_options
 def command(conf: str | None, is_json: bool) -> None:
-    """Check the settings (file CONF, else the default places, and the environment), the plugins they name and the declarative
-    configuration they name.
+    """Check settings, plugins and declarative configuration without starting anything.
+
+    CONF is a settings file; without it the default places are looked at. The environment counts as at start.
 
     \b
     Examples:

@@ -16,8 +16,8 @@ def plugin_catalog(settings: Settings) -> "Catalog":
     from headgate.pdk import configure_node
     from headgate.policy.catalog import load_catalog
 
-    configure_node(settings.configuration(is_masked=False), settings.general.node_id)
-    return load_catalog(settings.general.plugins, settings.general.plugin_path)
+    configure_node(settings.node_configuration(), settings.general.node_id)
+    return load_catalog(settings.general.plugins, settings.general.plugin_directories)
 
 
 def parse(path: Path, catalog: "Catalog") -> "Snapshot":

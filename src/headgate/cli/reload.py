@@ -22,8 +22,8 @@ _POLL_S = 0.05
 def command(conf: str | None, prefix: str | None) -> None:
     """Reload settings, plugins and declarative configuration of a running node without losing a request.
 
-    When something is wrong, every fault is printed and the node goes on as before. The node keeps the environment and the
-    options it was started with; -c names another settings file from now on.
+    When something is wrong, every fault is printed and the node goes on as before. The node keeps the environment and
+    the options it was started with; -c names another settings file from now on.
 
     \b
     Examples:

@@ -34,8 +34,8 @@ _DETACHED_FD = "HEADGATE_DETACHED_FD"
 def command(conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], detach: bool) -> None:
     """Start a node.
 
-    Everything is checked first: all faults of settings, plugins, declarative configuration and ports are printed together and
-    nothing is started.
+    Everything is checked first: all faults of settings, plugins, declarative configuration and ports are printed
+    together and nothing is started.
 
     \b
     Examples:

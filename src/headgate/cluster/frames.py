@@ -1,7 +1,7 @@
 """Messages between control and workers of one node, and their framing on the wire.
 
-Owns the message types and the bound on their size: 4 bytes big-endian length, then MessagePack with a type tag. Both ends
-are the same release of this program, so there is no version negotiation.
+Owns the message types and the bound on their size: 4 bytes big-endian length, then MessagePack with a type tag. Both
+ends are the same release of this program, so there is no version negotiation.
 """
 
 import asyncio

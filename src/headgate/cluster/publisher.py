@@ -1,7 +1,7 @@
 """Control's end of the link: holds the current snapshot, sends it to workers, waits until all of them run it.
 
-Owns the unix socket, the connected workers and the rule of publication: a snapshot is current only when every live worker
-has taken it; one refusal puts the old one back everywhere. It compiles nothing and knows no entity.
+Owns the unix socket, the connected workers and the rule of publication: a snapshot is current only when every live
+worker has taken it; one refusal puts the old one back everywhere. It compiles nothing and knows no entity.
 """
 
 import asyncio
@@ -247,6 +247,6 @@ class Publisher:
         try:
             await worker.send(message)
         except (ConnectionError, TimeoutError) as error:
-            _log.warning("link to worker %d: %s", worker.hello.pid, error or "not reading")
+            _log.warning("link to worker %d: %s", worker.hello.pid, str(error) or "not reading")
             worker.writer.close()
             self._forget(worker)

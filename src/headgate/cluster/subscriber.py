@@ -1,7 +1,7 @@
-"""A worker's end of the link: takes snapshots and questions from control, answers them, reconnects when control is replaced.
+"""A worker's end of the link: takes snapshots from control, answers, reconnects when control is replaced.
 
-Owns the connection; what is done with a snapshot is the worker's. Snapshots are applied one after the other, never two at
-once, and only the newest of those waiting.
+Owns the connection; what is done with a snapshot is the worker's. Snapshots are applied one after the other, never
+two at once, and only the newest of those waiting.
 """
 
 import asyncio

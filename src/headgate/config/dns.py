@@ -45,7 +45,8 @@ class Dns:
         """Yield faults that concern more than the syntax of one setting."""
         for resolver in self.dns_resolver:
             if not _is_address_with_port(resolver):
-                yield f"dns_resolver must be a comma separated list in the form of IPv4/6 or IPv4/6:port, got '{resolver}'"
+                form = "a comma separated list in the form of IPv4/6 or IPv4/6:port"
+                yield f"dns_resolver must be {form}, got '{resolver}'"
         if self.dns_hostsfile is not None and not Path(self.dns_hostsfile).is_file():
             yield f"dns_hostsfile: file does not exist: {self.dns_hostsfile}"
 

@@ -31,7 +31,7 @@ class General:
     proxy_error_log: str | None = setting(
         Text("path"),
         "logs/error.log",
-        "Error log of workers, a path relative to the prefix. Left at its default, a start in the foreground writes to stderr.",
+        "Error log, a path relative to the prefix. Left at its default, a start in the foreground writes to stderr.",
     )
     admin_access_log: str | None = setting(
         Text("path"), "logs/admin_access.log", "Access log of the Admin API: a path relative to the prefix, or off."
@@ -81,6 +81,11 @@ class General:
     def prefix_path(self) -> Path:
         """The prefix, absolute, with `~` expanded."""
         return Path(self.prefix).expanduser().absolute()
+
+    @property
+    def plugin_directories(self) -> list[str]:
+        """The directories of `plugin_path`, absolute, with `~` expanded."""
+        return [str(Path(directory).expanduser().absolute()) for directory in self.plugin_path]
 
     @property
     def worker_count(self) -> int:

@@ -87,7 +87,7 @@ class HttpBehaviour:
     large_client_header_buffers: tuple[int, int] = setting(
         Buffers(),
         "4 8k",
-        "Number and size of buffers for a request head: one holds the request line (else 414) or one header (else 494).",
+        "Number and size of buffers for a request head; one holds the request line (else 414) or a header (else 494).",
         name="nginx_http_large_client_header_buffers",
     )
     request_header_count: int = setting(

@@ -25,14 +25,16 @@ from headgate.errors import SettingsError
 SECTIONS: tuple[type, ...] = (General, Listeners, HttpBehaviour, Tls, Datastore, Dns)
 SETTINGS: dict[str, Setting] = {entry.name: entry for section in SECTIONS for entry in declared(section)}
 SECRET_MASK = "******"
+DEFAULT_WORKSPACE_ID = "0dc6f45b-8f8d-40d2-a504-473544ee190b"
+"""Id of the workspace `default` without a database (reference: declarative 4)."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """All settings, parsed and checked.
 
-    `texts`: effective text by name, references resolved; `references`: the reference where one was given; `given`: names
-    that some source gave; `notices` and `warnings`: what a person should know about them.
+    `texts`: effective text by name, references resolved; `references`: the reference where one was given; `given`:
+    names that some source gave; `notices` and `warnings`: what a person should know about them.
     """
 
     general: General
@@ -78,6 +80,10 @@ class Settings:
                 for entry in getattr(self.listeners, f"{listen}_listen")
             ]
         return shown
+
+    def node_configuration(self) -> dict[str, Any]:
+        """Return what plugins see as `kong.configuration`, secrets included."""
+        return self.configuration(is_masked=False) | {"default_workspace": DEFAULT_WORKSPACE_ID}
 
     def to_document(self) -> dict[str, Any]:
         """Return what a child process needs to rebuild these settings; JSON-serialisable, holds secrets."""
@@ -125,7 +131,7 @@ def load_settings(
     references: dict[str, str] = {}
     vault_prefix = given.texts.get("vault_env_prefix") or ""
     for name, entry in SETTINGS.items():
-        text = given.texts[name] if name in given.texts else entry.default
+        text = given.texts.get(name, entry.default)
         if text is not None and is_reference(text):
             references[name] = text
             try:
@@ -163,7 +169,7 @@ def load_settings(
 
 
 def _parse(texts: Mapping[str, str | None]) -> tuple[dict[str, Any], list[str]]:
-    """Return the section objects by field name of `Settings`, and the faults; sections with syntax faults are left out."""
+    """Return the sections by field name of `Settings`, and the faults; faulty sections are left out."""
     sections: dict[str, Any] = {}
     faults: list[str] = []
     attributes = {"General": "general", "Listeners": "listeners", "HttpBehaviour": "http"}

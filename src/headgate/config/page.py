@@ -3,6 +3,8 @@
 Owns its layout; `python -m headgate.config.page` prints it, and the build of the documentation writes it to a file.
 """
 
+import sys
+
 from headgate.config.load import SECTIONS
 from headgate.config.setting import declared
 
@@ -21,7 +23,7 @@ def settings_page() -> str:
         summary = (section.__doc__ or "").strip().splitlines()[0]
         lines += [f"## {summary}", "", "| name | kind | default | meaning |", "|---|---|---|---|"]
         for entry in declared(section):
-            default = f"`{entry.default}`" if entry.default else "–"
+            default = f"`{entry.default}`" if entry.default else "none"
             if entry.name == "prefix":
                 default = "`/usr/local/headgate/` for root, else `~/.headgate`"
             also = f" Also: {', '.join(f'`{alias}`' for alias in entry.aliases)}." if entry.aliases else ""
@@ -31,4 +33,4 @@ def settings_page() -> str:
 
 
 if __name__ == "__main__":
-    print(settings_page())
+    sys.stdout.write(settings_page())

@@ -1,7 +1,7 @@
 """A setting's declaration: name, kind, default and documentation in one place, as metadata of a dataclass field.
 
-Owns `setting(...)`, used by the sections of this package, and `declared(section)`, from which the registry, the environment
-names, the documentation page and `kong.configuration` are derived. No setting is described anywhere else.
+Owns `setting(...)`, used by the sections of this package, and `declared(section)`, from which the registry, the
+environment names, the documentation page and `kong.configuration` are derived. No setting is described anywhere else.
 """
 
 import dataclasses
@@ -43,8 +43,8 @@ def setting(
 ) -> Any:
     """Declare a dataclass field as a setting.
 
-    Args: `name` when the setting's public name differs from the field's (fields carry units); `aliases` are other public
-    names, read when `name` itself is not given by the same source.
+    Args: `name` when the setting's public name differs from the field's (fields carry units); `aliases` are other
+    public names, read when `name` itself is not given by the same source.
     """
     described = {"kind": kind, "default": default, "doc": doc, "name": name, "aliases": aliases, "is_secret": is_secret}
     return dataclasses.field(metadata={_KEY: described})

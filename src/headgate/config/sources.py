@@ -78,7 +78,8 @@ def gather(
 ) -> Given:
     """Merge all sources by precedence: command line, `HEADGATE_*`, `KONG_*`, file.
 
-    An empty environment variable or file value unsets. An alias is read when the same source does not give the name itself.
+    An empty environment variable or file value unsets. An alias is read when the same source does not give the name
+    itself.
     """
     given = Given()
     file_texts: Mapping[str, str] = {}

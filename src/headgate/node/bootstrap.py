@@ -1,7 +1,7 @@
 """What a child process gets from the supervisor, and how it reports back.
 
-Owns the bootstrap document and the channel: one socket pair per child. The supervisor writes one JSON line, the child writes
-one JSON line per event; its end of file means that the supervisor is gone, and the child stops.
+Owns the bootstrap document and the channel: one socket pair per child. The supervisor writes one JSON line, the child
+writes one JSON line per event; its end of file means that the supervisor is gone, and the child stops.
 """
 
 import asyncio

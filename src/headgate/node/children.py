@@ -1,7 +1,7 @@
 """Child processes as the supervisor sees them: start, events, end; and one generation of control with its workers.
 
-Owns spawning (inherited sockets, bootstrap line, channel) and the order of a generation's start. Replacing dead children and
-the signals of the node are the supervisor's.
+Owns spawning (inherited sockets, bootstrap line, channel) and the order of a generation's start. Replacing dead
+children and the signals of the node are the supervisor's.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The self-signed certificates a node makes on its first start, for listeners without one of their own.
 
-Owns their files in `<prefix>/ssl/` (keys readable by the owner only). Existing files are kept, so that clients which pinned
-them are not surprised by a restart. Called by the supervisor; workers only read the files.
+Owns their files in `<prefix>/ssl/` (keys readable by the owner only). Existing files are kept, so that clients which
+pinned them are not surprised by a restart. Called by the supervisor; workers only read the files.
 """
 
 import datetime

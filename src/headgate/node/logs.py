@@ -1,7 +1,7 @@
 """The error log of every process: levels of the reference, one line format, a file or stderr.
 
-Owns the mapping between level names and `logging` levels. Plugin lines carry the request id as `extra={"request_id": ...}`
-of their record; the formatter appends it. A log file that was moved away is opened anew by itself.
+Owns the mapping between level names and `logging` levels. Plugin lines carry the request id as `extra={"request_id":
+...}` of their record; the formatter appends it. A log file that was moved away is opened anew by itself.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The working directory of a node: its layout, the lock that says "running", and the files that commands exchange with it.
+"""The working directory of a node: layout, the lock that says "running", and the files that commands exchange with it.
 
 Owns every path below the prefix and who may read it. A node is running exactly when its pid file is locked, so a file
 left behind by a crash misleads nobody.
@@ -154,7 +154,7 @@ class Prefix:
         return made
 
     def write_environment(self, settings: Settings) -> None:
-        """Write the runtime copy: every setting that was given, with references instead of the secrets they stand for."""
+        """Write the runtime copy: every setting that was given, references unresolved."""
         lines = ["# Settings of the running node; written at start and reload.\n"]
         for name in sorted(settings.given | {"prefix"}):
             text = settings.references.get(name, settings.texts.get(name))

@@ -35,7 +35,7 @@ class Bound:
         return str(self.sockets[0].getsockname()[0])
 
     def for_process(self, index: int, count: int) -> list[socket.socket]:
-        """Return the sockets on which process `index` of `count` accepts; together they cover all, so no queue is orphaned."""
+        """Return the sockets on which process `index` of `count` accepts; all processes together cover all."""
         if len(self.sockets) < count:
             return [self.sockets[index % len(self.sockets)]]
         return self.sockets[index::count]
@@ -54,8 +54,8 @@ class SocketTable:
     def open(self, listeners: Iterable[tuple[Listener, int]]) -> tuple["SocketTable", list[str]]:
         """Return a new table for the given (listener, process count) pairs, taking over sockets of this one.
 
-        This table stays usable until `close_unused`. The list has a text for each listener that cannot be opened; then the
-        sockets opened by this call are closed again.
+        This table stays usable until `close_unused`. The list has a text for each listener that cannot be opened;
+        then the sockets opened by this call are closed again.
         """
         table = SocketTable()
         faults: list[str] = []
@@ -140,7 +140,7 @@ def bind(listener: Listener, port: int, *, is_first: bool = True) -> socket.sock
 
 
 def _refuse_foreign_listener(family: int, address: tuple[object, ...], where: str, listener: Listener) -> None:
-    """Find out whether another program listens here: SO_REUSEPORT would let a second one of the same user share the port."""
+    """Refuse a port on which another program listens: SO_REUSEPORT would let the same user's share it."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

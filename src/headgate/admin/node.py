@@ -1,0 +1,59 @@
+"""The node as Admin and Status API see it, and the replacement of its whole configuration.
+
+Owns the rule that one configuration is loaded at a time. Publishing is `cluster.publisher`, parsing is `store`.
+"""
+
+import asyncio
+
+from headgate.cluster.publisher import Publisher
+from headgate.errors import ControlError
+from headgate.node.bootstrap import Bootstrap
+from headgate.node.kept import keep
+from headgate.policy.catalog import Catalog
+from headgate.store.declarative import load_declarative
+from headgate.store.snapshot import Snapshot
+
+_PUBLISH_TIMEOUT_S = 30.0
+
+
+class BusyError(ControlError):
+    """Another configuration is being loaded."""
+
+
+class ExitingError(ControlError):
+    """The node is stopping and takes no new configuration."""
+
+
+class Node:
+    """The node as Admin and Status API see it: settings, plugins, the configuration in force, the workers."""
+
+    def __init__(self, bootstrap: Bootstrap, catalog: Catalog, initial: Snapshot) -> None:
+        self.bootstrap = bootstrap
+        self.settings = bootstrap.settings
+        self.catalog = catalog
+        self.publisher = Publisher(bootstrap.link_path, initial)
+        self.is_exiting = False
+        self._is_loading = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration in force."""
+        return self.publisher.current
+
+    async def load(self, text: str | bytes) -> Snapshot:
+        """Replace the whole configuration by a declarative document, on all workers, and keep it for the next start.
+
+        Raises: DeclarativeError; BusyError; ExitingError; the errors of `Publisher.publish`.
+        """
+        if self.is_exiting:
+            raise ExitingError("Headgate currently exiting")
+        if self._is_loading:
+            raise BusyError("Currently loading previous configuration")
+        self._is_loading = True
+        try:
+            parsed = await asyncio.to_thread(load_declarative, text, plugin_types=self.catalog)
+            published = await self.publisher.publish(parsed, _PUBLISH_TIMEOUT_S)
+            await asyncio.to_thread(keep, self.settings.prefix, published)
+            return published
+        finally:
+            self._is_loading = False
