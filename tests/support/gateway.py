@@ -1,6 +1,7 @@
 """The gateway as users run it: `headgate start` in a process of its own, with free ports and a temporary prefix.
 
-Readiness is an event: the supervisor writes one JSON line to the descriptor named by HEADGATE_READY_FD when all workers serve.
+Readiness is an event: the supervisor writes one JSON line to the descriptor named by HEADGATE_READY_FD when all
+workers serve.
 """
 
 import json
@@ -61,7 +62,8 @@ def environment(settings: Mapping[str, object], prefix: Path) -> dict[str, str]:
 class Gateway:
     """A running gateway; a context manager.
 
-    Args: `config` is a declarative document, as a dict or YAML text; `settings` are settings by name, put into the environment.
+    Args: `config` is a declarative document, a dict or YAML text; `settings` are settings by name, put into the
+    environment.
     Raises: StartFailed.
     """
 

@@ -1,4 +1,4 @@
-"""HTTP/1 as bytes, for both ends of wire tests: a buffered reader of messages and a client that sends exactly what it is told.
+"""HTTP/1 as bytes, for both ends of wire tests: a reader of messages, and a client that sends just what it is told.
 
 It is strict where the gateway must be exact (framing) and keeps everything as received, so that a test can look at it.
 """
@@ -250,7 +250,7 @@ class Client:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
-    """Ask until `condition` holds; for facts of the kernel's tables, of which nothing tells. Return whether it came to hold."""
+    """Ask until `condition` holds, and return whether it came to; for facts of the kernel, of which nothing tells."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
 """A scripted upstream: a real server on its own port whose answers are Python functions, one thread per connection.
 
-A test registers a script and gets the path under which it is reached; other paths are echoed as JSON. Scripts see the parsed
-head and the connection, send exact bytes, wait for events, close or reset. Nothing sleeps.
+A test registers a script and gets the path under which it is reached; other paths are echoed as JSON. Scripts see the
+parsed head and the connection, send exact bytes, wait for events, close or reset. Nothing sleeps.
 """
 
 import itertools

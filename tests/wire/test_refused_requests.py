@@ -1,4 +1,4 @@
-"""Requests that are malformed, too large, or could be read in two ways: refused, closed, and never seen by the upstream."""
+"""Requests that are malformed, too large, or readable in two ways: refused, closed, never seen by the upstream."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tells a test, over a datagram socket, which phase ran with what in view; raises or answers where the configuration says so."""
+"""Tells a test, over a datagram socket, which phase ran with what in view; raises or answers where it is told to."""
 
 import json
 import os

@@ -1,0 +1,130 @@
+"""`python -m bench`: measure, print the table, write the raw data."""
+
+import argparse
+import datetime
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench import report
+from bench.cases import CASES, Case, plain
+from bench.load import Target, run_wrk
+from bench.machine import CannotMeasureError, description, processors
+from bench.measure import Places, Plan, make_large_file, measure_large_body, measure_memory, measure_requests
+from bench.nginx import Nginx
+
+LARGE_BODY = "large-body"
+MEMORY = "memory"
+NGINX_ONLY = "nginx"
+
+
+def main() -> int:
+    """Run the chosen cases; exit code 2 when the machine lacks something."""
+    names = [case.name for case in CASES] + [LARGE_BODY, MEMORY]
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "cases", nargs="*", metavar="case", help=f"{', '.join(names)}; {NGINX_ONLY} alone: the yardstick"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5, help="length of one measurement")
+    parser.add_argument("--warm-up", type=float, default=2, help="seconds before the first round, per contender")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--output", type=Path, default=None, help="file for the raw data")
+    arguments = parser.parse_args()
+    unknown = set(arguments.cases) - set(names) - {NGINX_ONLY}
+    if unknown:
+        parser.error(f"unknown case: {', '.join(sorted(unknown))}")
+    try:
+        places = Places(*processors())
+        machine = description()
+    except CannotMeasureError as error:
+        print(error, file=sys.stderr)
+        return 2
+    plan = Plan(arguments.rounds, arguments.seconds, arguments.warm_up, arguments.connections)
+    chosen = arguments.cases or names
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    output = arguments.output or Path(__file__).parent / "results" / f"{stamp}.json"
+    with tempfile.TemporaryDirectory(prefix="headgate-bench-", dir=_memory_directory()) as directory:
+        files = Path(directory)
+        files.chmod(0o755)
+        make_large_file(files)
+        with Nginx.upstream(places.load, files) as upstream, Nginx.proxy(places.measured, upstream.port) as proxy:
+            document = _measure(chosen, places, plan, upstream, proxy)
+    report.write(output, {"machine": machine, "plan": vars(plan), "time": stamp, **document})
+    print(f"\n{', '.join(f'{name}: {value}' for name, value in machine.items())}")
+    print(f"{plan.rounds} rounds of {plan.seconds:g} s after {plan.warm_up_s:g} s, {plan.connections} connections")
+    print(f"raw data: {output}")
+    return 0
+
+
+def _measure(chosen: list[str], places: Places, plan: Plan, upstream: Nginx, proxy: Nginx) -> dict[str, Any]:
+    rows: list[report.Row] = []
+    document: dict[str, Any] = {"cases": {}}
+    by_name = {case.name: case for case in CASES}
+    if NGINX_ONLY in chosen:
+        for name, port in (("upstream", upstream.port), ("proxy", proxy.port)):
+            sample = run_wrk(places.load, Target(port), seconds=plan.seconds, connections=plan.connections)
+            print(f"nginx {name}: {sample.requests_per_s:,.0f} requests/s, p99 {sample.latency_p99_ms:.2f} ms")
+    for case in CASES:
+        if case.name in chosen:
+            _say(case.title)
+            row, raw = _measure_case(case, by_name.get(case.baseline), places, plan, upstream, proxy)
+            rows.append(row)
+            document["cases"][case.name] = raw
+    if LARGE_BODY in chosen:
+        _say("1 GB body")
+        result = measure_large_body(places, plan, upstream, proxy, plain(upstream.port))
+        rates = result.bytes_per_s
+        ratio = report.Ratio.of(rates[LARGE_BODY], rates["nginx"])
+        growth = f"memory +{result.memory_growth_bytes / 1_000_000:.1f} MB"
+        rows.append(report.Row("1 GB body", f"{median(rates[LARGE_BODY]) / 1e9:.2f} GB/s", ratio, "nginx", growth))
+        document["cases"][LARGE_BODY] = {
+            "ratio": ratio.document(),
+            "bytes_per_s": rates,
+            "memory_growth_bytes": result.memory_growth_bytes,
+        }
+    if rows:
+        print("\n" + report.table(rows))
+    if MEMORY in chosen:
+        _say("memory")
+        kinds = [("idle", None), ("one route", by_name["plain"]), ("10,000 routes", by_name["routes-random"])]
+        document[MEMORY] = measure_memory(places, plan, kinds, upstream)
+        print("\n" + report.memory_table(document[MEMORY]))
+    return document
+
+
+def _measure_case(
+    case: Case, baseline: Case | None, places: Places, plan: Plan, upstream: Nginx, proxy: Nginx
+) -> tuple[report.Row, dict[str, Any]]:
+    samples = measure_requests(case, places, plan, upstream, proxy, baseline)
+    rates = {name: [sample.requests_per_s for sample in each] for name, each in samples.items()}
+    ratio = report.Ratio.of(rates[case.name], rates[case.baseline])
+    tails = {name: median(sample.latency_p99_ms for sample in each) for name, each in samples.items()}
+    row = report.Row(
+        case.title,
+        f"{median(rates[case.name]):,.0f}/s",
+        ratio,
+        f"{case.baseline} ({median(rates[case.baseline]):,.0f}/s)",
+        f"{tails[case.name]:.2f} ms ({tails[case.baseline]:.2f})",
+    )
+    raw = {
+        "ratio": ratio.document(),
+        "ratio_to_nginx": report.Ratio.of(rates[case.name], rates["nginx"]).document(),
+        "baseline": case.baseline,
+        "samples": {name: [sample.document() for sample in each] for name, each in samples.items()},
+    }
+    return row, raw
+
+
+def _say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+def _memory_directory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

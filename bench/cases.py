@@ -1,0 +1,110 @@
+"""The cases: a configuration of the gateway each, and what is asked of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.load import Target
+
+ROUTE_COUNT = 10_000
+PLUGIN_DIRECTORY = Path(__file__).parent / "plugins"
+KEY = "bench-key"
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One contender's configuration; `baseline` is what its ratio is taken to (a case, or nginx)."""
+
+    name: str
+    title: str
+    document: Callable[[int], Document]
+    path: str = "/"
+    path_count: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
+    baseline: str = "nginx"
+
+    def target(self, port: int) -> Target:
+        """Return what wrk asks for."""
+        return Target(port, self.path, self.path_count, self.headers)
+
+
+def _document(upstream_port: int, *plugins: Document, **entities: Any) -> Document:
+    route = {"name": "all", "paths": ["/"], "strip_path": False}
+    service = {"name": "main", "url": f"http://127.0.0.1:{upstream_port}", "routes": [route], "plugins": list(plugins)}
+    return {"_format_version": "3.0", "services": [service], **entities}
+
+
+def plain(upstream_port: int) -> Document:
+    """A service and a route."""
+    return _document(upstream_port)
+
+
+def python_plugin(upstream_port: int) -> Document:
+    """One plugin with three phases."""
+    return _document(upstream_port, {"name": "three-phases"})
+
+
+def _authenticated(upstream_port: int, *plugins: Document) -> Document:
+    limits = {"name": "rate-limiting", "config": {"hour": 1_000_000_000, "policy": "local"}}
+    consumer = {"username": "bench", "keyauth_credentials": [{"key": KEY}]}
+    return _document(upstream_port, {"name": "key-auth"}, limits, *plugins, consumers=[consumer])
+
+
+def key_and_limit(upstream_port: int) -> Document:
+    """Authentication and a limit."""
+    return _authenticated(upstream_port)
+
+
+def four_plugins(upstream_port: int) -> Document:
+    """Authentication, a limit, a transformation and a correlation id."""
+    transformer = {"name": "request-transformer", "config": {"add": {"headers": ["X-Added:1"]}}}
+    return _authenticated(upstream_port, transformer, {"name": "correlation-id"})
+
+
+def many_routes(upstream_port: int) -> Document:
+    """Ten thousand routes, each with a path of its own."""
+    routes = [
+        {"name": f"route-{number:05}", "paths": [f"/route-{number:05}"], "strip_path": False}
+        for number in range(1, ROUTE_COUNT + 1)
+    ]
+    service = {"name": "main", "url": f"http://127.0.0.1:{upstream_port}", "routes": routes}
+    return {"_format_version": "3.0", "services": [service]}
+
+
+_KEY = {"apikey": KEY}
+CASES = (
+    Case("plain", "plain proxying", plain),
+    Case(
+        "python-plugin",
+        "one Python plugin, three phases",
+        python_plugin,
+        settings={"plugins": "bundled,three-phases", "plugin_path": PLUGIN_DIRECTORY},
+    ),
+    Case("key-and-limit", "key-auth + rate-limiting (local)", key_and_limit, headers=_KEY),
+    Case(
+        "four-plugins",
+        "key-auth + rate-limiting + request-transformer + correlation-id",
+        four_plugins,
+        headers=_KEY,
+    ),
+    Case(
+        "routes-one",
+        "10,000 routes, always the same",
+        many_routes,
+        path="/route-05000/item",
+        path_count=0,
+        baseline="plain",
+    ),
+    Case(
+        "routes-random",
+        "10,000 routes, at random",
+        many_routes,
+        path="/route-",
+        path_count=ROUTE_COUNT,
+        baseline="plain",
+    ),
+)

@@ -1,0 +1,143 @@
+"""Measuring: contenders in turn over several rounds, so that a slow minute of the machine hits all alike."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import load
+from bench.cases import Case, Document
+from bench.machine import on_processor
+from bench.nginx import Nginx
+from tests.support import processes
+from tests.support.gateway import Gateway
+
+LARGE_BODY_BYTES = 1024**3
+LARGE_BODY_NAME = "large"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often."""
+
+    rounds: int
+    seconds: float
+    warm_up_s: float
+    connections: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """Processors: of what is measured, and of load and upstream."""
+
+    measured: int
+    load: int
+
+
+def start_gateway(processor: int, document: Document | None, settings: dict[str, object]) -> Gateway:
+    """Start a gateway with one worker and without access log, all of it on one processor."""
+    quiet: dict[str, object] = {
+        "workers": 1,
+        "proxy_listen": "127.0.0.1:0 reuseport backlog=4096",
+        "proxy_access_log": "off",
+        "admin_access_log": "off",
+        "log_level": "warn",
+        "nginx_http_keepalive_requests": 100_000_000,
+        "upstream_keepalive_max_requests": 0,
+    }
+    with on_processor(processor):
+        return Gateway(document, **(quiet | settings))
+
+
+def measure_requests(
+    case: Case, places: Places, plan: Plan, upstream: Nginx, proxy: Nginx, baseline: Case | None
+) -> dict[str, list[load.Sample]]:
+    """Return samples by contender: the case, nginx, and its baseline where that is another case."""
+    with contextlib.ExitStack() as stack:
+        scripted = None if case.path_count is None else 0
+        targets = {"nginx": load.Target(proxy.port, path_count=scripted, headers=case.headers)}
+        for each in filter(None, (case, baseline)):
+            gateway = stack.enter_context(start_gateway(places.measured, each.document(upstream.port), each.settings))
+            target = each.target(gateway.plain[1])
+            targets[each.name] = target if each is case else replace(target, path_count=scripted)
+        for target in targets.values():
+            load.run_wrk(places.load, target, seconds=plan.warm_up_s, connections=plan.connections)
+        samples: dict[str, list[load.Sample]] = {name: [] for name in targets}
+        for _ in range(plan.rounds):
+            for name, target in targets.items():
+                sample = load.run_wrk(places.load, target, seconds=plan.seconds, connections=plan.connections)
+                if sample.failures:
+                    raise RuntimeError(f"{case.name}: {name} had {sample.failures} failures")
+                samples[name].append(sample)
+        return samples
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Large bodies: bytes per second by contender, and how far the worker's memory grew meanwhile."""
+
+    bytes_per_s: dict[str, list[float]]
+    memory_growth_bytes: int
+
+
+def measure_large_body(places: Places, plan: Plan, upstream: Nginx, proxy: Nginx, document: Document) -> Throughput:
+    """Fetch 1 GB through each contender in turn."""
+    with start_gateway(places.measured, document, {}) as gateway:
+        ports = {"nginx": proxy.port, "large-body": gateway.plain[1]}
+        worker = gateway.worker_pids[0]
+        results: dict[str, list[float]] = {name: [] for name in ports}
+
+        def fetch(port: int) -> float:
+            return load.fetch_bytes_per_s(places.load, port, f"/files/{LARGE_BODY_NAME}", LARGE_BODY_BYTES)
+
+        for port in ports.values():
+            fetch(port)
+        before = processes.memory_bytes(worker)
+        with _highest_memory(worker) as highest:
+            for _ in range(plan.rounds):
+                for name, port in ports.items():
+                    results[name].append(fetch(port))
+        return Throughput(results, highest() - before)
+
+
+@contextlib.contextmanager
+def _highest_memory(pid: int) -> Iterator[Callable[[], int]]:
+    seen = [processes.memory_bytes(pid)]
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.1):
+            seen.append(processes.memory_bytes(pid))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: max(seen)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def measure_memory(
+    places: Places, plan: Plan, cases: Sequence[tuple[str, Case | None]], upstream: Nginx
+) -> dict[str, int]:
+    """Return a worker's proportional set size, by name: fresh, and after load where the case asks for requests."""
+    found: dict[str, int] = {}
+    for name, case in cases:
+        document = None if case is None else case.document(upstream.port)
+        with start_gateway(places.measured, document, {}) as gateway:
+            worker = gateway.worker_pids[0]
+            found[name] = processes.memory_bytes(worker)
+            if case is not None:
+                target = case.target(gateway.plain[1])
+                load.run_wrk(places.load, target, seconds=plan.seconds, connections=plan.connections)
+                found[f"{name}, after load"] = processes.memory_bytes(worker)
+    return found
+
+
+def make_large_file(directory: Path) -> None:
+    """Make the file behind the large body; sparse, so that it costs no memory."""
+    with (directory / LARGE_BODY_NAME).open("wb") as file:
+        file.truncate(LARGE_BODY_BYTES)
+    (directory / LARGE_BODY_NAME).chmod(0o644)

@@ -1,0 +1,114 @@
+"""nginx in its two parts: the upstream behind every contender, and the reference proxy.
+
+The reference is configured as fast as the job allows: one worker, HTTP/1.1 with kept connections on both sides, no
+access log. For large bodies it may not spill to disk and has large buffers, which is faster than its defaults.
+"""
+
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from bench.machine import on_processor, program
+from tests.support.http1 import wait_until
+
+BODY_BYTES = 200
+
+_COMMON = """
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log warn;
+events {{ worker_connections 4096; multi_accept off; }}
+http {{
+    access_log off;
+    keepalive_requests 100000000;
+    keepalive_timeout 600s;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    sendfile on;
+    tcp_nopush on;
+    tcp_nodelay on;
+{rest}
+}}
+"""
+
+_UPSTREAM = """
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        default_type text/plain;
+        location / {{ return 200 "{body}"; }}
+        location /files/ {{ alias {files}/; }}
+    }}
+"""
+
+_PROXY = """
+    upstream main {{ server 127.0.0.1:{upstream_port}; keepalive 512; keepalive_requests 100000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://main;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_max_temp_file_size 0;
+            proxy_buffer_size 64k;
+            proxy_buffers 16 64k;
+            proxy_busy_buffers_size 256k;
+        }}
+    }}
+"""
+
+
+class Nginx:
+    """A running nginx; a context manager."""
+
+    def __init__(self, processor: int, configuration: str, **values: object) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="headgate-bench-nginx-")
+        directory = Path(self._directory.name)
+        directory.chmod(0o755)
+        self.port = _free_port()
+        rest = configuration.format(port=self.port, **values)
+        path = directory / "nginx.conf"
+        path.write_text(_COMMON.format(directory=directory, rest=rest), encoding="utf-8")
+        with on_processor(processor):
+            self._process = subprocess.Popen(
+                [program("nginx"), "-p", str(directory), "-c", str(path), "-g", "daemon off;"],
+                stderr=(directory / "stderr.log").open("wb"),
+            )
+        if not wait_until(self._accepts):
+            self._process.kill()
+            raise RuntimeError((directory / "error.log").read_text(encoding="utf-8"))
+
+    @classmethod
+    def upstream(cls, processor: int, files: Path) -> "Nginx":
+        """Answer every path with a small body, and `/files/` from a directory."""
+        return cls(processor, _UPSTREAM, body="x" * BODY_BYTES, files=files)
+
+    @classmethod
+    def proxy(cls, processor: int, upstream_port: int) -> "Nginx":
+        """Pass everything on."""
+        return cls(processor, _PROXY, upstream_port=upstream_port)
+
+    def _accepts(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+        self._directory.cleanup()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
