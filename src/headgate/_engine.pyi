@@ -259,6 +259,8 @@ class Engine:
         """Stop accepting, let running requests finish, close idle connections; returns at once."""
     def stop(self) -> None:
         """Cut everything and wait for the thread."""
+    def reopen_logs(self) -> None:
+        """Open the access log anew (log rotation)."""
     @property
     def is_running(self) -> bool: ...
     def stats(self) -> dict[str, int]:

@@ -139,13 +139,23 @@ impl Refusal {
         };
         let headers = match self {
             Self::HttpsRequired => {
-                vec![("Connection", b"Upgrade".to_vec()), ("Upgrade", b"TLS/1.2, HTTP/1.1".to_vec())]
+                vec![
+                    ("Connection", b"Upgrade".to_vec()),
+                    ("Upgrade", b"TLS/1.2, HTTP/1.1".to_vec()),
+                ]
             }
             Self::HttpsRedirect { location, .. } => vec![("Location", location.clone())],
             _ => Vec::new(),
         };
         let has_body = !matches!(self, Self::HttpsRedirect { .. });
-        PublicAnswer { status, message: Cow::Borrowed(message), producer, closes, headers, has_body }
+        PublicAnswer {
+            status,
+            message: Cow::Borrowed(message),
+            producer,
+            closes,
+            headers,
+            has_body,
+        }
     }
 
     /// True for what the operator should see in the log at error level; the rest are clients' matters.
@@ -219,5 +229,8 @@ pub const TEXTS: &[(u16, &str)] = &[
 /// The default text of an error status; empty for others.
 #[must_use]
 pub fn text_of(status: u16) -> &'static str {
-    TEXTS.iter().find(|(code, _)| *code == status).map_or("", |(_, text)| text)
+    TEXTS
+        .iter()
+        .find(|(code, _)| *code == status)
+        .map_or("", |(_, text)| text)
 }

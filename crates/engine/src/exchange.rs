@@ -256,7 +256,11 @@ pub struct Exchange {
 
 impl std::fmt::Debug for Exchange {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Exchange").field("id", &self.id_text()).field("phase", &self.phase).finish_non_exhaustive()
+        formatter
+            .debug_struct("Exchange")
+            .field("id", &self.id_text())
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
     }
 }
 

@@ -121,7 +121,10 @@ impl Gateway {
                 wakers.len() - 1
             })
         };
-        ConnectionGuard { gateway: self.clone(), slot }
+        ConnectionGuard {
+            gateway: self.clone(),
+            slot,
+        }
     }
 
     /// Stop keeping connections alive; idle ones close now, busy ones after their request.
@@ -218,7 +221,9 @@ fn random_16() -> [u8; 16] {
             block.resize(RANDOM_BLOCK_BYTES, 0);
             if getrandom::fill(block).is_err() {
                 // Ids need to be distinct, not secret: the clock is good enough when the kernel has no entropy.
-                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                let now = std::time::SystemTime::now()
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .unwrap_or_default();
                 for (index, chunk) in block.chunks_exact_mut(16).enumerate() {
                     chunk.copy_from_slice(&(now.as_nanos() ^ ((index as u128) << 100)).to_be_bytes());
                 }

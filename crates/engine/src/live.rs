@@ -33,7 +33,11 @@ impl Foundation {
         let sessions = ServerSessions::new(&settings.tls).map_err(|fault| vec![fault.to_string()])?;
         let client_tls = ClientTls::new(&settings.tls)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        Ok(Self { settings, sessions, client_tls })
+        Ok(Self {
+            settings,
+            sessions,
+            client_tls,
+        })
     }
 }
 
@@ -120,22 +124,36 @@ impl Live {
         if let Err(found) = &tls {
             faults.extend(found.iter().map(ToString::to_string));
         }
-        let by_name: HashMap<&str, usize> =
-            plan.upstreams.iter().enumerate().map(|(index, upstream)| (upstream.name.as_str(), index)).collect();
+        let by_name: HashMap<&str, usize> = plan
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(index, upstream)| (upstream.name.as_str(), index))
+            .collect();
         let mut services = Vec::with_capacity(plan.services.len());
         for service in &plan.services {
-            let upstream = by_name.get(service.host.as_str()).and_then(|index| plan.upstreams.get(*index));
+            let upstream = by_name
+                .get(service.host.as_str())
+                .and_then(|index| plan.upstreams.get(*index));
             let mut client_tls = None;
             if service.protocol == "https" {
-                match foundation.client_tls.config_for(&plan, service, upstream, UpstreamAlpn::Http1) {
+                match foundation
+                    .client_tls
+                    .config_for(&plan, service, upstream, UpstreamAlpn::Http1)
+                {
                     Ok(config) => client_tls = Some(config),
                     Err(found) => faults.extend(found.iter().map(|fault| format!("services.{}: {fault}", service.id))),
                 }
             }
-            services.push(LiveService { plan: service.clone(), tls: client_tls });
+            services.push(LiveService {
+                plan: service.clone(),
+                tls: client_tls,
+            });
         }
         let bare = bare_https_service();
-        let default_client_tls = foundation.client_tls.config_for(&plan, &bare, None, UpstreamAlpn::Http1);
+        let default_client_tls = foundation
+            .client_tls
+            .config_for(&plan, &bare, None, UpstreamAlpn::Http1);
         if let Err(found) = &default_client_tls {
             faults.extend(found.iter().map(ToString::to_string));
         }
@@ -147,10 +165,18 @@ impl Live {
                 Some(old) => built.balancer.carry_over(&old.balancer),
                 None => built.balancer,
             };
-            let targets = upstream.targets.iter().map(|target| (target.host.clone(), target.port)).collect();
+            let targets = upstream
+                .targets
+                .iter()
+                .map(|target| (target.host.clone(), target.port))
+                .collect();
             upstreams.insert(
                 upstream.name.clone(),
-                LiveUpstream { host_header: upstream.host_header.clone(), balancer, targets },
+                LiveUpstream {
+                    host_header: upstream.host_header.clone(),
+                    balancer,
+                    targets,
+                },
             );
         }
         for route in &plan.routes {

@@ -43,11 +43,13 @@ pub async fn run<C: ClientStream>(
     let id = exchange.id;
     let outcome = {
         let mut flow = pin!(Flow { gateway, client }.drive(exchange, fault));
-        poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| flow.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(outcome)) => Poll::Ready(Ok(outcome)),
-            Err(_) => Poll::Ready(Err(())),
-        })
+        poll_fn(
+            |context| match catch_unwind(AssertUnwindSafe(|| flow.as_mut().poll(context))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(outcome)) => Poll::Ready(Ok(outcome)),
+                Err(_) => Poll::Ready(Err(())),
+            },
+        )
         .await
     };
     match outcome {
@@ -59,7 +61,10 @@ pub async fn run<C: ClientStream>(
         Err(()) => {
             tracing::error!(request_id = %String::from_utf8_lossy(&id), "a panic ended this request");
             if client.byte_counts().1 == 0 {
-                let mut head = ResponseHead { status: 500, headers: HeaderBlock::new() };
+                let mut head = ResponseHead {
+                    status: 500,
+                    headers: HeaderBlock::new(),
+                };
                 head.headers.add(b"Content-Type", b"text/plain; charset=utf-8");
                 let body = Bytes::from_static(b"An unexpected error occurred\n");
                 client.send_head(&head, Framing::Length(body.len() as u64), true);
@@ -137,14 +142,18 @@ impl<C: ClientStream> Flow<'_, C> {
     /// Send the recorded answer.
     async fn answered(&mut self, mut exchange: Box<Exchange>) -> Option<Box<Exchange>> {
         exchange.timings.answered = Some(Instant::now());
-        let (body, closes) = exchange.answer.take().map_or((Bytes::new(), false), |answer| (answer.body, answer.closes));
+        let (body, closes) = exchange
+            .answer
+            .take()
+            .map_or((Bytes::new(), false), |answer| (answer.body, answer.closes));
         self.send(exchange, Source::Own(body), closes).await
     }
 
     /// Send the upstream's response, buffered or as it comes.
     async fn proxied(&mut self, mut exchange: Box<Exchange>, mut reached: Reached) -> Option<Box<Exchange>> {
         let head = std::mem::take(&mut reached.head);
-        if exchange.phases & (Phase::HeaderFilter.bit() | Phase::BodyFilter.bit() | Phase::Log.bit() | Phase::Response.bit())
+        if exchange.phases
+            & (Phase::HeaderFilter.bit() | Phase::BodyFilter.bit() | Phase::Log.bit() | Phase::Response.bit())
             != 0
         {
             exchange.upstream_names = head.headers.iter().map(|(_, name, _)| name.to_vec()).collect();
@@ -212,12 +221,7 @@ impl<C: ClientStream> Flow<'_, C> {
     }
 
     /// header_filter, the head, body_filter and the body, to the client.
-    async fn send(
-        &mut self,
-        mut exchange: Box<Exchange>,
-        mut source: Source,
-        closes: bool,
-    ) -> Option<Box<Exchange>> {
+    async fn send(&mut self, mut exchange: Box<Exchange>, mut source: Source, closes: bool) -> Option<Box<Exchange>> {
         let settings = exchange.live.settings.clone();
         if exchange.has(Phase::HeaderFilter) {
             exchange = self.phase(Phase::HeaderFilter, exchange).await?;
@@ -227,7 +231,8 @@ impl<C: ClientStream> Flow<'_, C> {
             }
         }
         let is_head = *exchange.sent_method() == Method::HEAD;
-        let filters = exchange.has(Phase::BodyFilter) && !is_head && !matches!(exchange.response.status, 101 | 204 | 304);
+        let filters =
+            exchange.has(Phase::BodyFilter) && !is_head && !matches!(exchange.response.status, 101 | 204 | 304);
         if let Source::Own(body) = &mut source {
             // The whole body is here: filtered before the head leaves, its length can be told.
             if filters {
@@ -236,7 +241,10 @@ impl<C: ClientStream> Flow<'_, C> {
             }
             let has_length = exchange.response.headers.known(Known::ContentLength).is_some();
             if !matches!(exchange.response.status, 204 | 304) && !(is_head && has_length) {
-                exchange.response.headers.set(b"Content-Length", &[body.len().to_string()]);
+                exchange
+                    .response
+                    .headers
+                    .set(b"Content-Length", &[body.len().to_string()]);
             }
         }
         finish_response(&mut exchange, &settings);
@@ -318,7 +326,10 @@ impl<C: ClientStream> Flow<'_, C> {
             return Some(self.left(exchange));
         }
         if !is_whole {
-            tracing::error!(request_id = exchange.id_text(), "response truncated: shorter than its Content-Length");
+            tracing::error!(
+                request_id = exchange.id_text(),
+                "response truncated: shorter than its Content-Length"
+            );
             self.client.abort();
         }
         Some(exchange)
@@ -326,7 +337,13 @@ impl<C: ClientStream> Flow<'_, C> {
 
     /// The next piece of the upstream's body; what was queued for the client leaves first when there is none yet.
     async fn next_chunk(&mut self, exchange: &mut Exchange, reached: &mut Reached) -> Result<Option<Bytes>, Cut> {
-        let Reached { connection, pump, read_timeout, write_timeout, .. } = reached;
+        let Reached {
+            connection,
+            pump,
+            read_timeout,
+            write_timeout,
+            ..
+        } = reached;
         let client = &mut *self.client;
         let mut is_waiting = false;
         poll_fn(|context| loop {
@@ -398,7 +415,10 @@ impl<C: ClientStream> Flow<'_, C> {
             match step {
                 Step::Done(exchange) => return Some(exchange),
                 Step::Wait(next) => step = next.await?,
-                Step::NeedBody { mut exchange, limit_bytes } => {
+                Step::NeedBody {
+                    mut exchange,
+                    limit_bytes,
+                } => {
                     self.read_body(&mut exchange, limit_bytes).await;
                     step = self.gateway.runner.resume(exchange);
                 }
@@ -494,13 +514,19 @@ fn route(exchange: &mut Exchange) -> Result<(), Refusal> {
     };
     let found = found.ok_or(Refusal::NoRoute)?;
     let route = live.routes.get(found.route).ok_or(Refusal::NoRoute)?;
-    exchange.matched =
-        Some(Matched { route: found.route, prefix_bytes: found.matched_prefix_len, captures: found.captures });
+    exchange.matched = Some(Matched {
+        route: found.route,
+        prefix_bytes: found.matched_prefix_len,
+        captures: found.captures,
+    });
     if route.is_https_only && !is_forwarded_https(exchange) {
         let status = route.plan.https_redirect_status_code;
         exchange.matched = None;
         return Err(match status {
-            301 | 302 | 307 | 308 => Refusal::HttpsRedirect { status, location: https_location(exchange) },
+            301 | 302 | 307 | 308 => Refusal::HttpsRedirect {
+                status,
+                location: https_location(exchange),
+            },
             _ => Refusal::HttpsRequired,
         });
     }
@@ -535,7 +561,13 @@ fn add_debug_headers(exchange: &mut Exchange) {
         return;
     }
     let live = exchange.live.clone();
-    let Some(route) = exchange.matched.as_ref().and_then(|matched| live.routes.get(matched.route)) else { return };
+    let Some(route) = exchange
+        .matched
+        .as_ref()
+        .and_then(|matched| live.routes.get(matched.route))
+    else {
+        return;
+    };
     let headers = &mut exchange.response.headers;
     headers.set(b"Kong-Route-Id", &[&route.plan.id]);
     if let Some(name) = &route.plan.name {

@@ -99,4 +99,3 @@ impl PhaseRunner for NoHandlers {
         Step::Done(exchange)
     }
 }
-

@@ -44,7 +44,10 @@ impl Server {
         let settings = Arc::new(settings);
         let foundation = Foundation::build(settings.clone())?;
         let resolver = Resolver::new(&settings.dns).map_err(|fault| vec![format!("dns: {fault}")])?;
-        let upstreams = Upstreams { pool: Pool::new(settings.upstream_keepalive), resolver };
+        let upstreams = Upstreams {
+            pool: Pool::new(settings.upstream_keepalive),
+            resolver,
+        };
         let access_log = match &settings.access_log {
             None => None,
             Some(path) => Some(
@@ -54,7 +57,12 @@ impl Server {
         };
         let empty = Live::build(Plan::default(), &foundation, None, None)?;
         let gateway = Gateway::new(settings, runner, upstreams, access_log, Arc::new(empty));
-        Ok(Self { gateway: Arc::new(gateway), foundation, stop: Notify::new(), applying: Mutex::new(()) })
+        Ok(Self {
+            gateway: Arc::new(gateway),
+            foundation,
+            stop: Notify::new(),
+            applying: Mutex::new(()),
+        })
     }
 
     /// Make a plan ready and put it in force; notices for the operator are returned.
@@ -63,7 +71,11 @@ impl Server {
     ///
     /// # Errors
     /// All faults of the plan; the running one stays in force.
-    pub fn apply(&self, plan: &[u8], attachment: Option<Arc<dyn Any + Send + Sync>>) -> Result<Vec<String>, Vec<String>> {
+    pub fn apply(
+        &self,
+        plan: &[u8],
+        attachment: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Result<Vec<String>, Vec<String>> {
         let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let plan: Plan = serde_json::from_slice(plan).map_err(|error| vec![format!("plan: {error}")])?;
         let previous = self.gateway.live();
@@ -83,7 +95,11 @@ impl Server {
             for (socket, settings) in sockets.into_iter().zip(&self.gateway.settings.listeners) {
                 socket.set_nonblocking(true)?;
                 let socket = TcpListener::from_std(socket)?;
-                tokio::spawn(listener::accept(self.gateway.clone(), socket, Arc::new(settings.clone())));
+                tokio::spawn(listener::accept(
+                    self.gateway.clone(),
+                    socket,
+                    Arc::new(settings.clone()),
+                ));
             }
             tokio::spawn(sweep_pools(self.gateway.clone()));
             tokio::spawn(flush_access_log(self.gateway.clone()));
@@ -133,7 +149,10 @@ async fn sweep_pools(gateway: Arc<Gateway>) {
     loop {
         ticks.tick().await;
         gateway.upstreams.pool.sweep(Instant::now());
-        gateway.upstreams.pool.retain(crate::upstream::connection::UpstreamConnection::is_usable);
+        gateway
+            .upstreams
+            .pool
+            .retain(crate::upstream::connection::UpstreamConnection::is_usable);
     }
 }
 

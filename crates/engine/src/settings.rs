@@ -23,7 +23,7 @@ pub struct EngineSettings {
     pub real_ip_header: String,
     /// Walk the header from the right over trusted addresses.
     pub real_ip_recursive: bool,
-    /// Outside port by listening port.
+    /// (listening port, port that clients see).
     pub port_maps: Vec<(u16, u16)>,
     /// Which headers the gateway adds to responses.
     pub response_headers: ResponseHeaders,

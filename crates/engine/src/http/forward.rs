@@ -59,7 +59,10 @@ pub fn queue_request_head(queue: &mut WriteQueue, exchange: &Exchange, host: &[u
         }
     }
     queue_forwarded(queue, exchange);
-    if headers.known_values(Known::Te).any(|value| list_has_token(value, b"trailers")) {
+    if headers
+        .known_values(Known::Te)
+        .any(|value| list_has_token(value, b"trailers"))
+    {
         queue.push_slice(b"TE: trailers\r\n");
     }
     queue.push_slice(b"Via: ");
@@ -110,7 +113,11 @@ fn queue_forwarded(queue: &mut WriteQueue, exchange: &Exchange) {
         queue.push_slice(value);
         queue.push_slice(b", ");
     }
-    queue.push_slice(if has_list { connection.peer_ip_text.as_bytes() } else { client_text.as_bytes() });
+    queue.push_slice(if has_list {
+        connection.peer_ip_text.as_bytes()
+    } else {
+        client_text.as_bytes()
+    });
     queue.push_slice(b"\r\n");
     let believed = |known: Known| if is_trusted { headers.known(known) } else { None };
     push_field(
@@ -131,7 +138,11 @@ fn queue_forwarded(queue: &mut WriteQueue, exchange: &Exchange) {
         }
     }
     let raw_path = router::path::split_target(exchange.request.target()).path;
-    push_field(queue, b"X-Forwarded-Path", believed(Known::XForwardedPath).unwrap_or(raw_path));
+    push_field(
+        queue,
+        b"X-Forwarded-Path",
+        believed(Known::XForwardedPath).unwrap_or(raw_path),
+    );
     if let Some(prefix) = believed(Known::XForwardedPrefix).or_else(|| exchange.stripped_prefix()) {
         push_field(queue, b"X-Forwarded-Prefix", prefix);
     }
@@ -147,8 +158,12 @@ fn push_field(queue: &mut WriteQueue, name: &[u8], value: &[u8]) {
 /// True for a request that asks to become a WebSocket.
 #[must_use]
 pub fn is_websocket_upgrade(headers: &HeaderBlock) -> bool {
-    headers.known(Known::Upgrade).is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
-        && headers.known_values(Known::Connection).any(|value| list_has_token(value, b"upgrade"))
+    headers
+        .known(Known::Upgrade)
+        .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
+        && headers
+            .known_values(Known::Connection)
+            .any(|value| list_has_token(value, b"upgrade"))
 }
 
 /// Field names that a Connection field makes hop-by-hop.
@@ -161,7 +176,9 @@ impl<'a> ConnectionTokens<'a> {
         let mut names = Vec::new();
         for value in headers.known_values(Known::Connection) {
             for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                let is_option = [&b"close"[..], b"keep-alive", b"upgrade"].iter().any(|o| token.eq_ignore_ascii_case(o));
+                let is_option = [&b"close"[..], b"keep-alive", b"upgrade"]
+                    .iter()
+                    .any(|o| token.eq_ignore_ascii_case(o));
                 if !token.is_empty() && !is_option {
                     names.push(token);
                 }
@@ -180,9 +197,15 @@ impl<'a> ConnectionTokens<'a> {
 /// Fields that plugins set earlier are appended, as the contract has it.
 pub fn adopt_response(exchange: &mut Exchange, mut head: ResponseHead) {
     let client_headers = &exchange.request.headers;
-    let wants_trailers = client_headers.known_values(Known::Te).any(|value| list_has_token(value, b"trailers"));
+    let wants_trailers = client_headers
+        .known_values(Known::Te)
+        .any(|value| list_has_token(value, b"trailers"));
     let is_upgrade = head.status == 101;
-    let names: Vec<Vec<u8>> = ConnectionTokens::of(&head.headers).names.iter().map(|name| name.to_vec()).collect();
+    let names: Vec<Vec<u8>> = ConnectionTokens::of(&head.headers)
+        .names
+        .iter()
+        .map(|name| name.to_vec())
+        .collect();
     head.headers.retain(|known, name, _| match known {
         Known::Connection | Known::Upgrade => is_upgrade,
         Known::KeepAlive | Known::ProxyConnection | Known::TransferEncoding => false,
@@ -252,7 +275,10 @@ pub fn finish_response(exchange: &mut Exchange, settings: &EngineSettings) {
 pub fn add_upstream_status(exchange: &mut Exchange, settings: &EngineSettings) {
     if settings.response_headers.upstream_status {
         if let Some(status) = exchange.upstream_statuses.last() {
-            exchange.response.headers.set(b"X-Kong-Upstream-Status", &[status.to_string()]);
+            exchange
+                .response
+                .headers
+                .set(b"X-Kong-Upstream-Status", &[status.to_string()]);
         }
     }
 }
@@ -294,10 +320,15 @@ pub fn real_client(request: &RequestHead, connection: &ClientConnection, setting
     }
     let name = settings.real_ip_header.as_bytes();
     let mut last = None;
-    let values: Vec<String> =
-        request.headers.values(name).map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+    let values: Vec<String> = request
+        .headers
+        .values(name)
+        .map(|value| String::from_utf8_lossy(value).into_owned())
+        .collect();
     for entry in values.iter().flat_map(|value| value.split(',')).rev() {
-        let Some((address, port)) = parse_address(entry.trim()) else { break };
+        let Some((address, port)) = parse_address(entry.trim()) else {
+            break;
+        };
         last = Some((address, port));
         let is_trusted = settings.trusted_ips.iter().any(|network| network.contains(&address));
         if !settings.real_ip_recursive || !is_trusted {
@@ -323,7 +354,11 @@ fn parse_address(text: &str) -> Option<(IpAddr, u16)> {
 #[must_use]
 pub fn https_location(exchange: &Exchange) -> Vec<u8> {
     let headers = &exchange.request.headers;
-    let forwarded = if exchange.connection.is_trusted { headers.known(Known::XForwardedHost) } else { None };
+    let forwarded = if exchange.connection.is_trusted {
+        headers.known(Known::XForwardedHost)
+    } else {
+        None
+    };
     let mut location = b"https://".to_vec();
     match forwarded {
         Some(host) => location.extend_from_slice(host_without_port(host)),

@@ -101,7 +101,12 @@ async fn handle(
         Err(fault) => {
             let mut headers = HeaderBlock::new();
             let target = headers.keep(parts.uri.path().as_bytes());
-            let head = RequestHead { method: parts.method.clone(), target, version: Version::Http2, headers };
+            let head = RequestHead {
+                method: parts.method.clone(),
+                target,
+                version: Version::Http2,
+                headers,
+            };
             (head, Framing::None, Some(fault.into()))
         }
     };
@@ -169,20 +174,22 @@ fn request_head(
             return Err(HeadFault::HeaderTooLarge);
         }
         match Known::of(name.as_str().as_bytes()) {
-            Known::Connection | Known::KeepAlive | Known::ProxyConnection | Known::TransferEncoding | Known::Upgrade => {
+            Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::TransferEncoding
+            | Known::Upgrade => {
                 return Err(HeadFault::Malformed("connection-specific field in HTTP/2"));
             }
             Known::Te if value.as_bytes() != b"trailers" => {
                 return Err(HeadFault::Malformed("TE other than trailers in HTTP/2"));
             }
-            Known::Host => {
-                match parts.uri.authority() {
-                    Some(authority) if authority.as_str().as_bytes() == value.as_bytes() => {}
-                    Some(_) => return Err(HeadFault::Malformed("Host differs from :authority")),
-                    None if is_valid_authority(value.as_bytes()) => headers.add(b"host", value.as_bytes()),
-                    None => return Err(HeadFault::Malformed("invalid Host")),
-                }
-            }
+            Known::Host => match parts.uri.authority() {
+                Some(authority) if authority.as_str().as_bytes() == value.as_bytes() => {}
+                Some(_) => return Err(HeadFault::Malformed("Host differs from :authority")),
+                None if is_valid_authority(value.as_bytes()) => headers.add(b"host", value.as_bytes()),
+                None => return Err(HeadFault::Malformed("invalid Host")),
+            },
             _ if name == http::header::COOKIE => {
                 // Crumbs become one field for HTTP/1 (RFC 9113, section 8.2.3).
                 if !cookies.is_empty() {
@@ -207,11 +214,23 @@ fn request_head(
             None => return Err(HeadFault::Malformed("invalid Content-Length")),
         },
     };
-    Ok((RequestHead { method: parts.method.clone(), target, version: Version::Http2, headers }, framing))
+    Ok((
+        RequestHead {
+            method: parts.method.clone(),
+            target,
+            version: Version::Http2,
+            headers,
+        },
+        framing,
+    ))
 }
 
 fn head_size(parts: &http::request::Parts) -> u64 {
-    let fields: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let fields: usize = parts
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
     (fields + parts.uri.path().len() + 16) as u64
 }
 
@@ -341,14 +360,16 @@ impl ClientStream for H2Client {
         for (known, name, value) in head.headers.iter() {
             if matches!(
                 known,
-                Known::Connection | Known::KeepAlive | Known::ProxyConnection | Known::TransferEncoding | Known::Upgrade
+                Known::Connection
+                    | Known::KeepAlive
+                    | Known::ProxyConnection
+                    | Known::TransferEncoding
+                    | Known::Upgrade
             ) {
                 continue;
             }
             self.sent_bytes += (name.len() + value.len() + 4) as u64;
-            if let (Ok(name), Ok(value)) =
-                (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
-            {
+            if let (Ok(name), Ok(value)) = (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value)) {
                 response.headers_mut().append(name, value);
             }
         }
@@ -388,7 +409,11 @@ impl ClientStream for H2Client {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
         let Some(send) = &mut self.send else {
-            return Poll::Ready(if self.respond.is_some() { Ok(()) } else { Err(ClientFault::Gone) });
+            return Poll::Ready(if self.respond.is_some() {
+                Ok(())
+            } else {
+                Err(ClientFault::Gone)
+            });
         };
         while let Some(front) = self.queue.front_mut() {
             let is_last = self.has_ended && self.trailers_to_send.is_none();

@@ -63,7 +63,10 @@ impl RequestHead {
         let target = self.target();
         if !target.starts_with(b"/") {
             if let Some(authority) = target.split(|byte| *byte == b'/').nth(2) {
-                return authority.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+                return authority
+                    .split(|byte| matches!(byte, b'?' | b'#'))
+                    .next()
+                    .unwrap_or_default();
             }
         }
         self.headers.known(Known::Host).unwrap_or_default()

@@ -87,7 +87,10 @@ impl HeaderBlock {
     /// An empty block with room for a usual head.
     #[must_use]
     pub fn new() -> Self {
-        Self { text: Vec::with_capacity(1024), fields: Vec::with_capacity(24) }
+        Self {
+            text: Vec::with_capacity(1024),
+            fields: Vec::with_capacity(24),
+        }
     }
 
     /// Forget everything, keep the memory.
@@ -112,20 +115,29 @@ impl HeaderBlock {
     pub fn keep(&mut self, bytes: &[u8]) -> Span {
         let start = self.text.len() as u32;
         self.text.extend_from_slice(bytes);
-        Span { start, end: self.text.len() as u32 }
+        Span {
+            start,
+            end: self.text.len() as u32,
+        }
     }
 
     /// The bytes of a span made by this block.
     #[must_use]
     pub fn text(&self, span: Span) -> &[u8] {
-        self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
+        self.text
+            .get(span.start as usize..span.end as usize)
+            .unwrap_or_default()
     }
 
     /// Append a field.
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
         let name_span = self.keep(name);
         let value_span = self.keep(value);
-        self.fields.push(Field { name: name_span, value: value_span, known: Known::of(name) });
+        self.fields.push(Field {
+            name: name_span,
+            value: value_span,
+            known: Known::of(name),
+        });
     }
 
     /// Append a field whose name and value lie in `kept`, a span made by `keep`, at these offsets of it.
@@ -171,7 +183,8 @@ impl HeaderBlock {
     /// Keep only the fields for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(Known, &[u8], &[u8]) -> bool) {
         let text = std::mem::take(&mut self.text);
-        self.fields.retain(|field| keep(field.known, slice(&text, field.name), slice(&text, field.value)));
+        self.fields
+            .retain(|field| keep(field.known, slice(&text, field.name), slice(&text, field.value)));
         self.text = text;
     }
 
@@ -197,23 +210,33 @@ impl HeaderBlock {
 
     /// All values of a well-known name.
     pub fn known_values(&self, known: Known) -> impl Iterator<Item = &[u8]> + '_ {
-        self.fields.iter().filter(move |field| field.known == known).map(|field| self.text(field.value))
+        self.fields
+            .iter()
+            .filter(move |field| field.known == known)
+            .map(|field| self.text(field.value))
     }
 
     /// (tag, name, value) of every field in order.
     pub fn iter(&self) -> impl Iterator<Item = (Known, &[u8], &[u8])> + '_ {
-        self.fields.iter().map(|field| (field.known, self.text(field.name), self.text(field.value)))
+        self.fields
+            .iter()
+            .map(|field| (field.known, self.text(field.name), self.text(field.value)))
     }
 
     fn position(&self, name: &[u8]) -> Option<usize> {
-        self.fields.iter().position(|field| names_equal(self.text(field.name), name))
+        self.fields
+            .iter()
+            .position(|field| names_equal(self.text(field.name), name))
     }
 }
 
 impl fmt::Debug for HeaderBlock {
     /// Names only: values may be secrets.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(self.iter().map(|(_, name, _)| String::from_utf8_lossy(name))).finish()
+        formatter
+            .debug_list()
+            .entries(self.iter().map(|(_, name, _)| String::from_utf8_lossy(name)))
+            .finish()
     }
 }
 
@@ -221,7 +244,10 @@ impl fmt::Debug for HeaderBlock {
 #[must_use]
 pub fn names_equal(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len()
-        && left.iter().zip(right).all(|(a, b)| a == b || fold_name_byte(*a) == fold_name_byte(*b))
+        && left
+            .iter()
+            .zip(right)
+            .all(|(a, b)| a == b || fold_name_byte(*a) == fold_name_byte(*b))
 }
 
 fn fold_name_byte(byte: u8) -> u8 {
@@ -238,7 +264,9 @@ fn slice(text: &[u8], span: Span) -> &[u8] {
 /// True when a comma-separated list value has this token (case-insensitive).
 #[must_use]
 pub fn list_has_token(value: &[u8], token: &[u8]) -> bool {
-    value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
+    value
+        .split(|byte| *byte == b',')
+        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]
@@ -253,7 +281,10 @@ mod tests {
         block.add(b"B", b"2");
         block.add(b"x_token", b"older");
         block.set(b"x-token", &[b"new", b"two"]);
-        let fields: Vec<_> = block.iter().map(|(_, name, value)| (name.to_vec(), value.to_vec())).collect();
+        let fields: Vec<_> = block
+            .iter()
+            .map(|(_, name, value)| (name.to_vec(), value.to_vec()))
+            .collect();
         assert_eq!(
             fields,
             vec![

@@ -18,17 +18,34 @@ pub fn refuse(exchange: &mut Exchange, refusal: &Refusal) {
     let media = match answer.producer {
         Producer::Gateway => gateway_media(exchange),
         Producer::Server => negotiate(&exchange.request.headers).unwrap_or_else(|| {
-            let content_type = exchange.request.headers.known(Known::ContentType).map(String::from_utf8_lossy);
-            let essence = content_type.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-            essence.and_then(|essence| Media::of_exact(&essence)).unwrap_or_else(|| Media::of(&settings.error_default_type))
+            let content_type = exchange
+                .request
+                .headers
+                .known(Known::ContentType)
+                .map(String::from_utf8_lossy);
+            let essence =
+                content_type.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+            essence
+                .and_then(|essence| Media::of_exact(&essence))
+                .unwrap_or_else(|| Media::of(&settings.error_default_type))
         }),
     };
     exchange.response.status = answer.status;
     for (name, value) in &answer.headers {
-        exchange.response.headers.set(name.as_bytes(), std::slice::from_ref(value));
+        exchange
+            .response
+            .headers
+            .set(name.as_bytes(), std::slice::from_ref(value));
     }
-    let body = if answer.has_body { error_body(exchange, media, &answer.message) } else { Bytes::new() };
-    exchange.answer = Some(Answer { body, closes: answer.closes });
+    let body = if answer.has_body {
+        error_body(exchange, media, &answer.message)
+    } else {
+        Bytes::new()
+    };
+    exchange.answer = Some(Answer {
+        body,
+        closes: answer.closes,
+    });
 }
 
 /// Record `kong.response.error(status, message, headers)`; the default text for None.
@@ -41,7 +58,10 @@ pub fn answer_error(
     message: Option<&str>,
     headers: &[(String, String)],
 ) -> Result<(), String> {
-    let explicit = headers.iter().find(|(name, _)| name == "Content-Type").map(|(_, value)| value);
+    let explicit = headers
+        .iter()
+        .find(|(name, _)| name == "Content-Type")
+        .map(|(_, value)| value);
     let media = match explicit {
         Some(value) => {
             let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -72,13 +92,20 @@ pub fn answer_exit(
     is_json: bool,
 ) {
     exchange.response.status = status;
-    let has_type = headers.iter().any(|(name, _)| crate::http::headers::names_equal(name.as_bytes(), b"content-type"));
-    let has_length = headers.iter().any(|(name, _)| crate::http::headers::names_equal(name.as_bytes(), b"content-length"));
+    let has_type = headers
+        .iter()
+        .any(|(name, _)| crate::http::headers::names_equal(name.as_bytes(), b"content-type"));
+    let has_length = headers
+        .iter()
+        .any(|(name, _)| crate::http::headers::names_equal(name.as_bytes(), b"content-length"));
     if !has_length {
         exchange.response.headers.remove(b"content-length");
     }
     if is_json && !has_type {
-        exchange.response.headers.set(b"Content-Type", &[Media::Json.content_type()]);
+        exchange
+            .response
+            .headers
+            .set(b"Content-Type", &[Media::Json.content_type()]);
     }
     set_headers(exchange, headers);
     let mut body = body.unwrap_or_default();
@@ -126,7 +153,11 @@ fn set_headers(exchange: &mut Exchange, headers: &[(String, String)]) {
 
 fn is_grpc_request(exchange: &Exchange) -> bool {
     exchange.request.version == Version::Http2
-        && exchange.request.headers.known(Known::ContentType).is_some_and(|value| value.starts_with(b"application/grpc"))
+        && exchange
+            .request
+            .headers
+            .known(Known::ContentType)
+            .is_some_and(|value| value.starts_with(b"application/grpc"))
 }
 
 fn gateway_media(exchange: &Exchange) -> Media {
@@ -146,7 +177,12 @@ fn error_body(exchange: &mut Exchange, media: Media, message: &str) -> Bytes {
         exchange.response.headers.set(b"grpc-message", &[message]);
         return Bytes::new();
     }
-    let body = render(media, message, exchange.id_text(), &exchange.live.settings.error_templates);
+    let body = render(
+        media,
+        message,
+        exchange.id_text(),
+        &exchange.live.settings.error_templates,
+    );
     exchange.response.headers.set(b"Content-Type", &[media.content_type()]);
     Bytes::from(body)
 }
@@ -182,7 +218,12 @@ impl Media {
     /// The type that an exact media type names, JSON for unknown ones.
     #[must_use]
     pub fn of(media_type: &str) -> Self {
-        let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let essence = media_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
         Self::of_exact(&essence).unwrap_or(Self::Json)
     }
 
@@ -206,7 +247,9 @@ pub fn negotiate(request: &HeaderBlock) -> Option<Media> {
     let mut best: Option<(u32, Media)> = None;
     for value in request.known_values(Known::Accept) {
         for entry in String::from_utf8_lossy(value).split(',') {
-            let Some((quality, media)) = parse_entry(entry) else { continue };
+            let Some((quality, media)) = parse_entry(entry) else {
+                continue;
+            };
             if quality > best.map_or(0, |(quality, _)| quality) {
                 best = Some((quality, media));
             }
@@ -247,7 +290,10 @@ pub fn render(media: Media, message: &str, request_id: &str, templates: &ErrorTe
         Media::Grpc => return Vec::new(),
     };
     if let Some(template) = custom {
-        return template.replacen("%s", message, 1).replacen("%s", request_id, 1).into_bytes();
+        return template
+            .replacen("%s", message, 1)
+            .replacen("%s", request_id, 1)
+            .into_bytes();
     }
     match media {
         Media::Json => format!("{{\n  \"message\":\"{message}\",\n  \"request_id\":\"{request_id}\"\n}}"),
@@ -353,7 +399,10 @@ mod tests {
 
     #[test]
     fn custom_template_gets_message_and_id() {
-        let templates = ErrorTemplates { plain: Some("E %s I %s".to_owned()), ..ErrorTemplates::default() };
+        let templates = ErrorTemplates {
+            plain: Some("E %s I %s".to_owned()),
+            ..ErrorTemplates::default()
+        };
         assert_eq!(render(Media::Plain, "m", "i", &templates), b"E m I i");
     }
 }

@@ -65,12 +65,18 @@ async fn serve(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let local = stream.local_addr().unwrap_or_else(|_| SocketAddr::new(settings.address, settings.port));
+    let local = stream
+        .local_addr()
+        .unwrap_or_else(|_| SocketAddr::new(settings.address, settings.port));
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let mut connection = ClientConnection {
         peer,
         peer_ip_text: peer.ip().to_string(),
-        is_trusted: gateway.settings.trusted_ips.iter().any(|network| network.contains(&peer.ip())),
+        is_trusted: gateway
+            .settings
+            .trusted_ips
+            .iter()
+            .any(|network| network.contains(&peer.ip())),
         local,
         mapped_port: mapped_port(&gateway, local.port()),
         tls: None,
@@ -136,12 +142,7 @@ async fn read_preface(stream: &mut TcpStream, read_ahead: &mut BytesMut) -> Opti
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// The TLS handshake with its certificate phase; None when it failed.
-async fn secure(
-    gateway: &Gateway,
-    connection: &ClientConnection,
-    stream: TcpStream,
-    http2: bool,
-) -> Option<TlsStream> {
+async fn secure(gateway: &Gateway, connection: &ClientConnection, stream: TcpStream, http2: bool) -> Option<TlsStream> {
     let acceptor = tokio_rustls::LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
     let start = match acceptor.await {
         Ok(start) => start,
@@ -189,7 +190,10 @@ fn facts(stream: &TlsStream) -> (bool, ClientTls) {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
-    let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+    let cipher = session
+        .negotiated_cipher_suite()
+        .and_then(|suite| suite.suite().as_str())
+        .unwrap_or_default();
     let tls = ClientTls {
         server_name: session.server_name().map(str::to_ascii_lowercase),
         version,
@@ -199,7 +203,12 @@ fn facts(stream: &TlsStream) -> (bool, ClientTls) {
 }
 
 fn mapped_port(gateway: &Gateway, port: u16) -> u16 {
-    gateway.settings.port_maps.iter().find(|(_, inside)| *inside == port).map_or(port, |(outside, _)| *outside)
+    gateway
+        .settings
+        .port_maps
+        .iter()
+        .find(|(inside, _)| *inside == port)
+        .map_or(port, |(_, outside)| *outside)
 }
 
 /// A stream whose first bytes were read already.

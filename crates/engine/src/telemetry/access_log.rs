@@ -37,8 +37,15 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let state = State { file: open(path)?, buffer: Vec::with_capacity(BUFFER_BYTES), has_failed: false };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
+        let state = State {
+            file: open(path)?,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+            has_failed: false,
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            state: Mutex::new(state),
+        })
     }
 
     /// Add a line for a finished request.
@@ -52,7 +59,10 @@ impl AccessLog {
 
     /// Write what is collected.
     pub fn flush(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).flush(&self.path);
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .flush(&self.path);
     }
 
     /// Write what is collected and open the file anew.
@@ -91,14 +101,21 @@ fn line(buffer: &mut Vec<u8>, exchange: &Exchange) {
     let headers = &exchange.request.headers;
     let text = |known: Known| headers.known(known).unwrap_or(b"-");
     let (address, _) = exchange.forwarded_client;
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     // Writing to a Vec cannot fail.
     let _ = write!(buffer, "{address} - - [");
     push_time(buffer, seconds);
     let _ = write!(buffer, "] \"{} ", exchange.sent_method());
     push_escaped(buffer, exchange.request.target());
     let version = exchange.request.version.via();
-    let _ = write!(buffer, " HTTP/{version}\" {} {} \"", exchange.response.status, exchange.response_bytes);
+    let _ = write!(
+        buffer,
+        " HTTP/{version}\" {} {} \"",
+        exchange.response.status, exchange.response_bytes
+    );
     push_escaped(buffer, text(Known::Referer));
     buffer.extend_from_slice(b"\" \"");
     push_escaped(buffer, text(Known::UserAgent));
@@ -119,7 +136,9 @@ fn push_escaped(buffer: &mut Vec<u8>, value: &[u8]) {
 
 /// `21/Nov/2026:11:05:02 +0000`
 fn push_time(buffer: &mut Vec<u8>, seconds: u64) {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let (year, month, day) = civil_date(seconds / 86_400);
     let rest = seconds % 86_400;
     let _ = write!(
@@ -141,7 +160,11 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 

@@ -114,7 +114,12 @@ pub async fn reach<C: ClientStream>(
             Ok(reached) => return Ok(reached),
             Err(failure) => failure,
         };
-        let Failure { refusal, may_retry, status, is_stale } = match failure {
+        let Failure {
+            refusal,
+            may_retry,
+            status,
+            is_stale,
+        } = match failure {
             OnceFailed::Ended(ended) => return Err(ended),
             OnceFailed::Upstream(failure) => failure,
         };
@@ -132,7 +137,10 @@ pub async fn reach<C: ClientStream>(
             return Err(Ended::Refused(refusal));
         }
         attempt += 1;
-        tracing::warn!(request_id = exchange.id_text(), "attempt {attempt} failed, trying again: {refusal}");
+        tracing::warn!(
+            request_id = exchange.id_text(),
+            "attempt {attempt} failed, trying again: {refusal}"
+        );
     }
 }
 
@@ -160,9 +168,16 @@ async fn once<C: ClientStream>(
     let settings: &EngineSettings = &live.settings;
     let is_tls = exchange.overrides.is_tls.unwrap_or(service.tls.is_some());
     let host = host_header(exchange, live, service, peer, is_tls).into_owned();
-    let tls = if is_tls { Some(service.tls.as_ref().unwrap_or(&live.default_client_tls)) } else { None };
+    let tls = if is_tls {
+        Some(service.tls.as_ref().unwrap_or(&live.default_client_tls))
+    } else {
+        None
+    };
     let (key, server_name) = pool_key(peer.address, tls, &host).map_err(|cause| {
-        OnceFailed::Ended(Ended::Refused(Refusal::UpstreamFailed { address: peer.address.to_string(), cause }))
+        OnceFailed::Ended(Ended::Refused(Refusal::UpstreamFailed {
+            address: peer.address.to_string(),
+            cause,
+        }))
     })?;
     let started = Instant::now();
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -219,9 +234,18 @@ async fn once<C: ClientStream>(
         .as_ref()
         .and_then(|matched| live.routes.get(matched.route))
         .is_none_or(|route| route.plan.request_buffering);
-    let keep_bytes = if keeps_body { settings.limits.request_body_buffer_bytes } else { 0 };
-    let mut pump =
-        BodyPump::start(&mut connection, &exchange.body, framing, keep_bytes, settings.limits.request_body_bytes);
+    let keep_bytes = if keeps_body {
+        settings.limits.request_body_buffer_bytes
+    } else {
+        0
+    };
+    let mut pump = BodyPump::start(
+        &mut connection,
+        &exchange.body,
+        framing,
+        keep_bytes,
+        settings.limits.request_body_bytes,
+    );
     let to_head_request = exchange.request.method == Method::HEAD;
     let head_limit = settings.limits.response_head_bytes;
     let mut is_waiting = false;
@@ -234,7 +258,9 @@ async fn once<C: ClientStream>(
                     connection.expect_bytes(timeouts.read);
                 }
             }
-            Poll::Ready(Err(PumpFault::Upstream(fault @ TalkFault::WriteTimeout))) => return Poll::Ready(Talked::Fault(fault)),
+            Poll::Ready(Err(PumpFault::Upstream(fault @ TalkFault::WriteTimeout))) => {
+                return Poll::Ready(Talked::Fault(fault))
+            }
             Poll::Ready(Err(PumpFault::Upstream(_))) => {
                 // It takes no more of the body; an early answer may be on its way.
                 pump.is_refused = true;
@@ -296,22 +322,47 @@ enum Talked {
 fn connect_failure(peer: &Peer, kind: &ConnectErrorKind) -> Failure {
     let address = peer.address.to_string();
     let refusal = match kind {
-        ConnectErrorKind::Timeout => Refusal::UpstreamTimeout { address, during: "connecting" },
-        other => Refusal::UpstreamFailed { address, cause: other.to_string() },
+        ConnectErrorKind::Timeout => Refusal::UpstreamTimeout {
+            address,
+            during: "connecting",
+        },
+        other => Refusal::UpstreamFailed {
+            address,
+            cause: other.to_string(),
+        },
     };
     let status = refusal.answer().status;
-    Failure { refusal, may_retry: true, status, is_stale: false }
+    Failure {
+        refusal,
+        may_retry: true,
+        status,
+        is_stale: false,
+    }
 }
 
 fn talk_failure(peer: &Peer, fault: &TalkFault, may_retry: bool, is_stale: bool) -> Failure {
     let address = peer.address.to_string();
     let refusal = match fault {
-        TalkFault::ReadTimeout => Refusal::UpstreamTimeout { address, during: "reading the response" },
-        TalkFault::WriteTimeout => Refusal::UpstreamTimeout { address, during: "sending the request" },
-        other => Refusal::UpstreamFailed { address, cause: other.to_string() },
+        TalkFault::ReadTimeout => Refusal::UpstreamTimeout {
+            address,
+            during: "reading the response",
+        },
+        TalkFault::WriteTimeout => Refusal::UpstreamTimeout {
+            address,
+            during: "sending the request",
+        },
+        other => Refusal::UpstreamFailed {
+            address,
+            cause: other.to_string(),
+        },
     };
     let status = refusal.answer().status;
-    Failure { refusal, may_retry, status, is_stale }
+    Failure {
+        refusal,
+        may_retry,
+        status,
+        is_stale,
+    }
 }
 
 fn service_of<'live>(live: &'live Live, exchange: &Exchange) -> Option<&'live LiveService> {
@@ -321,8 +372,11 @@ fn service_of<'live>(live: &'live Live, exchange: &Exchange) -> Option<&'live Li
 
 fn timeouts_of(exchange: &Exchange, service: &LiveService) -> Timeouts {
     let plan = &service.plan;
-    let (connect, write, read) =
-        exchange.overrides.timeouts_ms.unwrap_or((plan.connect_timeout_ms, plan.write_timeout_ms, plan.read_timeout_ms));
+    let (connect, write, read) = exchange.overrides.timeouts_ms.unwrap_or((
+        plan.connect_timeout_ms,
+        plan.write_timeout_ms,
+        plan.read_timeout_ms,
+    ));
     Timeouts {
         connect: Duration::from_millis(connect),
         write: Duration::from_millis(write),
@@ -350,7 +404,12 @@ async fn pick(
         None => (host, port, None),
     };
     let address = resolve(gateway, name).await?;
-    Ok(Peer { name: name.to_owned(), port, address: SocketAddr::new(address, port), position })
+    Ok(Peer {
+        name: name.to_owned(),
+        port,
+        address: SocketAddr::new(address, port),
+        position,
+    })
 }
 
 async fn resolve(gateway: &Gateway, name: &str) -> Result<IpAddr, Refusal> {
@@ -364,7 +423,10 @@ async fn resolve(gateway: &Gateway, name: &str) -> Result<IpAddr, Refusal> {
     };
     found.map_err(|error| match error {
         ResolveError::NotFound => Refusal::NameNotFound { host: name.to_owned() },
-        other => Refusal::NameLookup { host: name.to_owned(), cause: other.to_string() },
+        other => Refusal::NameLookup {
+            host: name.to_owned(),
+            cause: other.to_string(),
+        },
     })
 }
 
@@ -390,11 +452,10 @@ fn host_header<'a>(
             return Cow::Borrowed(authority);
         }
     }
-    let upstream = exchange
-        .overrides
-        .target
-        .as_ref()
-        .map_or_else(|| live.upstreams.get(&service.plan.host), |(host, _)| live.upstreams.get(host));
+    let upstream = exchange.overrides.target.as_ref().map_or_else(
+        || live.upstreams.get(&service.plan.host),
+        |(host, _)| live.upstreams.get(host),
+    );
     let name = match upstream {
         Some(upstream) => upstream.host_header.as_deref().unwrap_or(&peer.name),
         None => &peer.name,
@@ -403,10 +464,21 @@ fn host_header<'a>(
     let is_bare_v6 = name.parse::<std::net::Ipv6Addr>().is_ok();
     let has_port = !is_bare_v6 && !name.ends_with(']') && name.contains(':');
     if peer.port == default_port || has_port {
-        return if is_bare_v6 { Cow::Owned(format!("[{name}]").into_bytes()) } else { Cow::Borrowed(name.as_bytes()) };
+        return if is_bare_v6 {
+            Cow::Owned(format!("[{name}]").into_bytes())
+        } else {
+            Cow::Borrowed(name.as_bytes())
+        };
     }
     let port = peer.port;
-    Cow::Owned(if is_bare_v6 { format!("[{name}]:{port}") } else { format!("{name}:{port}") }.into_bytes())
+    Cow::Owned(
+        if is_bare_v6 {
+            format!("[{name}]:{port}")
+        } else {
+            format!("{name}:{port}")
+        }
+        .into_bytes(),
+    )
 }
 
 fn pool_key(
@@ -414,8 +486,12 @@ fn pool_key(
     tls: Option<&Arc<UpstreamTls>>,
     host: &[u8],
 ) -> Result<(PoolKey, Option<ServerName<'static>>), String> {
-    let Some(tls) = tls else { return Ok((PoolKey::plain(address), None)) };
-    let name = String::from_utf8_lossy(host_without_port(host)).trim_matches(['[', ']']).to_owned();
+    let Some(tls) = tls else {
+        return Ok((PoolKey::plain(address), None));
+    };
+    let name = String::from_utf8_lossy(host_without_port(host))
+        .trim_matches(['[', ']'])
+        .to_owned();
     let server_name =
         ServerName::try_from(name.clone()).map_err(|_| format!("'{name}' is no valid TLS server name"))?;
     Ok((PoolKey::tls(address, Arc::from(name), tls.identity), Some(server_name)))

@@ -119,7 +119,12 @@ impl UpstreamConnection {
         loop {
             if !self.transport.read.is_empty() {
                 match parse_response(&self.transport.read, to_head_request, limit_bytes) {
-                    Ok(Some(Parsed { head, framing, length, closes })) => {
+                    Ok(Some(Parsed {
+                        head,
+                        framing,
+                        length,
+                        closes,
+                    })) => {
                         let _ = self.transport.read.split_to(length);
                         if head.status < 200 && head.status != 101 {
                             continue;
@@ -153,7 +158,9 @@ impl UpstreamConnection {
     /// # Errors
     /// The framing is broken.
     pub fn next_piece(&mut self) -> Result<Decoded, TalkFault> {
-        self.decoder.decode(&mut self.transport.read).map_err(|fault| TalkFault::Invalid(fault.0))
+        self.decoder
+            .decode(&mut self.transport.read)
+            .map_err(|fault| TalkFault::Invalid(fault.0))
     }
 
     /// Read more of the response body; Ready when there may be another piece.
@@ -162,7 +169,11 @@ impl UpstreamConnection {
     /// The connection ended in mid-body, broke, or was silent for too long.
     pub fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), TalkFault>> {
         match self.transport.poll_fill(context) {
-            Poll::Ready(Ok(0)) => Poll::Ready(self.decoder.finish_at_close().map_err(|fault| TalkFault::Invalid(fault.0))),
+            Poll::Ready(Ok(0)) => Poll::Ready(
+                self.decoder
+                    .finish_at_close()
+                    .map_err(|fault| TalkFault::Invalid(fault.0)),
+            ),
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(TalkFault::Broken(format!("reading: {error}")))),
             Poll::Pending => {
@@ -221,7 +232,14 @@ impl BodyPump {
         if is_done && framing != Framing::None {
             encoder.end(&mut connection.transport.write, body.trailers.as_ref());
         }
-        Self { encoder, is_done, is_refused: false, keep_bytes, limit_bytes, moved_bytes: body.held.len() as u64 }
+        Self {
+            encoder,
+            is_done,
+            is_refused: false,
+            keep_bytes,
+            limit_bytes,
+            moved_bytes: body.held.len() as u64,
+        }
     }
 
     /// The whole body is queued.
@@ -246,7 +264,9 @@ impl BodyPump {
             return Poll::Ready(Ok(()));
         }
         loop {
-            let flushed = connection.poll_flush(write_within, context).map_err(PumpFault::Upstream)?;
+            let flushed = connection
+                .poll_flush(write_within, context)
+                .map_err(PumpFault::Upstream)?;
             if self.is_done {
                 return flushed.map(Ok);
             }
@@ -259,7 +279,8 @@ impl BodyPump {
                 Poll::Ready(Ok(None)) => {
                     self.is_done = true;
                     body.trailers = client.take_trailers();
-                    self.encoder.end(&mut connection.transport.write, body.trailers.as_ref());
+                    self.encoder
+                        .end(&mut connection.transport.write, body.trailers.as_ref());
                     body.is_complete = !body.is_gone;
                 }
                 Poll::Ready(Ok(Some(chunk))) => {

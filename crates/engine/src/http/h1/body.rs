@@ -125,11 +125,17 @@ impl BodyDecoder {
                         return Ok(Decoded::NeedMore);
                     }
                     let (data, left) = take(buffer, left);
-                    self.state = if left == 0 { State::ChunkEnd } else { State::ChunkData(left) };
+                    self.state = if left == 0 {
+                        State::ChunkEnd
+                    } else {
+                        State::ChunkData(left)
+                    };
                     return Ok(Decoded::Data(data));
                 }
                 State::ChunkEnd => {
-                    let Some(end) = buffer.get(..2) else { return Ok(Decoded::NeedMore) };
+                    let Some(end) = buffer.get(..2) else {
+                        return Ok(Decoded::NeedMore);
+                    };
                     if end != b"\r\n" {
                         return Err(BodyFault("chunk longer than its size"));
                     }
@@ -162,13 +168,23 @@ impl BodyDecoder {
             return Err(BodyFault("chunk size line too long"));
         }
         let line = buffer.split_to(end + 1);
-        let line = line.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(BodyFault("chunk line without CR"))?;
-        let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
-        if line.contains(&b'\r') || digits.is_empty() || digits.len() > 15 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        let line = line
+            .get(..end)
+            .and_then(|line| line.strip_suffix(b"\r"))
+            .ok_or(BodyFault("chunk line without CR"))?;
+        let digits = line
+            .split(|byte| *byte == b';')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii_end();
+        if line.contains(&b'\r') || digits.is_empty() || digits.len() > 15 || !digits.iter().all(u8::is_ascii_hexdigit)
+        {
             return Err(BodyFault("invalid chunk size"));
         }
         let text = std::str::from_utf8(digits).map_err(|_| BodyFault("invalid chunk size"))?;
-        u64::from_str_radix(text, 16).map(Some).map_err(|_| BodyFault("invalid chunk size"))
+        u64::from_str_radix(text, 16)
+            .map(Some)
+            .map_err(|_| BodyFault("invalid chunk size"))
     }
 
     /// True when the section is complete.

@@ -22,7 +22,11 @@ fn decode(framing: Framing, input: &[u8], step: usize) -> Result<(Vec<u8>, bool,
 fn chunks_decode_alike_whole_and_split() {
     let input = b"3;ext=1\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-T: v\r\n\r\n";
     for step in 1..=input.len() {
-        assert_eq!(decode(Framing::Chunked, input, step), Ok((b"abc0123456789".to_vec(), true, true)), "step {step}");
+        assert_eq!(
+            decode(Framing::Chunked, input, step),
+            Ok((b"abc0123456789".to_vec(), true, true)),
+            "step {step}"
+        );
     }
 }
 
@@ -39,14 +43,24 @@ fn broken_chunks_are_refused() {
         b"3;a\rb\r\nabc\r\n0\r\n\r\n",
         b"ffffffffffffffff\r\n",
     ] {
-        assert!(decode(Framing::Chunked, input, input.len()).is_err(), "{:?}", String::from_utf8_lossy(input));
+        assert!(
+            decode(Framing::Chunked, input, input.len()).is_err(),
+            "{:?}",
+            String::from_utf8_lossy(input)
+        );
     }
 }
 
 #[test]
 fn a_length_ends_where_it_says() {
-    assert_eq!(decode(Framing::Length(3), b"abcdef", 6), Ok((b"abc".to_vec(), false, true)));
-    assert_eq!(decode(Framing::Length(9), b"abcdef", 6), Ok((b"abcdef".to_vec(), false, false)));
+    assert_eq!(
+        decode(Framing::Length(3), b"abcdef", 6),
+        Ok((b"abc".to_vec(), false, true))
+    );
+    assert_eq!(
+        decode(Framing::Length(9), b"abcdef", 6),
+        Ok((b"abcdef".to_vec(), false, false))
+    );
 }
 
 #[test]

@@ -69,15 +69,14 @@ pub struct Parsed<H> {
 pub fn parse_request(input: &[u8], limits: &Limits) -> Result<Option<Parsed<RequestHead>>, HeadFault> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELD_SLOTS];
     let mut request = httparse::Request::new(&mut []);
-    let length = match httparse::ParserConfig::default()
-        .parse_request_with_uninit_headers(&mut request, input, &mut slots)
-    {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return incomplete(input, limits),
-        Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::HeaderTooLarge),
-        Err(httparse::Error::Version) => return Err(version_fault(input)),
-        Err(error) => return Err(HeadFault::Malformed(describe(error))),
-    };
+    let length =
+        match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, input, &mut slots) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return incomplete(input, limits),
+            Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::HeaderTooLarge),
+            Err(httparse::Error::Version) => return Err(version_fault(input)),
+            Err(error) => return Err(HeadFault::Malformed(describe(error))),
+        };
     let bytes = input.get(..length).unwrap_or_default();
     check_lines(bytes, limits)?;
     if request.headers.len() > limits.request_header_count {
@@ -98,10 +97,20 @@ pub fn parse_request(input: &[u8], limits: &Limits) -> Result<Option<Parsed<Requ
     let target_text = headers.keep(bytes.get(target_range).unwrap_or_default());
     let framing = request_framing(&headers, version)?;
     let closes = closes(&headers, version);
-    let head = RequestHead { method, target: target_text, version, headers };
+    let head = RequestHead {
+        method,
+        target: target_text,
+        version,
+        headers,
+    };
     check_host(&head)?;
     check_target(&head)?;
-    Ok(Some(Parsed { head, framing, length, closes }))
+    Ok(Some(Parsed {
+        head,
+        framing,
+        length,
+        closes,
+    }))
 }
 
 /// Parse the response head at the start of `input`; `Ok(None)` means more bytes are needed.
@@ -117,14 +126,13 @@ pub fn parse_response(
 ) -> Result<Option<Parsed<ResponseHead>>, &'static str> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FIELD_SLOTS];
     let mut response = httparse::Response::new(&mut []);
-    let length = match httparse::ParserConfig::default()
-        .parse_response_with_uninit_headers(&mut response, input, &mut slots)
-    {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if input.len() > limit_bytes => return Err("response head too large"),
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(describe(error)),
-    };
+    let length =
+        match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, input, &mut slots) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if input.len() > limit_bytes => return Err("response head too large"),
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => return Err(describe(error)),
+        };
     if length > limit_bytes {
         return Err("response head too large");
     }
@@ -141,7 +149,12 @@ pub fn parse_response(
     }
     let framing = response_framing(&headers, status, to_head_request)?;
     let closes = framing == Framing::UntilClose || closes(&headers, version);
-    Ok(Some(Parsed { head: ResponseHead { status, headers }, framing, length, closes }))
+    Ok(Some(Parsed {
+        head: ResponseHead { status, headers },
+        framing,
+        length,
+        closes,
+    }))
 }
 
 /// Parse a digits-only length (RFC 9110, section 8.6): no sign, no space, no list.
@@ -245,9 +258,16 @@ pub fn is_valid_authority(host: &[u8]) -> bool {
     };
     let name = name.unwrap_or_default();
     let is_name = if name.starts_with(b"[") {
-        name.ends_with(b"]") && name.iter().skip(1).rev().skip(1).all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+        name.ends_with(b"]")
+            && name
+                .iter()
+                .skip(1)
+                .rev()
+                .skip(1)
+                .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
     } else {
-        name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(b))
+        name.iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(b))
     };
     is_name && port.is_none_or(|port| port.len() <= 5 && port.iter().all(u8::is_ascii_digit))
 }
@@ -263,7 +283,10 @@ fn check_target(head: &RequestHead) -> Result<(), HeadFault> {
     let lower: Vec<u8> = target.iter().take(8).map(u8::to_ascii_lowercase).collect();
     if lower.starts_with(b"http://") || lower.starts_with(b"https://") {
         let rest = target.split(|byte| *byte == b'/').nth(2).unwrap_or_default();
-        let authority = rest.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+        let authority = rest
+            .split(|byte| matches!(byte, b'?' | b'#'))
+            .next()
+            .unwrap_or_default();
         return if !authority.is_empty() && is_valid_authority(authority) {
             Ok(())
         } else {
@@ -310,7 +333,10 @@ fn incomplete<H>(input: &[u8], limits: &Limits) -> Result<Option<H>, HeadFault> 
 }
 
 fn version_fault(input: &[u8]) -> HeadFault {
-    let line = input.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
+    let line = input
+        .split(|byte| *byte == b'\r' || *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     let is_version = version.len() == 8
         && version.starts_with(b"HTTP/")

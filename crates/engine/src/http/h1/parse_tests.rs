@@ -41,7 +41,10 @@ fn a_plain_head_is_taken_apart() {
 fn whole_and_split_input_agree() {
     let whole = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n";
     for end in 0..whole.len() {
-        assert!(parse_request(&whole.as_bytes()[..end], &LIMITS).unwrap().is_none(), "at {end}");
+        assert!(
+            parse_request(&whole.as_bytes()[..end], &LIMITS).unwrap().is_none(),
+            "at {end}"
+        );
     }
     assert_eq!(accepted(whole).framing, Framing::Length(3));
 }
@@ -75,27 +78,48 @@ fn other_transfer_codings_are_not_implemented() {
     for coding in ["gzip", "xchunked", "chunked, chunked", "identity", "\x0bchunked"] {
         let input = format!("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: {coding}\r\n\r\n");
         let fault = fault(&input);
-        assert!(matches!(fault, HeadFault::UnknownTransferCoding | HeadFault::Malformed(_)), "{coding}: {fault:?}");
+        assert!(
+            matches!(fault, HeadFault::UnknownTransferCoding | HeadFault::Malformed(_)),
+            "{coding}: {fault:?}"
+        );
     }
 }
 
 #[test]
 fn chunked_in_http_1_0_is_refused() {
-    assert!(matches!(fault("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), HeadFault::Malformed(_)));
+    assert!(matches!(
+        fault("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        HeadFault::Malformed(_)
+    ));
 }
 
 #[test]
 fn bare_line_feeds_are_refused() {
-    assert_eq!(fault("GET / HTTP/1.1\nHost: h\n\n"), HeadFault::Malformed("line without CR"));
-    assert_eq!(fault("GET / HTTP/1.1\r\nHost: h\nX: 1\r\n\r\n"), HeadFault::Malformed("line without CR"));
+    assert_eq!(
+        fault("GET / HTTP/1.1\nHost: h\n\n"),
+        HeadFault::Malformed("line without CR")
+    );
+    assert_eq!(
+        fault("GET / HTTP/1.1\r\nHost: h\nX: 1\r\n\r\n"),
+        HeadFault::Malformed("line without CR")
+    );
 }
 
 #[test]
 fn host_is_needed_once_and_valid() {
     assert_eq!(fault("GET / HTTP/1.1\r\n\r\n"), HeadFault::Malformed("no Host"));
-    assert!(matches!(fault("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), HeadFault::Malformed(_)));
-    assert!(matches!(fault("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"), HeadFault::Malformed(_)));
-    assert!(matches!(fault("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n"), HeadFault::Malformed(_)));
+    assert!(matches!(
+        fault("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"),
+        HeadFault::Malformed(_)
+    ));
+    assert!(matches!(
+        fault("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
+        HeadFault::Malformed(_)
+    ));
+    assert!(matches!(
+        fault("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n"),
+        HeadFault::Malformed(_)
+    ));
     assert!(accepted("GET / HTTP/1.0\r\n\r\n").closes);
     accepted("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n");
     accepted("GET http://example.com/x HTTP/1.1\r\nHost: example.com\r\n\r\n");
@@ -103,29 +127,62 @@ fn host_is_needed_once_and_valid() {
 
 #[test]
 fn targets_of_other_forms_are_refused() {
-    assert_eq!(fault("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"), HeadFault::Malformed("invalid request target"));
-    assert_eq!(fault("CONNECT a:1 HTTP/1.1\r\nHost: h\r\n\r\n"), HeadFault::MethodNotAllowed);
-    assert_eq!(fault("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n"), HeadFault::MethodNotAllowed);
-    assert!(matches!(fault("GET ftp://h/ HTTP/1.1\r\nHost: h\r\n\r\n"), HeadFault::Malformed(_)));
+    assert_eq!(
+        fault("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n"),
+        HeadFault::Malformed("invalid request target")
+    );
+    assert_eq!(
+        fault("CONNECT a:1 HTTP/1.1\r\nHost: h\r\n\r\n"),
+        HeadFault::MethodNotAllowed
+    );
+    assert_eq!(
+        fault("TRACE / HTTP/1.1\r\nHost: h\r\n\r\n"),
+        HeadFault::MethodNotAllowed
+    );
+    assert!(matches!(
+        fault("GET ftp://h/ HTTP/1.1\r\nHost: h\r\n\r\n"),
+        HeadFault::Malformed(_)
+    ));
 }
 
 #[test]
 fn other_versions_are_told_apart_from_nonsense() {
-    assert_eq!(fault("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), HeadFault::UnsupportedVersion);
-    assert!(matches!(fault("GET / HTPP/1.1\r\nHost: h\r\n\r\n"), HeadFault::Malformed(_)));
+    assert_eq!(
+        fault("GET / HTTP/2.0\r\nHost: h\r\n\r\n"),
+        HeadFault::UnsupportedVersion
+    );
+    assert!(matches!(
+        fault("GET / HTPP/1.1\r\nHost: h\r\n\r\n"),
+        HeadFault::Malformed(_)
+    ));
 }
 
 #[test]
 fn limits_hold_before_and_after_the_head_is_complete() {
     let long = "a".repeat(100);
     assert_eq!(fault(&format!("GET /{long}")), HeadFault::TargetTooLong);
-    assert_eq!(fault(&format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n")), HeadFault::TargetTooLong);
-    assert_eq!(fault(&format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}")), HeadFault::HeaderTooLarge);
-    assert_eq!(fault(&format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}\r\n\r\n")), HeadFault::HeaderTooLarge);
+    assert_eq!(
+        fault(&format!("GET /{long} HTTP/1.1\r\nHost: h\r\n\r\n")),
+        HeadFault::TargetTooLong
+    );
+    assert_eq!(
+        fault(&format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}")),
+        HeadFault::HeaderTooLarge
+    );
+    assert_eq!(
+        fault(&format!("GET / HTTP/1.1\r\nHost: h\r\nX: {long}\r\n\r\n")),
+        HeadFault::HeaderTooLarge
+    );
     let many = "X: 1\r\n".repeat(9);
-    assert_eq!(fault(&format!("GET / HTTP/1.1\r\nHost: h\r\n{many}\r\n")), HeadFault::HeaderTooLarge);
+    assert_eq!(
+        fault(&format!("GET / HTTP/1.1\r\nHost: h\r\n{many}\r\n")),
+        HeadFault::HeaderTooLarge
+    );
     let lines = format!("X: {}\r\n", "b".repeat(50)).repeat(6);
-    assert_eq!(fault(&format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n")), HeadFault::HeaderTooLarge);
+    assert_eq!(
+        fault(&format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n")),
+        HeadFault::HeaderTooLarge
+    );
 }
 
 #[test]
@@ -141,12 +198,23 @@ fn response(input: &str) -> Result<Option<Parsed<ResponseHead>>, &'static str> {
 #[test]
 fn responses_know_where_they_end() {
     let framing = |text: &str| response(text).unwrap().unwrap().framing;
-    assert_eq!(framing("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), Framing::Length(5));
-    assert_eq!(framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Framing::Chunked);
+    assert_eq!(
+        framing("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        Framing::Length(5)
+    );
+    assert_eq!(
+        framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        Framing::Chunked
+    );
     assert_eq!(framing("HTTP/1.1 200 OK\r\n\r\n"), Framing::UntilClose);
     assert_eq!(framing("HTTP/1.1 204 No Content\r\n\r\n"), Framing::None);
-    assert_eq!(framing("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"), Framing::None);
-    let head = parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true, 256).unwrap().unwrap();
+    assert_eq!(
+        framing("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
+        Framing::None
+    );
+    let head = parse_response(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true, 256)
+        .unwrap()
+        .unwrap();
     assert_eq!(head.framing, Framing::None);
 }
 

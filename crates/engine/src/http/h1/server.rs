@@ -124,11 +124,21 @@ where
     async fn next_request(&mut self, gateway: &Gateway, guard: &ConnectionGuard, is_kept_alive: bool) -> Next {
         let timeouts = &gateway.settings.client_timeouts;
         let limits = &gateway.settings.limits;
-        self.counted_from =
-            (self.transport.received_bytes() - self.transport.read.len() as u64, self.transport.sent_bytes());
+        self.counted_from = (
+            self.transport.received_bytes() - self.transport.read.len() as u64,
+            self.transport.sent_bytes(),
+        );
         let mut is_waiting = self.transport.read.is_empty();
-        let first_wait = if is_kept_alive { timeouts.keepalive_ms } else { timeouts.header_ms };
-        self.watchdog.arm(Duration::from_millis(if is_waiting { first_wait } else { timeouts.header_ms }));
+        let first_wait = if is_kept_alive {
+            timeouts.keepalive_ms
+        } else {
+            timeouts.header_ms
+        };
+        self.watchdog.arm(Duration::from_millis(if is_waiting {
+            first_wait
+        } else {
+            timeouts.header_ms
+        }));
         poll_fn(|context| loop {
             // RFC 9112, section 2.2: empty lines before a request line are ignored.
             while self.transport.read.starts_with(b"\r\n") {
@@ -171,11 +181,14 @@ where
         self.version = parsed.head.version;
         self.closes = parsed.closes || is_last;
         let headers = &parsed.head.headers;
-        self.wants_trailers =
-            headers.known_values(Known::Te).any(|value| crate::http::headers::list_has_token(value, b"trailers"));
+        self.wants_trailers = headers
+            .known_values(Known::Te)
+            .any(|value| crate::http::headers::list_has_token(value, b"trailers"));
         self.must_continue = parsed.framing != Framing::None
             && self.version == Version::Http11
-            && headers.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+            && headers
+                .known(Known::Expect)
+                .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
     }
 
     /// Read away what is left of a body that nobody wanted; false when the connection cannot go on.
@@ -344,8 +357,11 @@ where
         if head.status == 101 {
             self.is_tunnel = true;
         } else if head.status != 426 || self.closes {
-            let connection: &[u8] =
-                if self.closes { b"Connection: close\r\n" } else { b"Connection: keep-alive\r\n" };
+            let connection: &[u8] = if self.closes {
+                b"Connection: close\r\n"
+            } else {
+                b"Connection: keep-alive\r\n"
+            };
             write.push_slice(connection);
         }
         write.push_slice(b"\r\n");
@@ -463,15 +479,32 @@ where
 
 /// What can be told of a request whose head is refused: method and target when the first line is readable.
 fn readable_part(input: &[u8]) -> RequestHead {
-    let line = input.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
+    let line = input
+        .split(|byte| *byte == b'\r' || *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ');
-    let method = words.next().and_then(|word| Method::from_bytes(word).ok()).unwrap_or(Method::GET);
+    let method = words
+        .next()
+        .and_then(|word| Method::from_bytes(word).ok())
+        .unwrap_or(Method::GET);
     let mut headers = HeaderBlock::new();
-    let target = words.next().filter(|target| target.starts_with(b"/") && target.len() <= 8192).unwrap_or(b"/");
+    let target = words
+        .next()
+        .filter(|target| target.starts_with(b"/") && target.len() <= 8192)
+        .unwrap_or(b"/");
     let target = headers.keep(target);
-    RequestHead { method, target, version: Version::Http11, headers }
+    RequestHead {
+        method,
+        target,
+        version: Version::Http11,
+        headers,
+    }
 }
 
 fn reason(status: u16) -> &'static str {
-    http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()).unwrap_or("")
+    http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|code| code.canonical_reason())
+        .unwrap_or("")
 }

@@ -212,7 +212,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let mut used = 0;
-                let parts = self.write.whole.iter().map(|part| &part[..]).chain(Some(&self.write.tail[..]));
+                let parts = self
+                    .write
+                    .whole
+                    .iter()
+                    .map(|part| &part[..])
+                    .chain(Some(&self.write.tail[..]));
                 for (slot, part) in slices.iter_mut().zip(parts.filter(|part| !part.is_empty())) {
                     *slot = IoSlice::new(part);
                     used += 1;

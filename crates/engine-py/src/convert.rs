@@ -1,0 +1,61 @@
+//! Text between the two worlds.
+//!
+//! On the wire there are bytes, in Python there is text: UTF-8, with bytes that are not UTF-8 as surrogate escapes, so
+//! that what a plugin only passes on comes out unchanged.
+
+use std::borrow::Cow;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+/// Bytes of the wire as Python text.
+pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(PyString::new(py, text)),
+        Err(_) => PyBytes::new(py, bytes)
+            .call_method1("decode", ("utf-8", "surrogateescape"))?
+            .cast_into::<PyString>()
+            .map_err(PyErr::from),
+    }
+}
+
+/// Python text as bytes of the wire.
+pub fn wire(value: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
+    match value.to_cow() {
+        Ok(text) => Ok(text.into_owned().into_bytes()),
+        Err(_) => value.call_method1("encode", ("utf-8", "surrogateescape"))?.extract(),
+    }
+}
+
+/// Text as a field value: what would end the field or the line is percent-encoded, so no plugin can split a message.
+pub fn field_value(value: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
+    let bytes = wire(value)?;
+    let is_control = |byte: &u8| *byte != b'\t' && (*byte < 32 || *byte == 127);
+    if !bytes.iter().any(is_control) {
+        return Ok(bytes);
+    }
+    let mut escaped = Vec::with_capacity(bytes.len() + 8);
+    for byte in bytes {
+        if is_control(&byte) {
+            escaped.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            escaped.push(byte);
+        }
+    }
+    Ok(escaped)
+}
+
+/// Text as a field name.
+///
+/// # Errors
+/// ValueError for what is no token (RFC 9110, section 5.6.2).
+pub fn field_name<'a>(value: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, str>> {
+    let name = value.to_cow()?;
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(pyo3::exceptions::PyValueError::new_err(format!(
+            "invalid header name {name:?}"
+        )));
+    }
+    Ok(name)
+}

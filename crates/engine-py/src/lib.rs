@@ -1,0 +1,38 @@
+//! The engine as a Python module: `headgate._engine`.
+//!
+//! All PyO3 of the project is in this crate, and nothing is decided here: `runner.rs` carries phases over to Python,
+//! `exchange.rs` shows a request, `engine.rs` starts and stops. The contract is `src/headgate/_engine.pyi`.
+
+use headgate_engine::error::TEXTS;
+use headgate_engine::phase::Phase;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+mod convert;
+mod engine;
+mod exchange;
+mod handshake;
+mod logging;
+mod need_body;
+mod runner;
+
+#[pymodule]
+fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let phases = PyDict::new(py);
+    for phase in Phase::ALL {
+        phases.set_item(phase.name(), phase.bit())?;
+    }
+    module.add("PHASES", phases)?;
+    let texts = PyDict::new(py);
+    for (status, text) in TEXTS {
+        texts.set_item(status, text)?;
+    }
+    module.add("ERROR_MESSAGES", texts)?;
+    module.add("PlanError", py.get_type::<engine::PlanError>())?;
+    module.add_class::<exchange::PyExchange>()?;
+    module.add_class::<handshake::PyHandshake>()?;
+    module.add_class::<need_body::NeedBody>()?;
+    module.add_class::<engine::Engine>()?;
+    Ok(())
+}
