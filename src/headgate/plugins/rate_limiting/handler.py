@@ -31,6 +31,11 @@ class Handler(Plugin[Config]):
 
     def configure(self, configs: Sequence[Config] | None) -> None:
         """Close the connections to Redis servers that no instance uses any more."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            # Connections can only be closed on their loop: left to the next reconfiguration that runs there.
+            return
         redis_configs = [conf for conf in configs or () if conf.policy == "redis"]
         servers = {_redis_key(conf) for conf in redis_configs}
         synced = {_redis_key(conf, conf.sync_rate) for conf in redis_configs}
@@ -39,7 +44,7 @@ class Handler(Plugin[Config]):
             *(self._redis.pop(key).close() for key in set(self._redis) - servers),
         ]
         if unused:
-            _closing.add(task := asyncio.get_running_loop().create_task(_run_in_order(unused)))
+            _closing.add(task := loop.create_task(_run_in_order(unused)))
             task.add_done_callback(_closing.discard)
 
     def access(self, conf: Config) -> Awaitable[None] | None:
