@@ -6,7 +6,7 @@ Lowest module of the package: it imports nothing of ours. Foreign exceptions are
 nothing above ever handles a pydantic, YAML or operating-system error of a lower layer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 ErrorTree = dict[str, Any]
@@ -69,13 +69,11 @@ class DeclarativeError(GatewayError):
         message: str,
         fields: ErrorTree | None = None,
         *,
-        document: Mapping[str, Any] | None = None,
-        filename: str | None = None,
+        flatten: Callable[[], tuple[list[dict[str, Any]], ErrorTree]] | None = None,
     ) -> None:
         self.message = message
         self.fields: ErrorTree = fields if fields is not None else {}
-        self.document: Mapping[str, Any] = document if document is not None else {}
-        self.filename = filename
+        self._flatten = flatten
         super().__init__(message)
 
     @property
@@ -85,11 +83,28 @@ class DeclarativeError(GatewayError):
 
     def flattened_errors(self) -> tuple[list[dict[str, Any]], ErrorTree]:
         """Return one entry per faulty entity, and the part of `fields` that belongs to none."""
-        raise NotImplementedError("raised by headgate.store, which overrides it")
+        return self._flatten() if self._flatten is not None else ([], self.fields)
 
     def report(self) -> str:
-        """Return the indented text form, as the command line prints it."""
-        raise NotImplementedError("raised by headgate.store, which overrides it")
+        """Return the text for people: a line per fault, indented below what it is in."""
+        if self.is_parse_failure:
+            return self.message
+        return "\n".join(["Failed parsing:", *_report_lines(self.fields, "", "")])
+
+
+def _report_lines(tree: Any, item: str, indent: str) -> list[str]:
+    is_list = isinstance(tree, list)
+    lines: list[str] = []
+    for key, value in enumerate(tree, 1) if is_list else tree.items():
+        if value is None:
+            continue
+        label = f"- in entry {key} of '{item}'" if is_list else f"in '{key}'"
+        if isinstance(value, (Mapping, list)):
+            lines.append(f"{indent}{label}:")
+            lines.extend(_report_lines(value, item if is_list else str(key), indent + "  "))
+        else:
+            lines.append(f"{indent}{label}: {value}")
+    return lines
 
 
 class EntityError(GatewayError):

@@ -4,6 +4,7 @@ Owns the reading of annotations and the type faults. One `Definition` per field 
 documents alike, so that they cannot disagree.
 """
 
+import sys
 import types as python_types
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -27,6 +28,8 @@ EXPECTED: Final = {
     "any": "invalid value",
 }
 _SCALARS: Final[dict[Any, str]] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_EXACT: Final = 2**63 - 1
+_LARGEST: Final = int(sys.float_info.max)
 FAULT: Final = "headgate_fault"
 FAULT_TREE: Final = "headgate_fault_tree"
 
@@ -194,6 +197,11 @@ def _scalar(definition: Definition, check: Any) -> CoreSchema:
                 raise fault(expected)
         elif type(value) is not int:
             raise fault(REQUIRED if value is None else expected)
+        if not -_EXACT <= value <= _EXACT:
+            # What 64 bits cannot hold is a floating-point number in the contract, and could not be sent to the workers.
+            if abs(value) > _LARGEST:
+                raise fault(expected)
+            value = float(value)
         text = check(value) if check is not None else None
         if text is not None:
             raise fault(text)

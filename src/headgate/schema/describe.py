@@ -88,7 +88,9 @@ def _record_body(definition: RecordDefinition, *, is_required: bool) -> dict[str
 
 
 def _fields(definition: RecordDefinition) -> list[dict[str, Any]]:
-    return [{member.name: _member(member)} for member in definition]
+    return [
+        {} if member.definition.spec.is_published is False else {member.name: _member(member)} for member in definition
+    ]
 
 
 def _member(member: FieldDefinition) -> dict[str, Any]:
@@ -106,20 +108,30 @@ def _member(member: FieldDefinition) -> dict[str, Any]:
         if default is not PydanticUndefined and default is not None and definition.kind != "record":
             body["default"] = default
     if isinstance(spec.schema_extra, Mapping):
-        body.update(spec.schema_extra)
+        _extend(body, spec.schema_extra)
     return body
+
+
+def _extend(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Add what the field itself publishes; `UNSET` takes a member away."""
+    for name, value in extra.items():
+        if value is UNSET:
+            body.pop(name, None)
+        else:
+            body[name] = value
 
 
 def _expanded_default(member: FieldDefinition) -> Any:
     """Return the default with those of nested records filled in and nulls left out."""
     if member.definition.kind == "record" and member.definition.record is not None:
-        return _without_nulls(plain(member.definition.record()))
+        return without_nulls(plain(member.definition.record()))
     return member.default()
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
+    """Return plain data without the members that are null."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return value
 
 
@@ -139,7 +151,7 @@ def describe_definition(definition: Definition) -> dict[str, Any]:
             if isinstance(nested.spec.required, bool):
                 body[name]["required"] = nested.spec.required
             if isinstance(nested.spec.schema_extra, Mapping):
-                body[name].update(nested.spec.schema_extra)
+                _extend(body[name], nested.spec.schema_extra)
     return body
 
 

@@ -85,6 +85,7 @@ class FieldSpec:
     kind: Any = UNSET
     show_default: Any = UNSET
     schema_extra: Any = UNSET
+    is_published: Any = UNSET
     description: Any = UNSET
 
     def merged(self, other: "FieldSpec") -> "FieldSpec":
@@ -145,6 +146,7 @@ def field(
     on_delete: Any = UNSET,
     show_default: Any = UNSET,
     schema_extra: Any = UNSET,
+    is_published: Any = UNSET,
     description: Any = UNSET,
 ) -> Any:
     """Declare a field of a record: its default, its checks and what the platform should know about it.
@@ -160,7 +162,7 @@ def field(
         elements, keys, values: `field(...)` for what a list or map holds.
         set_: the list drops duplicates and is published as a set.
         reference, on_delete: the field is a foreign key to that entity type.
-        schema_extra: further members of the published schema.
+        schema_extra: further members of the published schema; is_published: False shows an empty entry in its place.
     Source: custom-plugin reference, sections 4 to 8.
     """
     given = {key: value for key, value in locals().items() if key in _NAMES and value is not UNSET}

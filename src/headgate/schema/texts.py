@@ -13,9 +13,9 @@ _TAG: Final = re.compile(r"[\x20-\x2b\x2d\x2e\x30-\x7e\x80-\U0010ffff]+")
 _PATH: Final = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}", re.DOTALL)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
-_HEX_PAIR: Final = re.compile(rb"[0-9A-Fa-f]{2}")
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _COOKIE_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_RESERVED: Final = frozenset(b"!*'();:@&=+$,/?%#[]")
 _COOKIE_FAULT: Final = (
     "contains one or more invalid characters. ASCII control characters (0-31;127), space, tab and the characters "
     '()<>@,;:\\"/?={}[] are not allowed.'
@@ -73,20 +73,13 @@ def escape_fault(value: str) -> str | None:
 
 
 def normalized_path(path: str) -> str:
-    """Return the normal form of a path: unreserved escapes decoded, others upper-case, dot segments and `//` gone."""
-    pieces: list[str] = []
-    data = path.encode("utf-8", "surrogatepass")
-    position = 0
-    while position < len(data):
-        byte = data[position]
-        if byte == 0x25 and _HEX_PAIR.fullmatch(data[position + 1 : position + 3]):
-            code = int(data[position + 1 : position + 3], 16)
-            pieces.append(chr(code) if chr(code) in _UNRESERVED and code < 128 else f"%{code:02X}")
-            position += 3
-        else:
-            pieces.append(chr(byte) if byte < 128 else f"%{byte:02X}")
-            position += 1
-    text = "".join(pieces)
+    """Return the normal form of a path: escapes of reserved characters upper-case, other escapes decoded, dot segments
+    and repeated slashes removed.
+    """
+    text = path
+    if "%" in path:
+        data = _ESCAPE.sub(_decoded_escape, path.encode("utf-8", "surrogatepass"))
+        text = data.decode("utf-8", "replace")
     if "//" not in text and "/." not in text:
         return text
     segments: list[str] = []
@@ -104,6 +97,11 @@ def normalized_path(path: str) -> str:
         else:
             segments.append(segment)
     return "/" + "/".join(segments)
+
+
+def _decoded_escape(found: re.Match[bytes]) -> bytes:
+    code = int(found.group(1), 16)
+    return found.group().upper() if code in _RESERVED else bytes((code,))
 
 
 def header_name_fault(value: str) -> str | None:

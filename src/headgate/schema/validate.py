@@ -269,7 +269,7 @@ def _text(item: Any, definition: Definition | None) -> Any:
         return item["ctx"]["text"]
     if kind == FAULT_TREE:
         return item["ctx"]["tree"]
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         return UNKNOWN
     if kind == "missing" or item.get("input", ABSENT) is None:
         return REQUIRED

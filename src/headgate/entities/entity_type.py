@@ -1,0 +1,168 @@
+"""What the platform knows about a type of entity, whatever the type.
+
+Owns the description (`EntityType`) and the common steps of an input on its way to a stored entity: rewriting, defaults,
+checks, automatic values, write transformations. Types differ only in the functions they give.
+"""
+
+import secrets
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+from uuid import UUID, uuid4, uuid5
+
+from headgate.schema import Record, examine, record_definition, schema_json
+from headgate.schema.spec import UNSET
+
+Entity = dict[str, Any]
+ErrorTree = dict[str, Any]
+
+_ID_NAMESPACE: Final = UUID("fd02801f-0957-4a15-a55a-c8d9606f30b5")
+_ALPHANUMERICS: Final = string.ascii_letters + string.digits
+AUTO_TEXT_LENGTH: Final = 32
+# A record whose fields another schema defines: stored as an open object, published without members.
+ABSTRACT_RECORD: Final[Mapping[str, Any]] = {"type": "record", "abstract": True, "keys": UNSET, "values": UNSET}
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A reference to another type; `on_delete` is `restrict`, `cascade` or `null`."""
+
+    reference: str
+    on_delete: str = "restrict"
+    is_required: bool = False
+
+
+@dataclass(frozen=True)
+class EntityType:
+    """A type of entity.
+
+    name: plural, as in documents and `/schemas`.
+    admin_path: path of the collection in the Admin API, without the slash.
+    endpoint_key: unique field that addresses an entity in paths and references; None: only the id does.
+    nested_under: foreign field -> path below the parent, for `/parent/{p}/<path>`.
+    composite_unique: sets of fields that are unique together.
+    id_fields: fields whose texts name the entity in its generated id; () for a random id.
+    optional_id_fields: more of them, which count only when they are set.
+    rewrite: input -> input, before defaults (shorthands, automatic choices).
+    finish: (entity) -> changes; always, after the checks.
+    transform: (entity, given input) -> changes; only when write transformations are on. May raise ValueError.
+    """
+
+    name: str
+    model: type[Record]
+    admin_path: str
+    endpoint_key: str | None = None
+    nested_under: Mapping[str, str] = field(default_factory=dict)
+    composite_unique: tuple[tuple[str, ...], ...] = ()
+    id_fields: tuple[str, ...] = ()
+    optional_id_fields: tuple[str, ...] = ()
+    is_id_prefixed: bool = False
+    has_ttl: bool = False
+    rewrite: Callable[[Entity], Entity] | None = None
+    finish: Callable[[Entity], Entity] | None = None
+    transform: Callable[[Entity, Mapping[str, Any]], Entity] | None = None
+
+    @cached_property
+    def foreign(self) -> Mapping[str, ForeignKey]:
+        """The foreign keys by field."""
+        found = {}
+        for member in record_definition(self.model):
+            spec = member.definition.spec
+            if member.definition.kind == "foreign":
+                on_delete = "restrict" if spec.on_delete is UNSET else spec.on_delete
+                found[member.name] = ForeignKey(spec.reference, on_delete, member.is_required)
+        return found
+
+    @cached_property
+    def unique(self) -> tuple[str, ...]:
+        """The fields that are unique on their own, without the id."""
+        return tuple(member.name for member in record_definition(self.model) if member.definition.spec.unique is True)
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """All fields in published order."""
+        return tuple(record_definition(self.model).fields)
+
+    @cached_property
+    def singular(self) -> str:
+        """The name of one entity in flattened errors: the plural without its last `s`."""
+        return self.name.removesuffix("s")
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """The published schema."""
+        return schema_json(self.model)
+
+    @cached_property
+    def _auto_fields(self) -> tuple[tuple[str, str], ...]:
+        auto = []
+        for member in record_definition(self.model):
+            spec = member.definition.spec
+            if spec.auto is True:
+                kind = member.definition.kind
+                auto.append((member.name, "uuid" if spec.uuid is True else "time" if spec.timestamp is True else kind))
+        return tuple(auto)
+
+    def examine(self, given: Mapping[str, Any], *, now: float, is_update: bool = False) -> tuple[Entity, ErrorTree]:
+        """Return the complete entity for an input, and the faults of the input; the entity counts only without faults.
+
+        Args: now, Unix time in seconds, for automatic timestamps. Foreign keys are `{"id": …}` here.
+        """
+        data = dict(given)
+        if self.rewrite is not None:
+            data = self.rewrite(data)
+        for name, kind in self._auto_fields:
+            value = data.get(name)
+            if kind == "time":
+                if value is None:
+                    data[name] = self._time(name, now)
+            elif name not in data:
+                data[name] = str(uuid4()) if kind == "uuid" else random_text()
+        outcome = examine(self.model, data, is_update=is_update)
+        errors = outcome.errors
+        whole = errors.pop("@record", None)
+        if whole is not None:
+            errors.setdefault("@entity", []).append(whole)
+        entity = outcome.data
+        if not errors and self.finish is not None:
+            entity.update(self.finish(entity))
+        return entity, errors
+
+    def _time(self, name: str, now: float) -> float:
+        kind = record_definition(self.model).fields[name].definition.kind
+        return int(now) if kind == "integer" else round(now, 3)
+
+    def transformed(self, entity: Entity, given: Mapping[str, Any]) -> Entity:
+        """Return the entity after its write transformation. Raises: ValueError, with the text of the fault."""
+        if self.transform is None:
+            return entity
+        return {**entity, **self.transform(entity, given)}
+
+    @cached_property
+    def _namespace(self) -> UUID:
+        return uuid5(_ID_NAMESPACE, self.name)
+
+    def generated_id(self, given: Mapping[str, Any], parents: Mapping[str, str]) -> str | None:
+        """Return the name-based id of an entity without one; None when it gets a random id.
+
+        Args: parents, foreign field -> what stands for the parent in the key (reference text, or parent id).
+        Source: declarative reference, section 4.
+        """
+        parts = []
+        for name in self.id_fields:
+            value = parents.get(name, "") if name in self.foreign else given.get(name)
+            if value is None and name not in self.foreign:
+                return None
+            parts.append(str(value))
+        if not parts:
+            return None
+        parts.extend(parents[name] for name in self.optional_id_fields if parents.get(name))
+        key = ":".join((self.name, "*", *parts)) if self.is_id_prefixed else parts[0]
+        return str(uuid5(self._namespace, key))
+
+
+def random_text() -> str:
+    """Return what an automatic text field gets: 32 letters and digits."""
+    return "".join(secrets.choice(_ALPHANUMERICS) for _ in range(AUTO_TEXT_LENGTH))
