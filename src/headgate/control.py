@@ -131,6 +131,7 @@ def main() -> int:
     die_with_parent(parent_pid)
     setproctitle.setproctitle("headgate: control")
     logs.configure_logging(bootstrap.settings.general.log_level, bootstrap.log_path, "control")
+    logging.captureWarnings(True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Control(bootstrap, channel).run())
 

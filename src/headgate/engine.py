@@ -99,6 +99,13 @@ class Engine:
         return self._native.stats()
 
 
+def need_body_type() -> Callable[[int, Any], Any]:
+    """Return the native `NeedBody`, which a runner gives back when it must wait for the request body."""
+    from headgate import _engine
+
+    return _engine.NeedBody
+
+
 def _native_factory() -> NativeFactory:
     from headgate import _engine
 

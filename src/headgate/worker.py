@@ -8,12 +8,10 @@ small.
 
 import asyncio
 import gc
-import inspect
 import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable
 from typing import Any
 
 import setproctitle
@@ -21,7 +19,7 @@ import uvloop
 
 from headgate.cluster.frames import Event, Hello, StatsReply
 from headgate.cluster.subscriber import RefusedError, Subscriber
-from headgate.engine import Engine, InheritedListener, NativeFactory, default_certificate_pairs
+from headgate.engine import Engine, InheritedListener, NativeFactory, default_certificate_pairs, need_body_type
 from headgate.errors import GatewayError, PlanError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
@@ -98,7 +96,8 @@ class Worker:
         try:
             shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
             self._catalog = load_catalog(settings.general.plugins, settings.general.plugin_directories)
-            self._runtime = Runtime(self._catalog)
+            need_body = need_body_type() if self._native_factory is None else None
+            self._runtime = Runtime(self._catalog, need_body)
             self._engine = Engine(
                 settings,
                 [
@@ -143,12 +142,12 @@ class Worker:
             self._refuse([f"the configuration cannot be compiled: {error}"])
         try:
             if not self._is_started:
-                await _finished(self._runtime.init_workers())
-            await _finished(self._runtime.configure(plan))
+                await self._runtime.init_workers()
+            await self._runtime.configure(plan)
             self._serve(engine_plan, plan)
         except GatewayError as error:
             if previous is not None:
-                await _finished(self._runtime.configure(previous))
+                await self._runtime.configure(previous)
             self._refuse(error.faults if isinstance(error, PlanError) else [str(error)])
         self._plan = plan
         _log.info("revision %d is in force", revision)
@@ -193,11 +192,6 @@ class Worker:
             await asyncio.sleep(_DRAIN_POLL_S)
 
 
-async def _finished(result: Awaitable[object] | None) -> None:
-    if inspect.isawaitable(result):
-        await result
-
-
 def _resident_bytes() -> int:
     with open("/proc/self/statm", encoding="ascii") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -211,6 +205,7 @@ def main() -> int:
     die_with_parent(parent_pid)
     setproctitle.setproctitle(f"headgate: worker {bootstrap.index}")
     logs.configure_logging(bootstrap.settings.general.log_level, bootstrap.log_path, f"worker-{bootstrap.index}")
+    logging.captureWarnings(True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(Worker(bootstrap, channel).run())
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -76,6 +77,7 @@ class Publisher:
         self._stats_serial = 0
         self._server: asyncio.Server | None = None
         self.first_acknowledgement = asyncio.Event()
+        self._connections: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -112,6 +114,7 @@ class Publisher:
             self._server.close()
         for worker in list(self._workers):
             worker.writer.close()
+        await asyncio.gather(*self._connections, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
     async def publish(self, snapshot: Snapshot, timeout_s: float) -> Snapshot:
@@ -185,6 +188,10 @@ class Publisher:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         worker: _Worker | None = None
+        connection = asyncio.current_task()
+        if connection is not None:
+            self._connections.add(connection)
+            connection.add_done_callback(self._connections.discard)
         try:
             body = await read_body(reader, MAX_UP_BYTES)
             hello = None if body is None else up_decoder.decode(body)

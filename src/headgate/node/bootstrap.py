@@ -109,6 +109,10 @@ class ParentChannel:
         finally:
             self._socket.setblocking(False)
 
+    def close(self) -> None:
+        """Close this end; the supervisor sees the end of file."""
+        self._socket.close()
+
     async def wait_for_end(self) -> None:
         """Return when the supervisor is gone."""
         self._socket.setblocking(False)

@@ -66,7 +66,6 @@ def configure_logging(level: str, path: Path | None, process: str) -> None:
         old.close()
     root.addHandler(handler)
     root.setLevel(LEVELS[level])
-    logging.captureWarnings(True)
 
 
 def reopen() -> None:

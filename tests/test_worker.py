@@ -1,0 +1,191 @@
+"""A worker's life with a stand-in for the native engine: load, first snapshot, refusal, drain, end of the parent."""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.cluster.publisher import PublicationRefusedError, Publisher
+from headgate.config.load import load_settings
+from headgate.node.bootstrap import Bootstrap, ParentChannel
+from headgate.pdk import shared_dict
+from headgate.store.snapshot import EMPTY, Snapshot
+from headgate.worker import Worker
+
+
+class NativeStandIn:
+    """Records what a worker tells the engine."""
+
+    def __init__(self, settings: bytes, runner: Any, call_soon_threadsafe: Any) -> None:
+        self.settings = json.loads(settings)
+        self.runner = runner
+        self.calls: list[str] = []
+        self.refuses = False
+        self.is_running = False
+
+    def apply(self, plan: bytes, attachment: Any) -> None:
+        if self.refuses:
+            raise ValueError(["routes[0].paths[0]: bad", "routes[1]: worse"])
+        self.calls.append(f"apply {json.loads(plan)['revision']}")
+
+    def start(self) -> None:
+        self.calls.append("start")
+        self.is_running = True
+
+    def drain(self) -> None:
+        self.calls.append("drain")
+        asyncio.get_running_loop().call_later(0.05, self._finish)
+
+    def _finish(self) -> None:
+        self.is_running = False
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+        self.is_running = False
+
+    def stats(self) -> dict[str, int]:
+        return {"total_requests": 5}
+
+
+class Node:
+    """One worker in this process, with the control side of its link."""
+
+    def __init__(self, tmp_path: Path, **settings: str) -> None:
+        prefix = tmp_path / "prefix"
+        prefix.mkdir()
+        loaded = load_settings(
+            None, {}, {"prefix": str(prefix), "plugins": "off", "lua_ssl_trusted_certificate": ""} | settings
+        )
+        self.parent, theirs = socket.socketpair()
+        bootstrap = Bootstrap(
+            role="worker",
+            index=0,
+            generation=1,
+            worker_count=1,
+            node_id="0dc6f45b-8f8d-40d2-a504-473544ee190b",
+            settings=loaded,
+            listeners=(),
+            link_path=tmp_path / "link.sock",
+            shared_memory_path=tmp_path / "memory",
+            log_path=None,
+            is_replacement=False,
+        )
+        self.parent.sendall(bootstrap.encode())
+        self.channel = ParentChannel(theirs.detach())
+        self.engines: list[NativeStandIn] = []
+        self.worker = Worker(self.channel.read_bootstrap(), self.channel, self._make)
+        self.publisher = Publisher(tmp_path / "link.sock", EMPTY.with_revision(1))
+
+    def _make(self, settings: bytes, runner: Any, call_soon_threadsafe: Any) -> NativeStandIn:
+        self.engines.append(NativeStandIn(settings, runner, call_soon_threadsafe))
+        return self.engines[-1]
+
+    async def report(self) -> dict[str, Any]:
+        self.parent.setblocking(False)
+        async with asyncio.timeout(10):
+            found: dict[str, Any] = json.loads(await asyncio.get_running_loop().sock_recv(self.parent, 65536))
+        return found
+
+    async def running(self, play: Callable[[], Awaitable[None]]) -> int:
+        await self.publisher.open()
+        serving = asyncio.ensure_future(self.worker.run())
+        try:
+            await play()
+            return await asyncio.wait_for(serving, 10)
+        finally:
+            await self.publisher.close()
+            self.parent.close()
+            self.channel.close()
+
+
+@pytest.fixture(autouse=True)
+def restored_process() -> Iterator[None]:
+    thresholds, interval_s = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    shared_dict.close()
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(interval_s)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def snapshot_with(plugin: str) -> Snapshot:
+    entity = {"id": "0dc6f45b-8f8d-40d2-a504-473544ee190b", "name": plugin, "enabled": True, "protocols": ["http"]}
+    return Snapshot({"plugins": {entity["id"]: entity}}, configuration_hash="1" * 32)
+
+
+def test_worker_serves_after_its_first_snapshot_and_drains_on_quit(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+
+    async def play() -> None:
+        assert await node.report() == {"event": "ready"}
+        assert node.engines[0].calls == ["apply 1", "start"]
+        await node.publisher.publish(EMPTY, 10)
+        assert node.engines[0].calls[-1] == "apply 2"
+        (reply,) = (await node.publisher.stats()).values()
+        assert reply.counters == {"total_requests": 5}
+        assert reply.resident_bytes > 1_000_000
+        os.kill(os.getpid(), signal.SIGQUIT)
+
+    assert asyncio.run(node.running(play)) == 0
+    assert node.engines[0].calls[-2:] == ["drain", "stop"]
+
+
+def test_snapshot_the_policy_refuses_leaves_the_one_before(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+
+    async def play() -> None:
+        await node.report()
+        with pytest.raises(PublicationRefusedError) as caught:
+            await node.publisher.publish(snapshot_with("absent"), 10)
+        assert caught.value.faults == ["absent plugin is in use but not enabled"]
+        assert node.publisher.current.configuration_hash == EMPTY.configuration_hash
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert asyncio.run(node.running(play)) == 0
+
+
+def test_plan_the_engine_refuses_leaves_the_one_before(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+
+    async def play() -> None:
+        await node.report()
+        node.engines[0].refuses = True
+        with pytest.raises(PublicationRefusedError) as caught:
+            await node.publisher.publish(EMPTY, 10)
+        assert caught.value.faults == ["routes[0].paths[0]: bad", "routes[1]: worse"]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert asyncio.run(node.running(play)) == 0
+
+
+def test_unknown_plugin_is_reported_before_anything_runs(tmp_path: Path) -> None:
+    node = Node(tmp_path, plugins="no-such-plugin")
+
+    async def play() -> None:
+        report = await node.report()
+        assert report["event"] == "fault"
+        assert "no-such-plugin" in report["faults"][0]
+
+    assert asyncio.run(node.running(play)) == 1
+    assert node.engines == []
+
+
+def test_worker_stops_when_its_parent_is_gone(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+
+    async def play() -> None:
+        await node.report()
+        node.parent.shutdown(socket.SHUT_RDWR)
+
+    assert asyncio.run(node.running(play)) == 0
+    assert node.engines[0].calls[-1] == "stop"
