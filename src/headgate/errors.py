@@ -1,9 +1,9 @@
 """Every error the gateway raises on purpose, as one tree under `GatewayError`.
 
-Owns what a fault knows about itself: its text, the faults it bundles, and, for what the Admin API answers, code, name and
-status. It does not own the wording of schema faults (`headgate.schema`) nor how an answer is written (`headgate.admin`).
-Lowest module of the package: it imports nothing of ours. Foreign exceptions are translated where they are caught, so that
-nothing above ever handles a pydantic, YAML or operating-system error of a lower layer.
+Owns what a fault knows about itself: its text, the faults it bundles, and, for what the Admin API answers, code, name
+and status. It does not own the wording of schema faults (`headgate.schema`) nor how an answer is written
+(`headgate.admin`). Lowest module: it imports nothing of ours. Foreign exceptions are translated where they are caught,
+so that nothing above ever handles a pydantic, YAML or operating-system error of a lower layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -60,8 +60,8 @@ class SchemaViolation(GatewayError):
 class DeclarativeError(GatewayError):
     """A declarative configuration was refused.
 
-    `fields` is the error tree: entity type, then position, then field. It is empty when the text could not be parsed, and
-    `message` then starts with `failed parsing declarative configuration: `.
+    `fields` is the error tree: entity type, then position, then field. It is empty when the text could not be parsed,
+    and `message` then starts with `failed parsing declarative configuration: `.
     """
 
     def __init__(

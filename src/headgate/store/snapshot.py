@@ -1,7 +1,7 @@
 """The immutable view of all entities at one revision, as workers and the Admin API read it.
 
-Entities are plain JSON dicts exactly as the Admin API shows them, foreign keys as `{"id": …}` or None. Nobody may change
-them. Lookups are dict reads: an index is made at its first use and kept, since the data never changes.
+Entities are plain JSON dicts exactly as the Admin API shows them, foreign keys as `{"id": …}` or None. Nobody may
+change them. Lookups are dict reads: an index is made at its first use and kept, since the data never changes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

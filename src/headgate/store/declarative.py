@@ -1,0 +1,249 @@
+"""Declarative configuration: a document becomes a snapshot, and back.
+
+Owns what concerns several entities: references, uniqueness, protocols of plugins against routes, the names of a
+certificate. What one entity must be is `headgate.entities`; the document's shape is `entries`; its text is `document`.
+All faults are found in one pass, and bad input raises DeclarativeError, never anything else.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import yaml
+
+from headgate.entities.entity_type import ForeignKey
+from headgate.entities.plugins import PluginType, check_plugin
+from headgate.entities.registry import ENTITY_TYPES
+from headgate.errors import DeclarativeError, lua_style
+from headgate.store.document import parse_document
+from headgate.store.entries import EXPECTED_STRING, Document, Entry
+from headgate.store.snapshot import Snapshot
+
+DEFAULT_WORKSPACE_ID: Final = "0dc6f45b-8f8d-40d2-a504-473544ee190b"
+_PLACEHOLDER: Final = {"id": "00000000-0000-0000-0000-000000000000"}
+_ROUTE_PROTOCOLS: Final = "must match the associated route's protocols"
+_SERVICE_PROTOCOLS: Final = "must match the protocols of at least one route pointing to this Plugin's service"
+_PLUGIN_PROTOCOLS_OF: Final = {"ws": "http", "wss": "https"}
+
+
+def load_declarative(
+    text: str | bytes,
+    *,
+    plugin_types: Mapping[str, PluginType],
+    filename: str | None = None,
+    now: float | None = None,
+) -> Snapshot:
+    """Return the snapshot that a document describes.
+
+    Args: filename decides the format by its ending (else JSON, then YAML is tried); now, Unix time in seconds, is given
+    to entities without timestamps.
+    Raises: DeclarativeError, with every fault of the document.
+    Source: declarative reference; one deviation: a reference that does not resolve is reported at its field in the
+    entry's place, so that it can stand beside the entry's other faults.
+    """
+    document = Document(parse_document(text, filename))
+    _check(document, plugin_types, time.time() if now is None else now)
+    if document.is_faulty:
+        tree = document.error_tree()
+        raise DeclarativeError(f"declarative config is invalid: {lua_style(tree)}", tree, flatten=document.flattened)
+    entities = {
+        name: {entity["id"]: entity for entity in sorted(_entities(entries), key=_by_id)}
+        for name, entries in document.entries.items()
+    }
+    return Snapshot(entities, configuration_hash=configuration_hash(text))
+
+
+def configuration_hash(text: str | bytes) -> str:
+    """Return the hash that identifies a configuration: the hexadecimal MD5 of its text."""
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def export_declarative(snapshot: Snapshot) -> str:
+    """Return the YAML of a snapshot: flat lists in dependency order, foreign keys as ids, nulls and timestamps too.
+
+    It loads again to the same entities, since `_transform: false` keeps hashed secrets as they are.
+    """
+    document: dict[str, Any] = {"_format_version": "3.0", "_transform": False}
+    for name, entity_type in ENTITY_TYPES.items():
+        entities = []
+        for entity in snapshot.all(name):
+            exported = {
+                key: value["id"] if key in entity_type.foreign and value is not None else value
+                for key, value in entity.items()
+            }
+            if name == "certificates":
+                exported.pop("snis", None)
+            entities.append(exported)
+        if entities:
+            document[name] = entities
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=2**31)
+    return text
+
+
+def _by_id(entity: dict[str, Any]) -> str:
+    identifier: str = entity["id"]
+    return identifier
+
+
+def _entities(entries: list[Entry]) -> list[dict[str, Any]]:
+    return [entry.entity for entry in entries]
+
+
+def _check(document: Document, plugin_types: Mapping[str, PluginType], now: float) -> None:
+    indexes = {name: _index(entries) for name, entries in document.entries.items()}
+    for entry in document:
+        if entry.unreadable is None:
+            _resolve_and_examine(entry, indexes, plugin_types, now)
+    for entries in document.entries.values():
+        _check_unique(entries)
+    _check_server_names(document)
+    _check_plugin_protocols(document)
+    if document.is_transforming:
+        _transform(document)
+
+
+def _index(entries: list[Entry]) -> dict[str, Entry]:
+    """Return what a reference may say, to the entry it means: the endpoint key comes before the id."""
+    index: dict[str, Entry] = {}
+    for entry in entries:
+        index.setdefault(entry.id, entry)
+    keys: set[str] = set()
+    for entry in entries:
+        key = entry.given.get(entry.type.endpoint_key) if entry.type.endpoint_key is not None else None
+        if isinstance(key, str) and key not in keys:
+            keys.add(key)
+            index[key] = entry
+    return index
+
+
+def _resolve_and_examine(
+    entry: Entry, indexes: Mapping[str, Mapping[str, Entry]], plugin_types: Mapping[str, PluginType], now: float
+) -> None:
+    data = dict(entry.given)
+    data["id"] = entry.id if isinstance(data.get("id"), str) else data.get("id")
+    faults: dict[str, str] = {}
+    for name, key in entry.type.foreign.items():
+        parent = entry.parents.get(name)
+        if parent is not None:
+            data[name] = {"id": parent.id}
+        elif data.get(name) is not None:
+            data[name], fault = _resolved(name, key, data[name], indexes)
+            if fault is not None:
+                faults[name] = fault
+    if entry.type.name == "plugins":
+        entity, errors = check_plugin(data, plugin_types, now=now)
+    else:
+        entity, errors = entry.type.examine(data, now=now)
+    if errors or faults:
+        for name, value in {**errors, **faults}.items():
+            # What was found while reading the shape is the nearer cause.
+            entry.errors.setdefault(name, value)
+    entry.entity = entity
+
+
+def _resolved(
+    name: str, key: ForeignKey, value: Any, indexes: Mapping[str, Mapping[str, Entry]]
+) -> tuple[dict[str, str], str | None]:
+    if not isinstance(value, str):
+        return _PLACEHOLDER, EXPECTED_STRING
+    target = indexes[key.reference].get(value) or indexes[key.reference].get(value.lower())
+    if target is None:
+        return _PLACEHOLDER, f"invalid reference '{name}: {value}' (no such entry in '{key.reference}')"
+    return {"id": target.id}, None
+
+
+def _check_unique(entries: list[Entry]) -> None:
+    if len(entries) < 2:
+        return
+    entity_type = entries[0].type
+    seen_ids: set[str] = set()
+    seen: dict[tuple[str, ...], set[tuple[Any, ...]]] = {}
+    keys = [(name,) for name in entity_type.unique] + list(entity_type.composite_unique)
+    for entry in entries:
+        if entry.unreadable is not None:
+            continue
+        if entry.id in seen_ids and (entry.has_given_id or not _is_name_taken(entry, seen)):
+            _add_uniqueness_fault(entry, "primary key", entry.id)
+            continue
+        seen_ids.add(entry.id)
+        source = entry.entity or entry.given
+        for names in keys:
+            values = tuple(_comparable(source.get(name)) for name in names)
+            if values[0] is None or (len(names) == 1 and not isinstance(values[0], str)):
+                continue
+            known = seen.setdefault(names, set())
+            if values in known:
+                shown = values[0] if len(names) == 1 else lua_style({name: source.get(name) for name in names})
+                _add_uniqueness_fault(entry, names[0] if len(names) == 1 else ", ".join(names), shown)
+                break
+            known.add(values)
+
+
+def _is_name_taken(entry: Entry, seen: Mapping[tuple[str, ...], set[tuple[Any, ...]]]) -> bool:
+    """Tell whether a unique field explains why a generated id is taken: the name says more to people."""
+    return any((entry.given.get(name),) in seen.get((name,), ()) for name in entry.type.unique)
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.get("id")
+    return value if isinstance(value, (str, int, float)) or value is None else repr(value)
+
+
+def _add_uniqueness_fault(entry: Entry, name: str, value: Any) -> None:
+    entry.whole_errors.append(
+        f"uniqueness violation: '{entry.type.name}' entity with {name} set to '{value}' already declared"
+    )
+
+
+def _check_server_names(document: Document) -> None:
+    """Give each certificate the sorted names that refer to it."""
+    names: dict[str, list[str]] = {}
+    for entry in document.entries["snis"]:
+        if entry.entity:
+            names.setdefault(entry.entity["certificate"]["id"], []).append(entry.entity["name"])
+    for entry in document.entries["certificates"]:
+        if entry.entity:
+            entry.entity["snis"] = sorted(names.get(entry.id, ()))
+
+
+def _check_plugin_protocols(document: Document) -> None:
+    if not document.entries["plugins"]:
+        return
+    routes = {entry.id: entry.entity for entry in document.entries["routes"] if entry.entity}
+    of_services: dict[str, set[str]] = {}
+    for route in routes.values():
+        if route["service"] is not None:
+            of_services.setdefault(route["service"]["id"], set()).update(route["protocols"])
+    for entry in document.entries["plugins"]:
+        plugin = entry.entity
+        if not plugin or entry.errors:
+            continue
+        if plugin["route"] is not None:
+            selected = routes.get(plugin["route"]["id"])
+            if selected is not None and not _share_a_protocol(plugin["protocols"], selected["protocols"]):
+                entry.errors["protocols"] = _ROUTE_PROTOCOLS
+        elif plugin["service"] is not None:
+            protocols = of_services.get(plugin["service"]["id"])
+            if protocols and not _share_a_protocol(plugin["protocols"], protocols):
+                entry.errors["protocols"] = _SERVICE_PROTOCOLS
+
+
+def _share_a_protocol(of_plugin: list[str], of_routes: set[str] | list[str]) -> bool:
+    return any(name in of_plugin or _PLUGIN_PROTOCOLS_OF.get(name) in of_plugin for name in of_routes)
+
+
+def _transform(document: Document) -> None:
+    for entries in document.entries.values():
+        if not entries or entries[0].type.transform is None:
+            continue
+        for entry in entries:
+            if entry.is_faulty:
+                continue
+            try:
+                entry.entity = entry.type.transformed(entry.entity, entry.given)
+            except ValueError as error:
+                entry.errors["@entity"] = [f"transformation failed: {error}"]
