@@ -56,7 +56,7 @@ $(VENV)/.stamp-development: $(VENV)/.stamp-runtime
 $(VENV)/.stamp-engine: $(VENV)/.stamp-runtime $(RUST_SOURCES)
 	@echo "==> compiling the engine (release; a few minutes the first time)"
 	@if [ -x $(BIN)/headgate ] && [ $@ -nt $(VENV)/.stamp-runtime ]; then skip=--skip-install; fi; \
-		$(BIN)/maturin develop --release --quiet $$skip
+		PIP_QUIET=1 PIP_CONSTRAINT=constraints.txt $(BIN)/maturin develop --release $$skip
 	@touch $@
 
 test: test-rust test-python

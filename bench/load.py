@@ -28,8 +28,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked for. `path_count`: None is `path` by wrk itself; 0 is `path` by the script; else so many numbered paths
-    at random. The script costs the load generator something, so contenders that are compared all use it, or none does.
+    """What is asked for.
+
+    `path_count`: None is `path` by wrk itself; 0 is `path` by the script; else so many numbered paths at random. The
+    script costs the load generator something, so contenders that are compared all use it, or none does.
     """
 
     port: int

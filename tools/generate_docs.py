@@ -1,7 +1,6 @@
 """Write the pages of docs/ that are derived from code; with --check only say whether they are current.
 
-Settings come from their declarations, the PDK page from its functions, the plugins page from handlers and schemas, so that
-no list is written twice.
+Settings come from their declarations, so that no list is written twice.
 """
 
 import sys
