@@ -180,6 +180,8 @@ class Runtime:
         """Run `body_filter` of the collected instances (else the globals) on one chunk; a fault cuts the response."""
         call = exchange.state or self._begin(exchange)
         call.phase = _BODY_FILTER
+        # The answer was given in an earlier phase: it ends nothing here.
+        call.is_answered = False
         return self._stopping(call, iter((call.collected or exchange.plan.globals).body_filter), _nothing)
 
     def log(self, exchange: Exchange) -> Outcome:
