@@ -62,8 +62,13 @@ class Resource:
             self._methods["HEAD"] = self._methods["GET"]
         self._allow = ", ".join(sorted({*self._methods, "OPTIONS"}))
 
-    async def __call__(self, request: Request) -> Response:
-        """Answer one request."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (ASGI)."""
+        response = await self.answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def answer(self, request: Request) -> Response:
+        """Return the answer to one request."""
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": self._allow})
         handler = self._methods.get(request.method)
