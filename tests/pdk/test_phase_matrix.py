@@ -1,0 +1,188 @@
+"""Every PDK function in every phase: accepted, or refused with exactly the documented text."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from headgate.errors import PhaseError
+from headgate.pdk import kong
+from headgate.pdk._call import Call, current_call
+from headgate.pdk.db import EntityTable
+from headgate.phases import Phase
+from headgate.testing import MemoryExchange, Request, Upstream
+from headgate.testing.plan import MemoryPlan, MemorySnapshot
+
+COLUMNS = (
+    "init_worker certificate client_hello rewrite access balancer response header_filter body_filter log preread error "
+    "admin_api"
+)
+
+# The matrix of the reference, section 26; rows that come with later protocols or versions are marked.
+MATRIX: dict[str, str] = {
+    "request.get_scheme request.get_host request.get_forwarded_scheme request.get_forwarded_host "
+    "request.get_forwarded_port request.get_forwarded_path request.get_raw_forwarded_path request.get_forwarded_prefix "
+    "request.get_http_version request.get_method request.get_raw_path request.get_path request.get_path_with_query "
+    "request.get_raw_query request.get_query request.get_query_arg request.get_header request.get_headers "
+    "request.get_start_time request.get_uri_captures request.get_id": "- - - + + + + + + + - + +",
+    "request.get_port client.get_ip client.get_port client.get_forwarded_ip "
+    "client.get_forwarded_port": "- + + + + + + + + + + + +",
+    "request.get_raw_body request.read_raw_body request.get_body": "- - - + + - + - - - - + +",
+    "client.get_consumer client.get_credential client.get_protocol client.load_consumer router.get_route "
+    "router.get_service client.get_consumer_groups client.set_authenticated_consumer_groups": "- - - - + - + + + + - - -",
+    "client.authenticate service.set_upstream service.set_retries service.set_timeouts "
+    "service.set_target_retry_callback client.authenticate_consumer_group_by_consumer_id": "- - - - + - - - - - - - -",
+    "service.set_target": "- - - + + + - - - - + - -",
+    "service.request.set_query service.request.set_raw_query service.request.set_method service.request.add_header "
+    "service.request.clear_header service.request.set_headers service.request.clear_query_arg "
+    "service.request.set_body service.request.set_authentication_headers": "- - - + + - - - - - - - -",
+    "service.request.enable_buffering service.request.set_scheme service.request.set_path service.request.set_header "
+    "service.request.set_raw_body": "- - - + + + - - - - - - -",
+    "service.response.get_status service.response.get_headers service.response.get_header "
+    "service.response.get_raw_body service.response.get_body": "- - - - - - + + + + - - -",
+    # From 3.12 on.
+    "service.response.set_body": "- - - - - - + - - - - - -",
+    "response.get_status response.get_header response.get_headers response.get_source": "- - - - - - + + + + - + +",
+    "response.set_status response.set_header response.add_header response.clear_header response.set_headers "
+    "response.exit response.error": "- - - + + + + + - - - + +",
+    # `response` from 3.12 on.
+    "response.get_raw_body response.set_raw_body": "- - - - - - + - + - - - -",
+    "log.set_serialize_value": "- - - + + - + + + + - - -",
+    "log.serialize": "- - - - - - - - - + - - -",
+    "log.debug log.info log.notice log.warn log.err log.crit log.alert log.emerg log.trace log.new log.set_format "
+    "ip.is_trusted node.get_id node.get_memory_stats node.get_hostname plugin.get_id table.new table.clear table.merge "
+    "db.consumers.select db.consumers.each db.consumers.page db.consumers.cache_key": "+ + + + + + + + + + + + +",
+}
+
+PHASES = [Phase[name.upper()] for name in COLUMNS.split()]
+
+EXPECTED: dict[str, frozenset[Phase]] = {
+    name: frozenset(phase for phase, mark in zip(PHASES, marks.split(), strict=True) if mark == "+")
+    for names, marks in MATRIX.items()
+    for name in names.split()
+}
+
+# Functions that say they reject a phase; the others say which they accept.
+REJECTING = {
+    "request.get_port",
+    "client.get_ip",
+    "client.get_port",
+    "client.get_forwarded_ip",
+    "client.get_forwarded_port",
+}
+
+MODULES: dict[str, Any] = {
+    "request": kong.request,
+    "client": kong.client,
+    "router": kong.router,
+    "service": kong.service,
+    "service.request": kong.service.request,
+    "service.response": kong.service.response,
+    "response": kong.response,
+    "log": kong.log,
+    "ip": kong.ip,
+    "node": kong.node,
+    "plugin": kong.plugin,
+    "table": kong.table,
+    "db.consumers": EntityTable("consumers"),
+}
+
+# What a logger needs inside, not part of the PDK.
+INTERNAL = {"log.current_namespace", "log.write"}
+
+
+def functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for prefix, module in MODULES.items():
+        for name, _ in inspect.getmembers(type(module), inspect.isfunction):
+            if not name.startswith("_") and f"{prefix}.{name}" not in INTERNAL:
+                yield f"{prefix}.{name}", getattr(module, name)
+
+
+FUNCTIONS = dict(functions())
+CALLS = [(name, phase) for name in FUNCTIONS for phase in PHASES]
+
+
+def call_of(phase: Phase) -> Call:
+    plan = MemoryPlan(MemorySnapshot({}), None, None)
+    exchange = MemoryExchange(Request(), Upstream(), plan, 0)
+    exchange.phase = phase.value
+    return Call(exchange, phase.value)
+
+
+def call_with_nothing(function: Callable[..., Any]) -> None:
+    """Call a function with None for all it needs; whatever happens after the phase check is not the matter here."""
+    needed = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    try:
+        returned = function(*[None] * len(needed))
+    except PhaseError:
+        raise
+    except BaseException:
+        return
+    if inspect.iscoroutine(returned):
+        returned.close()
+
+
+def refusal(name: str, phase: Phase) -> str:
+    if name in REJECTING:
+        return f"function cannot be called in {phase.label} phase (can be called in any phases except: init_worker)"
+    # `cluster_listener` is accepted like the request phases; the matrix has no column for it.
+    accepted = set(EXPECTED[name])
+    if Phase.ADMIN_API in accepted and Phase.LOG in accepted and Phase.REWRITE in accepted:
+        accepted.add(Phase.CLUSTER_LISTENER)
+    only = ", ".join(one.label for one in Phase if one in accepted)
+    return f"function cannot be called in {phase.label} phase (only in: {only})"
+
+
+def test_every_function_is_in_the_matrix_and_every_row_exists() -> None:
+    assert set(FUNCTIONS) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_the_declaration_is_the_documented_row(name: str) -> None:
+    declared: Phase = FUNCTIONS[name].__phases__  # type: ignore[attr-defined]
+    assert frozenset(phase for phase in PHASES if phase in declared) == EXPECTED[name]
+
+
+@pytest.mark.parametrize(("name", "phase"), CALLS, ids=lambda value: value if isinstance(value, str) else value.label)
+def test_a_call_is_accepted_or_refused_with_the_documented_text(name: str, phase: Phase) -> None:
+    token = current_call.set(call_of(phase))
+    try:
+        if phase in EXPECTED[name]:
+            call_with_nothing(FUNCTIONS[name])
+        else:
+            with pytest.raises(PhaseError) as caught:
+                call_with_nothing(FUNCTIONS[name])
+            assert str(caught.value) == refusal(name, phase)
+    finally:
+        current_call.reset(token)
+
+
+def test_without_a_phase_the_needed_ones_are_named() -> None:
+    with pytest.raises(PhaseError) as caught:
+        kong.client.authenticate()
+    assert str(caught.value) == "no phase in ngx.ctx.KONG_PHASE, (need one of access)"
+    with pytest.raises(PhaseError) as caught:
+        kong.client.get_ip()
+    assert str(caught.value) == "no phase in ngx.ctx.KONG_PHASE"
+
+
+def test_the_phase_is_checked_before_the_arguments() -> None:
+    token = current_call.set(call_of(Phase.LOG))
+    try:
+        with pytest.raises(PhaseError):
+            kong.response.exit("not a number")  # type: ignore[arg-type]
+    finally:
+        current_call.reset(token)
+
+
+def test_the_docstring_names_the_phases() -> None:
+    assert (kong.client.authenticate.__doc__ or "").endswith("Phases: access.")
+
+
+def test_the_signature_is_the_public_one() -> None:
+    assert list(inspect.signature(kong.response.exit).parameters) == ["status", "body", "headers"]
