@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headgate.schema.spec import UNSET, FieldSpec, Pattern
-from headgate.schema.validators import REQUIRED, compile_checks, is_vault_reference, null_fault
+from headgate.schema.validators import REQUIRED, compile_checks, null_fault
 
 if TYPE_CHECKING:
     from headgate.schema.definition import Definition
@@ -28,6 +28,9 @@ class Scope(Protocol):
 
     def definition(self, path: str) -> "Definition | None":
         """Return the definition of the field at a dotted path."""
+
+    def holds_reference(self, paths: tuple[str, ...]) -> bool:
+        """Tell whether one of the fields is a vault reference in a field that may hold one."""
 
     def has_fault(self, path: str) -> bool:
         """Tell whether the field at a dotted path is already faulty."""
@@ -48,7 +51,7 @@ class EntityCheck:
 
     def check(self, scope: Scope) -> None:
         """Run on a record, unless a named field keeps it from running."""
-        if any(self._is_reference(scope, path) for path in self.paths):
+        if scope.holds_reference(self.paths):
             return
         if scope.is_update and all(scope.value(path) is ABSENT for path in self.paths):
             return
@@ -74,13 +77,6 @@ class EntityCheck:
     def describe(self) -> dict[str, Any] | None:
         """Return the published form; None for what is not published."""
         raise NotImplementedError
-
-    @staticmethod
-    def _is_reference(scope: Scope, path: str) -> bool:
-        definition = scope.definition(path)
-        return (
-            definition is not None and definition.spec.referenceable is True and is_vault_reference(scope.value(path))
-        )
 
 
 def is_empty(value: Any) -> bool:
@@ -215,30 +211,44 @@ def _merged_spec(base: FieldSpec, match: Mapping[str, Any]) -> FieldSpec:
     return base.merged(FieldSpec(**given))
 
 
+_Matcher = Callable[[Any], Any]
+_matchers: Final[dict[tuple[int, int], tuple[Any, Any, _Matcher]]] = {}
+
+
 def _fault_of(definition: "Definition | None", match: Mapping[str, Any], value: Any) -> Any:
     """Return the fault of a value against its definition with the attributes of `match` on top."""
-    base = definition.spec if definition is not None else FieldSpec()
-    spec = _merged_spec(base, match)
-    if value is None or value is ABSENT:
-        return null_fault(spec)
-    kind = definition.kind if definition is not None else "any"
-    if "elements" in match and isinstance(value, (list, tuple)):
-        element_spec = (
-            definition.elements.spec if definition is not None and definition.elements is not None else FieldSpec()
-        )
-        element = _compiled(element_spec, match["elements"])
-        faults = [element(item) if element else None for item in value]
-        if any(text is not None for text in faults):
-            return faults
-    check = compile_checks(spec, kind)
-    try:
-        return check(value) if check is not None else None
-    except TypeError:
-        return REQUIRED
+    key = (id(definition), id(match))
+    known = _matchers.get(key)
+    if known is None:
+        # The two objects are kept with the function, so that their ids stay theirs.
+        known = _matchers[key] = (definition, match, _compiled_matcher(definition, match))
+    return known[2](value)
 
 
-def _compiled(base: FieldSpec, match: Mapping[str, Any]) -> Callable[[Any], str | None] | None:
-    return compile_checks(_merged_spec(base, match), "any")
+def _compiled_matcher(definition: "Definition | None", match: Mapping[str, Any]) -> _Matcher:
+    spec = _merged_spec(definition.spec if definition is not None else FieldSpec(), match)
+    check = compile_checks(spec, definition.kind if definition is not None else "any")
+    null_text = null_fault(spec)
+    element_check: Callable[[Any], str | None] | None = None
+    if "elements" in match:
+        is_list = definition is not None and definition.elements is not None
+        element_spec = definition.elements.spec if is_list else FieldSpec()  # type: ignore[union-attr]
+        element_check = compile_checks(_merged_spec(element_spec, match["elements"]), "any")
+
+    def run(value: Any) -> Any:
+        if value is None or value is ABSENT:
+            return null_text
+        try:
+            if element_check is not None and isinstance(value, (list, tuple)):
+                faults = [element_check(item) for item in value]
+                if any(text is not None for text in faults):
+                    return faults
+            return check(value) if check is not None else None
+        except TypeError:
+            # A value of the wrong type has a fault of its own; it matches nothing.
+            return REQUIRED
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -386,6 +396,10 @@ class _Custom(EntityCheck):
     def run(self, scope: Scope) -> None:
         entity: dict[str, Any] = {}
         for path in self.paths:
+            if "." not in path:
+                value = scope.value(path)
+                entity[path] = None if value is ABSENT else value
+                continue
             *parents, last = path.split(".")
             target = entity
             for parent in parents:

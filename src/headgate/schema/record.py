@@ -7,7 +7,7 @@ Owns how a class body becomes a model: each annotation is completed with the att
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, get_origin
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 else:
     ModelMetaclass = type(BaseModel)
+
+
+_ATOMS: Final = frozenset((str, int, bool, float, type(None)))
 
 
 class BoundSpec:
@@ -149,7 +152,12 @@ class RecordDefinition:
     fields: Mapping[str, FieldDefinition]
     shorthands: tuple[tuple[Shorthand, Definition], ...]
     needs_preparation: bool
-    has_nested_checks: bool
+    checked_members: tuple[FieldDefinition, ...]
+    # What entity checks ask for again and again: paths split, definitions at paths, fields of a check that may hold
+    # references. Filled on demand; the answers never change.
+    paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    definitions: dict[str, Definition | None] = field(default_factory=dict)
+    referenceable: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[FieldDefinition]:
         return iter(self.fields.values())
@@ -162,7 +170,7 @@ def record_definition(model: type[BaseModel]) -> RecordDefinition:
         raise TypeError(f"{model.__name__} is not a headgate.schema.Record")
     fields: dict[str, FieldDefinition] = {}
     needs_preparation = bool(model.shorthand_fields)
-    has_nested_checks = False
+    with_checks: list[str] = []
     for attribute, info in model.model_fields.items():
         spec = EMPTY_SPEC
         annotation = info.annotation
@@ -176,10 +184,11 @@ def record_definition(model: type[BaseModel]) -> RecordDefinition:
         fields[name] = FieldDefinition(name, attribute, definition, info)
         for nested in nested_records(definition):
             inner = record_definition(nested)
-            has_nested_checks |= bool(nested.entity_checks or nested.record_validator or inner.has_nested_checks)
+            if nested.entity_checks or nested.record_validator or inner.checked_members:
+                with_checks.append(name)
             needs_preparation |= inner.needs_preparation or (definition.kind == "record" and not definition.is_nullable)
     shorthands = tuple((item, define(item.type, item.spec)) for item in model.shorthand_fields)
-    return RecordDefinition(model, fields, shorthands, needs_preparation, has_nested_checks)
+    return RecordDefinition(model, fields, shorthands, needs_preparation, tuple(fields[name] for name in with_checks))
 
 
 def nested_records(definition: Definition) -> tuple[type[Record], ...]:
@@ -194,6 +203,8 @@ def nested_records(definition: Definition) -> tuple[type[Record], ...]:
 
 def plain(value: Any) -> Any:
     """Return a value as plain JSON data: records become dicts under their published names."""
+    if type(value) in _ATOMS:
+        return value
     if isinstance(value, Record):
         data = value.__dict__
         return {item.name: plain(data[item.attribute]) for item in record_definition(type(value))}

@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from headgate.errors import SchemaViolation, lua_style
 from headgate.schema.checks import ABSENT
 from headgate.schema.definition import EXPECTED, FAULT, FAULT_TREE, Definition
-from headgate.schema.record import PluginConfig, RecordDefinition, nested_records, plain, record_definition
+from headgate.schema.record import PluginConfig, RecordDefinition, plain, record_definition
 from headgate.schema.spec import Shorthand
 from headgate.schema.validators import REQUIRED, UNKNOWN, compile_checks, is_vault_reference
 
@@ -86,7 +86,7 @@ def examine(model: type[BaseModel], data: Any, *, is_update: bool = False) -> Ex
     values: dict[str, Any] | None = None
     if instance is not None and not errors:
         values = plain(instance)
-    if definition.has_nested_checks or definition.model.entity_checks or definition.model.record_validator:
+    if definition.checked_members or definition.model.entity_checks or definition.model.record_validator is not None:
         _run_checks(definition, values if values is not None else _filled(definition, prepared), errors, is_update)
     if errors:
         return Examination(errors=errors)
@@ -311,13 +311,35 @@ class _RecordScope:
     is_update: bool
 
     def _path(self, path: str) -> tuple[str, ...]:
-        parts = tuple(path.split("."))
-        return parts[1:] if issubclass(self.record.model, PluginConfig) and parts[0] == "config" else parts
+        parts = self.record.paths.get(path)
+        if parts is None:
+            parts = tuple(path.split("."))
+            if issubclass(self.record.model, PluginConfig) and parts[0] == "config":
+                parts = parts[1:]
+            self.record.paths[path] = parts
+        return parts
 
     def value(self, path: str) -> Any:
-        return _at(self.data, self._path(path))
+        parts = self._path(path)
+        return self.data.get(parts[0], ABSENT) if len(parts) == 1 else _at(self.data, parts)
+
+    def holds_reference(self, paths: tuple[str, ...]) -> bool:
+        candidates = self.record.referenceable.get(paths)
+        if candidates is None:
+            candidates = tuple(
+                path
+                for path in paths
+                if (definition := self.definition(path)) is not None and definition.spec.referenceable is True
+            )
+            self.record.referenceable[paths] = candidates
+        return any(is_vault_reference(self.value(path)) for path in candidates)
 
     def definition(self, path: str) -> Definition | None:
+        if path not in self.record.definitions:
+            self.record.definitions[path] = self._find_definition(path)
+        return self.record.definitions[path]
+
+    def _find_definition(self, path: str) -> Definition | None:
         record = self.record
         found: Definition | None = None
         for name in self._path(path):
@@ -331,6 +353,8 @@ class _RecordScope:
 
     def has_fault(self, path: str) -> bool:
         tree: Any = self.errors
+        if not tree:
+            return False
         for name in self._path(path):
             if not isinstance(tree, Mapping) or name not in tree:
                 return isinstance(tree, str)
@@ -352,9 +376,10 @@ class _RecordScope:
 
 
 def _run_checks(definition: RecordDefinition, data: Mapping[str, Any], errors: Tree, is_update: bool) -> None:
-    for member in definition if definition.has_nested_checks else ():
-        if nested_records(member.definition):
-            _run_nested(member.definition, data.get(member.name), errors, member.name, is_update)
+    for member in definition.checked_members:
+        value = data.get(member.name)
+        if value is not None:
+            _run_nested(member.definition, value, errors, member.name, is_update)
     validator = definition.model.record_validator
     if validator is not None and not errors:
         text = validator(data)

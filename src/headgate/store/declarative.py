@@ -5,9 +5,11 @@ certificate. What one entity must be is `headgate.entities`; the document's shap
 All faults are found in one pass, and bad input raises DeclarativeError, never anything else.
 """
 
+import gc
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import yaml
@@ -42,8 +44,9 @@ def load_declarative(
     Source: declarative reference; one deviation: a reference that does not resolve is reported at its field in the
     entry's place, so that it can stand beside the entry's other faults.
     """
-    document = Document(parse_document(text, filename))
-    _check(document, plugin_types, time.time() if now is None else now)
+    with _collector_paused():
+        document = Document(parse_document(text, filename))
+        _check(document, plugin_types, time.time() if now is None else now)
     if document.is_faulty:
         tree = document.error_tree()
         raise DeclarativeError(f"declarative config is invalid: {lua_style(tree)}", tree, flatten=document.flattened)
@@ -52,6 +55,21 @@ def load_declarative(
         for name, entries in document.entries.items()
     }
     return Snapshot(entities, configuration_hash=configuration_hash(text))
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the cycle collector away while a large document is built: it would walk all of it again and again.
+
+    Source: measured; a third of the time of a document of 10,000 routes.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def configuration_hash(text: str | bytes) -> str:

@@ -46,13 +46,13 @@ class Entry:
     @property
     def is_faulty(self) -> bool:
         """Tell whether something is wrong with it."""
-        return bool(self.errors) or bool(self.whole_errors) or self.unreadable is not None
+        return self.unreadable is not None or len(self.errors) + len(self.whole_errors) > 0
 
 
 class Document:
     """The entries of a document by type, and the faults that belong to none of them."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[Any, Any]) -> None:
         self.errors: ErrorTree = {}
         self.entries: dict[str, list[Entry]] = {name: [] for name in ENTITY_TYPES}
         self.is_transforming = True
