@@ -77,11 +77,12 @@ class Gateway:
             settings = {"declarative_config": self.config_path} | settings
         self._log = (self.directory / "output.log").open("w+b")
         self._environment = environment(settings, self.prefix)
+        self._ready_read, self._ready_write = os.pipe()
         self.listeners: list[dict[str, Any]] = []
         try:
             self._start()
         except BaseException:
-            self._directory.cleanup()
+            self._release()
             raise
 
     def __enter__(self) -> Self:
@@ -91,18 +92,17 @@ class Gateway:
         self.stop()
 
     def _start(self) -> None:
-        self._ready_read, ready_write = os.pipe()
         self.process = subprocess.Popen(
             [*command(), "start"],
-            env=self._environment | {"HEADGATE_READY_FD": str(ready_write)},
-            pass_fds=(ready_write,),
+            env=self._environment | {"HEADGATE_READY_FD": str(self._ready_write)},
+            pass_fds=(self._ready_write,),
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        os.close(ready_write)
+        os.close(self._ready_write)
         try:
             document = self._read_ready_line(START_TIMEOUT_S)
         except BaseException:
@@ -207,6 +207,9 @@ class Gateway:
             except subprocess.TimeoutExpired:
                 self._kill()
                 raise
+        self._release()
+
+    def _release(self) -> None:
         os.close(self._ready_read)
         self._log.close()
         self._directory.cleanup()

@@ -168,7 +168,8 @@ def test_raise_before_proxying_gives_500_and_spares_the_upstream(
     with gateway.client() as client:
         response = client.request("GET", "/", {"Accept": "application/json"})
         assert response.status == 500
-        assert response.json()["message"] == "An unexpected error occurred"
+        # Filters still run on the answer, and this coroutine's adds to it: the text is looked for, not parsed.
+        assert b'"message":"An unexpected error occurred"' in response.body
         assert b"told to raise" not in response.body
         assert client.request("GET", "/", {"Accept": "application/json"}).status == 500
     assert upstream.requests == []
