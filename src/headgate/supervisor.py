@@ -273,6 +273,8 @@ class Supervisor:
         while True:
             self._is_reload_wanted = False
             request = self._prefix.read_json(self._prefix.reload_request_path) or {}
+            # A later HUP without a request must not ask for the same file again.
+            self._prefix.reload_request_path.unlink(missing_ok=True)
             faults = await self._reload(request)
             for fault in faults:
                 _log.error("reload refused, the running configuration stays: %s", fault)
