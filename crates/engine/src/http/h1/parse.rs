@@ -333,12 +333,11 @@ fn incomplete<H>(input: &[u8], limits: &Limits) -> Result<Option<H>, HeadFault> 
 }
 
 fn version_fault(input: &[u8]) -> HeadFault {
-    let line = input
-        .split(|byte| *byte == b'\r' || *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    let is_version = version.len() == 8
+    let line = input.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    let version = words.next().unwrap_or_default();
+    let is_version = words.next().is_none()
+        && version.len() == 8
         && version.starts_with(b"HTTP/")
         && version.get(5).is_some_and(u8::is_ascii_digit)
         && version.get(6) == Some(&b'.')

@@ -28,6 +28,8 @@ use crate::upstream::connect::UpstreamStream;
 const DRAIN_BYTES: u64 = 64 * 1024;
 /// How long a closing connection still takes bytes, so that the answer is not lost in a reset (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_millis(2000);
+/// Fields of a refused head that are looked at.
+const READABLE_FIELDS: usize = 64;
 /// Reading ahead of a pipelining client stops here.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 
@@ -477,29 +479,24 @@ where
     }
 }
 
-/// What can be told of a request whose head is refused: method and target when the first line is readable.
+/// What can be told of a request whose head is refused: method and target when the first line is readable, and the
+/// fields that choose the error body's type.
 fn readable_part(input: &[u8]) -> RequestHead {
-    let line = input
-        .split(|byte| *byte == b'\r' || *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let mut words = line.split(|byte| *byte == b' ');
-    let method = words
-        .next()
-        .and_then(|word| Method::from_bytes(word).ok())
-        .unwrap_or(Method::GET);
+    let mut lines = input.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
+    let method = words.next().and_then(|word| Method::from_bytes(word).ok()).unwrap_or(Method::GET);
     let mut headers = HeaderBlock::new();
-    let target = words
-        .next()
-        .filter(|target| target.starts_with(b"/") && target.len() <= 8192)
-        .unwrap_or(b"/");
+    let target = words.next().filter(|target| target.starts_with(b"/") && target.len() <= 8192).unwrap_or(b"/");
     let target = headers.keep(target);
-    RequestHead {
-        method,
-        target,
-        version: Version::Http11,
-        headers,
+    for line in lines.take_while(|line| !line.is_empty()).take(READABLE_FIELDS) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            if matches!(Known::of(name), Known::Accept | Known::ContentType) {
+                headers.add(name, value.trim_ascii());
+            }
+        }
     }
+    RequestHead { method, target, version: Version::Http11, headers }
 }
 
 fn reason(status: u16) -> &'static str {
