@@ -30,7 +30,8 @@ MATRIX: dict[str, str] = {
     "client.get_forwarded_port": "- + + + + + + + + + + + +",
     "request.get_raw_body request.read_raw_body request.get_body": "- - - + + - + - - - - + +",
     "client.get_consumer client.get_credential client.get_protocol client.load_consumer router.get_route "
-    "router.get_service client.get_consumer_groups client.set_authenticated_consumer_groups": "- - - - + - + + + + - - -",
+    "router.get_service client.get_consumer_groups "
+    "client.set_authenticated_consumer_groups": "- - - - + - + + + + - - -",
     "client.authenticate service.set_upstream service.set_retries service.set_timeouts "
     "service.set_target_retry_callback client.authenticate_consumer_group_by_consumer_id": "- - - - + - - - - - - - -",
     "service.set_target": "- - - + + + - - - - + - -",
