@@ -92,10 +92,16 @@ class MessageReader:
 
     def take(self, size: int) -> bytes:
         """Return exactly `size` bytes."""
-        while len(self.buffer) < size:
-            if not self.fill():
+        # Pieces are joined once: appending to bytes copies a large body again and again.
+        pieces, have = [self.buffer], len(self.buffer)
+        while have < size:
+            pieces.append(self._receive())
+            have += len(pieces[-1])
+            if not pieces[-1]:
+                self.buffer = b"".join(pieces)
                 raise Truncated(self.buffer)
-        taken, self.buffer = self.buffer[:size], self.buffer[size:]
+        whole = b"".join(pieces)
+        taken, self.buffer = whole[:size], whole[size:]
         return taken
 
     def take_until(self, mark: bytes) -> bytes:
