@@ -121,7 +121,8 @@ def test_all_faults_of_all_plugins_are_reported(write: Write, tmp_path: Path) ->
         'Plugin "p" cannot be loaded because its PRIORITY field is not a valid integer number, got: "1.5".',
         'Plugin "p" cannot be loaded because its VERSION field does not follow the "x.y.z" format, got: "1.2.3.4".',
         'Plugin "q" cannot be loaded because its PRIORITY field is not a valid integer number, got: "nil".',
-        'Plugin "q" can\'t be loaded because it implements both `response` and `header_filter` or `body_filter` methods.',
+        'Plugin "q" can\'t be loaded because it implements both `response` and '
+        "`header_filter` or `body_filter` methods.",
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headgate.errors import PhaseError
 from headgate.pdk import BodyError, Plugin, kong
 from headgate.phases import Phase
 from headgate.policy.catalog import Catalog
@@ -495,3 +496,38 @@ def test_certificate_runs_globals_and_a_fault_aborts_the_handshake() -> None:
     assert runtime_of(world).certificate(handshake) is None
     assert trace[0] == "c 10.0.0.1"
     assert handshake.is_failed
+
+
+@both_kinds
+def test_between_phases_call_and_exchange_do_not_hold_one_another(handler: type[Plugin[Config]]) -> None:
+    done = run(world_of(handler, {"label": "a"}))
+    assert done.state.exchange is None
+    assert done.state.phase == 0
+
+
+def test_a_task_that_outlives_its_phase_is_in_no_phase() -> None:
+    refusals: list[str] = []
+
+    class Leaving(Plugin[Config]):
+        VERSION = "1.0.0"
+        PRIORITY = 1
+
+        async def access(self, conf: Config) -> None:
+            async def later() -> None:
+                await asyncio.sleep(0)
+                try:
+                    kong.request.get_method()
+                except PhaseError as error:
+                    refusals.append(str(error))
+
+            tasks.append(asyncio.ensure_future(later()))
+
+    async def phase_and_task(outcome: Awaitable[Any]) -> None:
+        await outcome
+        await tasks[0]
+
+    tasks: list[asyncio.Future[None]] = []
+    world = world_of(Leaving, {})
+    plan = world.plan()
+    asyncio.run(phase_and_task(runtime_of(world).access(exchange(plan))))
+    assert refusals[0].startswith("no phase in ngx.ctx.KONG_PHASE, (need one of rewrite, access,")

@@ -25,12 +25,10 @@ class Instance(Protocol):
 class Call:
     """State of one request (or handshake, or worker start) on the Python side.
 
-    `exchange` is the engine's object; in `init_worker` and `configure` there is none, and the guards of `phases` keep
-    every function that needs one away. `phase` is the bit as a plain int (flag arithmetic on enums is slow), 0 when
-    over.
-    `is_answered`: the plugin answered through
-    `kong.response`. `suspend` reads the request body from within a synchronous handler: it takes the limit in bytes
-    and returns when the
+    `exchange` is the engine's object while a phase runs; between phases, in `init_worker` and in `configure` there is
+    none, and the guards of `phases` keep every function that needs one away. `phase` is the bit as a plain int (flag
+    arithmetic on enums is slow), 0 between phases. `is_answered`: a plugin answered through `kong.response`.
+    `suspend` reads the request body from within a synchronous handler: it takes the limit in bytes and returns when the
     engine has read; None where that is impossible. The lists are created on first use.
     """
 

@@ -52,6 +52,7 @@ _FAULTS = (Exception, SystemExit)
 
 _log = logging.getLogger("headgate.plugin")
 _set_call = current_call.set
+_NO_EXCHANGE = cast(Exchange, None)
 
 
 class _BareInstance:
@@ -115,7 +116,7 @@ class Runtime:
         self.current_plan = plan
 
     async def _outside_of_request(self, name: str, phase: Phase, handle: Callable[..., Any], *arguments: Any) -> None:
-        call = Call(cast(Exchange, None), phase.value)
+        call = Call(_NO_EXCHANGE, phase.value)
         call.instance = _BareInstance(name)
         token = _set_call(call)
         try:
@@ -132,12 +133,12 @@ class Runtime:
     def certificate(self, handshake: Any) -> Outcome:
         """Run `certificate` of the global instances; a fault aborts the handshake."""
         call = Call(handshake, _CERTIFICATE)
-        handshake.state = call
         return self._stopping(call, iter(handshake.plan.globals.certificate), _nothing)
 
     def rewrite(self, exchange: Exchange) -> Outcome:
         """Run `rewrite` of the global instances; an answer or a fault ends it."""
         call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
         call.phase = _REWRITE
         return self._suspendable(call, iter(exchange.plan.globals.rewrite), _nothing)
 
@@ -147,6 +148,7 @@ class Runtime:
         After an answer or a fault the remaining plugins are still picked and collected, but not run.
         """
         call: Call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
         call.phase = _ACCESS
         chain: Chain = exchange.plan.chains[exchange.route_index]
         if not chain.is_static:
@@ -160,25 +162,28 @@ class Runtime:
         if returned is not None:
             return self._on_loop(call, steps, True, returned, lambda: _collect(call, chain.collected))
         _collect(call, chain.collected)
+        _leave(call)
         return None
 
     def response(self, exchange: Exchange) -> Outcome:
         """Run `response` of the collected instances; an answer or a fault ends it."""
         call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
         call.phase = _RESPONSE
-        if call.collected is None:
-            return None
-        return self._stopping(call, iter(call.collected.response), _nothing)
+        steps = () if call.collected is None else call.collected.response
+        return self._stopping(call, iter(steps), _nothing)
 
     def header_filter(self, exchange: Exchange) -> Outcome:
         """Run `header_filter` of the collected instances (else the globals); each runs whatever others did."""
         call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
         call.phase = _HEADER_FILTER
         return self._going_on(call, iter((call.collected or exchange.plan.globals).header_filter), _nothing)
 
     def body_filter(self, exchange: Exchange) -> Outcome:
         """Run `body_filter` of the collected instances (else the globals) on one chunk; a fault cuts the response."""
         call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
         call.phase = _BODY_FILTER
         # The answer was given in an earlier phase: it ends nothing here.
         call.is_answered = False
@@ -187,10 +192,9 @@ class Runtime:
     def log(self, exchange: Exchange) -> Outcome:
         """Run `log` of the collected instances (else the globals); each runs whatever others did."""
         call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
         call.phase = _LOG
-        return self._going_on(
-            call, iter((call.collected or exchange.plan.globals).log), lambda: setattr(call, "phase", 0)
-        )
+        return self._going_on(call, iter((call.collected or exchange.plan.globals).log), _nothing)
 
     # -- running handlers ---------------------------------------------------------------------------------------------
 
@@ -221,6 +225,7 @@ class Runtime:
         if returned is not None:
             return self._on_loop(call, steps, True, returned, finish)
         finish()
+        _leave(call)
         return None
 
     def _going_on(self, call: Call, steps: Iterator[Step], finish: Finish) -> Outcome:
@@ -231,6 +236,7 @@ class Runtime:
         if returned is not None:
             return self._on_loop(call, steps, False, returned, finish)
         finish()
+        _leave(call)
         return None
 
     def _suspendable(self, call: Call, steps: Iterator[Step], finish: Finish) -> Outcome:
@@ -251,6 +257,7 @@ class Runtime:
         if outcome is not None:
             return self._on_loop(call, steps, True, outcome, finish)
         finish()
+        _leave(call)
         return None
 
     def _run_suspendable(self, call: Call, steps: Iterator[Step]) -> Awaitable[Any] | None:
@@ -310,6 +317,7 @@ class Runtime:
                 break
             returned = await self._next_awaitable(call, steps, stops)
         finish()
+        _leave(call)
 
     async def _next_awaitable(self, call: Call, steps: Iterator[Step], stops: bool) -> Awaitable[Any] | None:
         """Run synchronous handlers on the loop; they can wait for the request body as on the engine thread."""
@@ -342,6 +350,15 @@ def _collect(call: Call, collected: Any) -> None:
     if collected.response and not exchange.is_answered:
         exchange.enable_buffering()
     exchange.set_phases(collected.mask)
+
+
+def _leave(call: Call) -> None:
+    """End a phase: tasks that a handler left behind are in no phase, and exchange and call no longer keep one another.
+
+    The engine's exchange is invisible to Python's cycle collector, so that a cycle would never be freed.
+    """
+    call.phase = 0
+    call.exchange = _NO_EXCHANGE
 
 
 def _nothing() -> None:
