@@ -51,6 +51,9 @@ class NativeStandIn:
         self.calls.append("stop")
         self.is_running = False
 
+    def reopen_logs(self) -> None:
+        self.calls.append("reopen logs")
+
     def stats(self) -> dict[str, int]:
         return {"total_requests": 5}
 
@@ -134,9 +137,11 @@ def test_worker_serves_after_its_first_snapshot_and_drains_on_quit(tmp_path: Pat
         (reply,) = (await node.publisher.stats()).values()
         assert reply.counters == {"total_requests": 5}
         assert reply.resident_bytes > 1_000_000
+        os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGQUIT)
 
     assert asyncio.run(node.running(play)) == 0
+    assert "reopen logs" in node.engines[0].calls
     assert node.engines[0].calls[-2:] == ["drain", "stop"]
 
 
@@ -189,3 +194,14 @@ def test_worker_stops_when_its_parent_is_gone(tmp_path: Path) -> None:
 
     assert asyncio.run(node.running(play)) == 0
     assert node.engines[0].calls[-1] == "stop"
+
+
+def test_worker_whose_first_snapshot_is_refused_ends_with_its_faults(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.publisher = Publisher(tmp_path / "link.sock", snapshot_with("absent").with_revision(1))
+
+    async def play() -> None:
+        assert await node.report() == {"event": "fault", "faults": ["absent plugin is in use but not enabled"]}
+
+    assert asyncio.run(node.running(play)) == 1
+    assert node.engines[0].calls == ["stop"]

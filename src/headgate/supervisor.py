@@ -318,6 +318,7 @@ class Supervisor:
             settings.general.log_level, error_log_path(settings, self._is_in_background), "supervisor"
         )
         if old is not None:
+            await old.hand_over()
             self._start_task(self._retire(old), self._retiring)
         previous_table.close_except(table)
         for text in (*settings.warnings, *settings.notices):

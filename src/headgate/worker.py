@@ -60,7 +60,7 @@ class Worker:
             signal.signal(number, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGQUIT, self._draining.set)
-        loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         try:
             self._load(loop)
         except StartError as error:
@@ -168,9 +168,17 @@ class Worker:
         self._is_started = True
         self._channel.report("ready")
 
+    def _reopen_logs(self) -> None:
+        logs.reopen()
+        if self._engine is not None:
+            self._engine.reopen_logs()
+
     def _refuse(self, faults: list[str]) -> None:
         if not self._is_started:
+            # A worker that never served would hold its sockets without accepting: end, the supervisor decides.
             self._channel.report("fault", faults=faults)
+            self._exit_code = 1
+            self._stopping.set()
         raise RefusedError(faults)
 
     def stats(self, serial: int) -> StatsReply:
@@ -187,6 +195,7 @@ class Worker:
         if self._engine is None or not self._is_started:
             return
         self._engine.drain()
+        self._channel.report("draining")
         # The engine has no event for this; it is another thread.
         while self._engine.is_running and not stopping.done() and not parent.done():  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_S)

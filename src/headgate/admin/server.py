@@ -17,7 +17,7 @@ from headgate.config.tls import read_pem
 from headgate.node import default_certificate
 from headgate.node.bootstrap import ChildListener
 
-_GRACE_S = 3
+_GRACE_S = 2
 
 
 class _Server(uvicorn.Server):

@@ -20,6 +20,7 @@ from headgate.node.sockets import Bound, SocketTable
 
 START_TIMEOUT_S = 120.0
 _KILL_AFTER_S = 3.0
+_HAND_OVER_S = 5.0
 # A report of faults in a large declarative file is one line.
 _EVENT_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -43,6 +44,7 @@ class Child:
     faults: list[str] = field(default_factory=list)
     checked: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
 
@@ -102,6 +104,8 @@ class Child:
                     self.checked.set()
                 elif event["event"] == "ready":
                     self.ready.set()
+                elif event["event"] == "draining":
+                    self.draining.set()
         # Keeping the writer open until the child is gone: closing it tells the child to stop.
         await self.process.wait()
         writer.close()
@@ -111,6 +115,7 @@ class Child:
         # What it reported last is read before anybody asks why it ended.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._tasks[0]), 1.0)
+        self.draining.set()
         self.ended.set()
 
 
@@ -240,6 +245,16 @@ class Generation:
     async def stop(self) -> None:
         """End all children."""
         await asyncio.gather(*(child.stop() for child in self.children))
+
+    async def hand_over(self) -> None:
+        """Have workers stop accepting and end control; returns when new connections reach other processes only."""
+        for worker in self.workers:
+            worker.signal(signal.SIGQUIT)
+        waits = [worker.draining.wait() for worker in self.workers]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*waits), _HAND_OVER_S)
+        if self.control is not None:
+            await self.control.stop()
 
     async def drain(self) -> None:
         """Let workers finish their requests within the setting's time, then end all; control goes at once."""
