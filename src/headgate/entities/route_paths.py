@@ -20,7 +20,7 @@ _ENGINE_ONLY: Final = (
 )
 _LOOK_AROUND: Final = re.compile(r"\(\?(?:=|!|<=|<!)")
 _BACK_REFERENCE: Final = re.compile(r"\\[1-9]|\\k[<{']|\(\?P=")
-_ATOMIC: Final = re.compile(r"\(\?>|[*+?}]\+")
+_ATOMIC: Final = re.compile(r"\(\?>")
 _ESCAPED_PAIR: Final = re.compile(r"\\\\")
 _PLAIN: Final = re.compile(r"/[A-Za-z0-9_~!$&'()*+,;=:@-]*(?:/[A-Za-z0-9_~!$&'()*+,;=:@-]+)*/?")
 
@@ -63,6 +63,6 @@ def unsupported_feature(path: str) -> str | None:
         return "look-around, including look-ahead and look-behind, is not supported"
     if _BACK_REFERENCE.search(pattern):
         return "backreferences are not supported"
-    if _ATOMIC.search(re.sub(r"\\.", "", pattern)):
-        return "atomic groups and possessive quantifiers are not supported"
+    if _ATOMIC.search(pattern):
+        return "atomic groups are not supported"
     return None

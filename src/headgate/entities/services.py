@@ -73,7 +73,7 @@ def parsed_url(url: Any) -> dict[str, Any]:
         "protocol": protocol,
         "host": host or None,
         "port": port if port is not None else _DEFAULT_PORTS.get(protocol, 80),
-        "path": (parts.path + (f"?{parts.query}" if parts.query else "")) or None,
+        "path": (parts.path or None) if host else None,
     }
 
 

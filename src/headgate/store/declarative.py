@@ -22,6 +22,8 @@ from headgate.store.document import parse_document
 from headgate.store.entries import EXPECTED_STRING, Document, Entry
 from headgate.store.snapshot import Snapshot
 
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_LONGEST_LINE: Final = 2**31 - 1
 DEFAULT_WORKSPACE_ID: Final = "0dc6f45b-8f8d-40d2-a504-473544ee190b"
 _PLACEHOLDER: Final = {"id": "00000000-0000-0000-0000-000000000000"}
 _ROUTE_PROTOCOLS: Final = "must match the associated route's protocols"
@@ -96,9 +98,15 @@ def export_declarative(snapshot: Snapshot) -> str:
             entities.append(exported)
         if entities:
             document[name] = entities
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=True, width=2**31)
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_LONGEST_LINE)
     return text
+
+
+class _Dumper(_SafeDumper):  # type: ignore[misc]
+    """Safe YAML in which equal values are written out each time, so that nobody has to read anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _by_id(entity: dict[str, Any]) -> str:
