@@ -101,6 +101,15 @@ def test_map_fault_is_one_text() -> None:
     assert faults({"minute": 1, "headers": {"a": "b", "c": 1, "d": 2}}) == {"config": {"headers": "expected a string"}}
 
 
+def test_faults_of_two_map_values_are_not_mixed() -> None:
+    class Headers(Record):
+        headers: dict[str, list[str]]
+
+    assert faults({"headers": {"a": ["x", 1], "b": [2, 3]}}, Headers) == {
+        "config": {"headers": [None, "expected a string"]}
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [

@@ -201,8 +201,9 @@ def _merge(target: dict[str, Any], members: Mapping[str, Any], *, is_new_winning
 
 
 def _translate(definition: RecordDefinition, error: ValidationError, errors: Tree) -> None:
+    first_entries: dict[tuple[int | str, ...], Any] = {}
     for item in error.errors(include_url=False):
-        _place(definition, item["loc"], item, errors)
+        _place(definition, item["loc"], {**item, "first_entries": first_entries}, errors)
 
 
 def _place(definition: RecordDefinition, loc: tuple[int | str, ...], item: Any, tree: Tree) -> None:
@@ -234,8 +235,9 @@ def _place_value(definition: Definition, loc: tuple[int | str, ...], item: Any, 
         # Of a map only the first faulty key or value is told, without naming it; deeper faults of that value join in.
         is_key = len(loc) > 1 and loc[1] == "[key]"
         rest = loc[2:] if is_key else loc[1:]
+        owner = item["loc"][: len(item["loc"]) - len(loc)]
         holder = _map_holder(tree, key)
-        if holder is not None:
+        if holder is not None and item["first_entries"].setdefault(owner, loc[0]) == loc[0]:
             _place_value(definition.keys if is_key else definition.values, rest, item, holder, "fault")
             _put(tree, key, holder["fault"], is_replacing=True)
     else:

@@ -24,7 +24,6 @@ from headgate.store.snapshot import Snapshot
 
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _LONGEST_LINE: Final = 2**31 - 1
-DEFAULT_WORKSPACE_ID: Final = "0dc6f45b-8f8d-40d2-a504-473544ee190b"
 _PLACEHOLDER: Final = {"id": "00000000-0000-0000-0000-000000000000"}
 _ROUTE_PROTOCOLS: Final = "must match the associated route's protocols"
 _SERVICE_PROTOCOLS: Final = "must match the protocols of at least one route pointing to this Plugin's service"
