@@ -531,3 +531,16 @@ def test_a_task_that_outlives_its_phase_is_in_no_phase() -> None:
     plan = world.plan()
     asyncio.run(phase_and_task(runtime_of(world).access(exchange(plan))))
     assert refusals[0].startswith("no phase in ngx.ctx.KONG_PHASE, (need one of rewrite, access,")
+
+
+def test_a_wrong_argument_of_a_pdk_function_is_logged_at_the_plugins_line(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(Plugin[Config]):
+        VERSION = "1.0.0"
+        PRIORITY = 1
+
+        def access(self, conf: Config) -> None:
+            kong.response.set_status("200")  # type: ignore[arg-type]
+
+    run(world_of(Wrong, {}))
+    assert "[kong] test_runner.py:" in caplog.text
+    assert "TypeError: code must be a number" in caplog.text

@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import headgate
 from headgate.pdk import _exchange
 from headgate.testing import MemoryExchange, Request
@@ -48,3 +50,11 @@ def test_paths_are_normalised_as_documented() -> None:
         "/a/..": "/",
     }
     assert {path: normalized_path(path) for path in examples} == examples
+
+
+def test_header_values_cannot_split_a_message_and_names_must_be_tokens() -> None:
+    exchange = MemoryExchange(Request(), None, None, None)
+    exchange.set_response_header("X-A", ["a\r\nSet-Cookie: b"])
+    assert exchange.get_response_header("x-a") == "a%0D%0ASet-Cookie: b"
+    with pytest.raises(ValueError, match="invalid header name"):
+        exchange.add_request_header("X A", "1")

@@ -257,12 +257,15 @@ def _emit(level: int, line: str, plugin: str | None) -> None:
     _logger.log(level, "%s", line, extra={"request_id": request_id, "plugin": plugin})
 
 
+def is_pdk_file(filename: str) -> bool:
+    """Say whether code of this file belongs to the PDK (its modules, the generated guards)."""
+    return filename.startswith((_PDK_DIRECTORY, "<guard of "))
+
+
 def _caller() -> FrameType:
     """Return the nearest frame outside of the PDK."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and (
-        frame.f_code.co_filename.startswith(_PDK_DIRECTORY) or frame.f_code.co_filename.startswith("<guard of ")
-    ):
+    while frame.f_back is not None and is_pdk_file(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
 

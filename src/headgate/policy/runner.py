@@ -23,7 +23,7 @@ from headgate.pdk._call import Call, current_call
 from headgate.pdk._exchange import Exchange
 from headgate.pdk._exit import Exit
 from headgate.pdk._node import node
-from headgate.pdk.log import ALERT, NOTICE
+from headgate.pdk.log import ALERT, NOTICE, is_pdk_file
 from headgate.phases import Phase
 from headgate.policy.catalog import Catalog
 from headgate.policy.chain import Chain, PluginInstance, Step
@@ -369,7 +369,9 @@ def _fault(call: Call, error: BaseException) -> None:
     """Log what a handler raised, with plugin, instance, phase and traceback; outside of log, fail the request."""
     instance = call.instance
     name, instance_id = (instance.name, instance.id) if instance is not None else ("?", "?")
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    # The plugin's own line rather than that of the PDK function it called.
+    frame = next((one for one in reversed(frames) if not is_pdk_file(one.filename)), frames[-1])
     _log.error(
         "[kong] %s:%s [%s] %s: %s (plugin instance %s, phase %s)",
         frame.filename.rpartition("/")[2],

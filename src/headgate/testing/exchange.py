@@ -23,6 +23,9 @@ _RESERVED = frozenset(b"!*'();:@&=+$,/?%#[]")
 _TRIPLET = re.compile(rb"%([0-9a-fA-F]{2})")
 _PATH_SAFE = "!#$&'()*+,/:;=?@[]\\-._~%"
 
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
 _BODY_IN_MEMORY, _BODY_UNREAD, _BODY_TOO_LARGE = 0, 1, 2
 
 HeaderInput = dict[str, Any] | list[tuple[str, str]]
@@ -80,6 +83,18 @@ def normalized_path(raw_path: str) -> str:
     return path if path == "/" or not is_directory else f"{path}/"
 
 
+def _checked_name(name: str) -> str:
+    """Return a header name; raise ValueError for what is no token, as the engine does."""
+    if _TOKEN.fullmatch(name) is None:
+        raise ValueError(f'invalid header name "{name}"')
+    return name
+
+
+def _escaped_value(value: str) -> str:
+    """Return a header value with control characters percent-encoded, so that no plugin can split a message."""
+    return _CONTROL.sub(lambda found: f"%{ord(found.group()):02X}", value)
+
+
 def _key(name: str) -> str:
     return name.lower().replace("_", "-")
 
@@ -91,7 +106,8 @@ def _first(lines: Lines, name: str) -> str | None:
 
 def _replaced(lines: Lines, name: str, values: list[str]) -> Lines:
     key = _key(name)
-    return [line for line in lines if _key(line[0]) != key] + [(name, value) for value in values]
+    kept = [line for line in lines if _key(line[0]) != key]
+    return kept + [(_checked_name(name), _escaped_value(value)) for value in values]
 
 
 class MemoryExchange:
@@ -198,7 +214,7 @@ class MemoryExchange:
         self._request_lines = _replaced(self._request_lines, name, values)
 
     def add_request_header(self, name: str, value: str) -> None:
-        self._request_lines.append((name, value))
+        self._request_lines.append((_checked_name(name), _escaped_value(value)))
 
     def clear_request_header(self, name: str) -> None:
         self._request_lines = _replaced(self._request_lines, name, [])
@@ -252,7 +268,7 @@ class MemoryExchange:
 
     # -- answers --------------------------------------------------------------------------------------------------
     def respond(self, status: int, headers: Lines, body: bytes | None, is_json: bool = False) -> None:
-        lines = list(headers)
+        lines = [(_checked_name(name), _escaped_value(value)) for name, value in headers]
         if is_json and _first(lines, "content-type") is None:
             lines.append(("Content-Type", "application/json; charset=utf-8"))
         if _first(lines, "content-length") is None:
@@ -309,7 +325,7 @@ class MemoryExchange:
         self._response_lines = _replaced(self._response_lines, name, values)
 
     def add_response_header(self, name: str, value: str) -> None:
-        self._response_lines.append((name, value))
+        self._response_lines.append((_checked_name(name), _escaped_value(value)))
 
     def clear_response_header(self, name: str) -> None:
         self._response_lines = _replaced(self._response_lines, name, [])
