@@ -544,3 +544,16 @@ def test_a_wrong_argument_of_a_pdk_function_is_logged_at_the_plugins_line(caplog
     run(world_of(Wrong, {}))
     assert "[kong] test_runner.py:" in caplog.text
     assert "TypeError: code must be a number" in caplog.text
+
+
+def test_a_client_that_leaves_during_its_body_is_no_error_of_the_plugin(caplog: pytest.LogCaptureFixture) -> None:
+    plan_world = world_of(Reading, {})
+    plan = plan_world.plan()
+    one = exchange(plan, 0, unread("hello"))
+    one.phase = Phase.ACCESS.value
+    need = runtime_of(plan_world).access(one)
+    with caplog.at_level(logging.INFO, "headgate.plugin"):
+        assert need.resume() is None
+    assert trace == []
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "the client closed the connection before the request body was complete" in caplog.text

@@ -5,7 +5,7 @@ request through the protocol class `Exchange`; which request that is, a context 
 function are declared with `phases`, once. Nothing here imports the native module.
 """
 
-from headgate.pdk._body import BodyError
+from headgate.pdk._body import BodyError, RequestAbortedError
 from headgate.pdk._exit import Exit
 from headgate.pdk._kong import kong
 from headgate.pdk._node import configure_node
@@ -20,6 +20,7 @@ __all__ = [
     "InstanceInfo",
     "Plugin",
     "ProtocolError",
+    "RequestAbortedError",
     "UpstreamNotFoundError",
     "configure_node",
     "instance_of",

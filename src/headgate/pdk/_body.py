@@ -26,6 +26,7 @@ UNREAD_IN_ASYNC = (
     "request body was not read yet and cannot be read here without blocking: "
     "use `await kong.request.read_raw_body()` in an async handler"
 )
+ABORTED = "the client closed the connection before the request body was complete"
 GONE = "request body was already sent to the upstream"
 
 _BOUNDARY = re.compile(r";\s*boundary=(?:\"([^\"]*)\"|([^;]*))", re.IGNORECASE)
@@ -38,6 +39,10 @@ class BodyError(GatewayError):
     def __init__(self, message: str, mime: str | None = None) -> None:
         super().__init__(message)
         self.mime = mime
+
+
+class RequestAbortedError(BodyError):
+    """The client went away before its request body was complete; nobody is left to answer."""
 
 
 def read_limit(max_allowed_file_size: float | None, buffer_bytes: int) -> int:

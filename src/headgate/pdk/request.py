@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headgate.pdk._body import (
+    ABORTED,
     GONE,
     NOT_IN_BUFFER,
     UNREAD_IN_ASYNC,
     BodyError,
+    RequestAbortedError,
     decode_body,
     is_form,
     read_limit,
@@ -26,6 +28,8 @@ from headgate.pdk.log import log
 from headgate.phases import Phase
 
 LARGEST_PORT = 65535
+
+_BODY_UNREAD, _BODY_TOO_LARGE, _BODY_GONE = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -299,15 +303,18 @@ def _port(text: str | None) -> int | None:
 def _must_read(call: Call, limit: int) -> bool:
     """Say whether the engine has to read: nothing read so far, or given up at a smaller limit."""
     state = call.exchange.request_body_state
-    return state == 1 or (state == 2 and limit > call.body_limit_bytes)
+    return state == _BODY_UNREAD or (state == _BODY_TOO_LARGE and limit > call.body_limit_bytes)
 
 
 def _body(call: Call, max_allowed_file_size: float | None, limit: int) -> bytes:
     exchange = call.exchange
     body = exchange.request_body()
     if body is None:
-        if exchange.request_body_state == 3:
+        state = exchange.request_body_state
+        if state == _BODY_GONE:
             raise BodyError(GONE)
+        if state == _BODY_UNREAD:
+            raise RequestAbortedError(ABORTED)
         length = exchange.get_request_header("content-length")
         raise too_large(length or f"more than {limit}", max_allowed_file_size)
     if len(body) > limit and not call.is_body_replaced:

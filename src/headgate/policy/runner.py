@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, cast
 
 from greenlet import greenlet
 
+from headgate.pdk._body import RequestAbortedError
 from headgate.pdk._call import Call, current_call
 from headgate.pdk._exchange import Exchange
 from headgate.pdk._exit import Exit
@@ -366,9 +367,16 @@ def _nothing() -> None:
 
 
 def _fault(call: Call, error: BaseException) -> None:
-    """Log what a handler raised, with plugin, instance, phase and traceback; outside of log, fail the request."""
+    """Log what a handler raised, with plugin, instance, phase and traceback; outside of log, fail the request.
+
+    A client that went away in the middle of its body is no fault of the plugin, so it is only told at info.
+    """
     instance = call.instance
     name, instance_id = (instance.name, instance.id) if instance is not None else ("?", "?")
+    if isinstance(error, RequestAbortedError):
+        _log.info("[kong] [%s] %s", name, error, extra={"request_id": call.exchange.id, "plugin": name})
+        call.exchange.fail()
+        return
     frames = traceback.extract_tb(error.__traceback__)
     # The plugin's own line rather than that of the PDK function it called.
     frame = next((one for one in reversed(frames) if not is_pdk_file(one.filename)), frames[-1])
