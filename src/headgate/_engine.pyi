@@ -265,3 +265,11 @@ class Engine:
     def is_running(self) -> bool: ...
     def stats(self) -> dict[str, int]:
         """connections_active, connections_reading, connections_writing, connections_waiting, connections_accepted, connections_handled, total_requests, revision."""
+
+def explain_route(plan: bytes, request: bytes) -> dict[str, Any]:
+    """Ask the router for the route of a described request, without serving.
+
+    `plan`: JSON as for `Engine.apply`. `request`: JSON with method, host, target, headers (pairs), sni, is_tls, port.
+    Returns route (position or None), normalized_path, matched_prefix, upstream_path, captures ([unnamed], {named}).
+    Raises ValueError with the list of faults.
+    """

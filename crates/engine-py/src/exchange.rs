@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use headgate_engine::exchange::{Exchange, RequestBody};
+use headgate_engine::exchange::{Exchange, RequestBody, RetryTarget};
 use headgate_engine::http::h1::parse::Framing;
 use headgate_engine::http::headers::HeaderBlock;
 use headgate_engine::http::respond;
@@ -485,6 +485,11 @@ impl PyExchange {
         self.with(|exchange| exchange.overrides.timeouts_ms = Some((connect_ms, write_ms, read_ms)))
     }
 
+    fn set_target_retry_callback(&self, callback: Py<PyAny>) -> PyResult<()> {
+        let ask: RetryTarget = Arc::new(move || Python::attach(|py| retry_target(py, &callback)));
+        self.with(|exchange| exchange.overrides.retry_target = Some(ask))
+    }
+
     fn enable_buffering(&self) -> PyResult<()> {
         self.with(|exchange| exchange.wants_buffering = true)
     }
@@ -657,6 +662,23 @@ impl PyExchange {
             }
             Ok(list)
         })
+    }
+}
+
+/// Ask a plugin's callback: it returns (host, port), (host, port, error) or None.
+fn retry_target(py: Python<'_>, callback: &Py<PyAny>) -> Result<Option<(String, u16)>, String> {
+    let answer = callback.bind(py).call0().map_err(|error| error.to_string())?;
+    if answer.is_none() {
+        return Ok(None);
+    }
+    if let Ok((host, port)) = answer.extract::<(String, u16)>() {
+        return Ok(Some((host, port)));
+    }
+    match answer.extract::<(Option<String>, Option<u16>, Option<String>)>() {
+        Ok((Some(host), Some(port), None)) => Ok(Some((host, port))),
+        Ok((_, _, Some(cause))) => Err(cause),
+        Ok(_) => Err("the callback gave no target".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

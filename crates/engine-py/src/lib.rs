@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 
 mod convert;
 mod engine;
+mod explain;
 mod exchange;
 mod handshake;
 mod logging;
@@ -30,6 +31,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     module.add("ERROR_MESSAGES", texts)?;
     module.add("PlanError", py.get_type::<engine::PlanError>())?;
+    module.add_function(wrap_pyfunction!(explain::explain_route, module)?)?;
     module.add_class::<exchange::PyExchange>()?;
     module.add_class::<handshake::PyHandshake>()?;
     module.add_class::<need_body::NeedBody>()?;

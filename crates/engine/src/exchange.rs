@@ -104,8 +104,11 @@ impl RequestBody {
     }
 }
 
+/// Asked for another target before each retry: host and port, None to keep the target, or why there is none.
+pub type RetryTarget = Arc<dyn Fn() -> Result<Option<(String, u16)>, String> + Send + Sync>;
+
 /// What plugins set for the upstream side.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct UpstreamOverrides {
     /// `kong.service.request.set_scheme`.
     pub is_tls: Option<bool>,
@@ -121,6 +124,8 @@ pub struct UpstreamOverrides {
     pub retries: Option<u32>,
     /// (connect, write, read) in milliseconds.
     pub timeouts_ms: Option<(u64, u64, u64)>,
+    /// `kong.service.set_target_retry_callback`.
+    pub retry_target: Option<RetryTarget>,
 }
 
 /// A recorded answer of the gateway or a plugin.

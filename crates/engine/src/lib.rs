@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod exchange;
+pub mod explain;
 pub mod gateway;
 pub mod http;
 pub mod listener;

@@ -211,7 +211,9 @@ impl LiveRoute {
     }
 }
 
-fn rule_of(route: &RoutePlan) -> RouteRule {
+/// The matching half of a planned route.
+#[must_use]
+pub fn rule_of(route: &RoutePlan) -> RouteRule {
     RouteRule {
         id: route.id.clone(),
         created_at: route.created_at,

@@ -544,7 +544,7 @@ fn is_forwarded_https(exchange: &Exchange) -> bool {
 }
 
 /// Header lookup of the router over a block.
-struct Lookup<'a>(&'a HeaderBlock);
+pub struct Lookup<'a>(pub &'a HeaderBlock);
 
 impl HeaderLookup for Lookup<'_> {
     fn values(&self, name_lower_dashed: &str, visit: &mut dyn FnMut(&[u8]) -> bool) {

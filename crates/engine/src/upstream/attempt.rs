@@ -137,11 +137,29 @@ pub async fn reach<C: ClientStream>(
             return Err(Ended::Refused(refusal));
         }
         attempt += 1;
+        if let Err(cause) = ask_for_target(exchange, &live) {
+            tracing::error!(request_id = exchange.id_text(), "retry handler failed: {cause}");
+            return Err(Ended::Refused(Refusal::NoPeerForRetry));
+        }
         tracing::warn!(
             request_id = exchange.id_text(),
             "attempt {attempt} failed, trying again: {refusal}"
         );
     }
+}
+
+/// Let a plugin's callback name the target of a retry, unless an upstream balances.
+fn ask_for_target(exchange: &mut Exchange, live: &Live) -> Result<(), String> {
+    let Some(ask) = exchange.overrides.retry_target.clone() else { return Ok(()) };
+    let is_balanced = exchange.overrides.target.as_ref().is_some_and(|(host, _)| live.upstreams.contains_key(host));
+    if is_balanced {
+        return Ok(());
+    }
+    if let Some((host, port)) = ask()? {
+        exchange.overrides.host = Some(host.clone().into_bytes());
+        exchange.overrides.target = Some((host, Some(port)));
+    }
+    Ok(())
 }
 
 struct Failure {
