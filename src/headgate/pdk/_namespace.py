@@ -12,7 +12,7 @@ class Namespace:
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name[:2] == "__":
             raise AttributeError(name)
         return None
 

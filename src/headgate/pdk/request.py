@@ -186,7 +186,8 @@ class Request:
 
         Raises: TypeError `query argument name must be a string`.
         """
-        need_string(name, "query argument name")
+        if name.__class__ is not str:
+            need_string(name, "query argument name")
         query = call.exchange.query
         return first_argument(query, name, node.max_uri_args) if query else None
 
