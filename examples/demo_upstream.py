@@ -35,8 +35,8 @@ class Echo(BaseHTTPRequestHandler):
         """Say nothing: the gateway's log is what one wants to read."""
 
 
-def start() -> ThreadingHTTPServer:
+def start(port: int = PORT) -> ThreadingHTTPServer:
     """Serve in a thread; the caller shuts it down."""
-    server = ThreadingHTTPServer((HOST, PORT), Echo)
+    server = ThreadingHTTPServer((HOST, port), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

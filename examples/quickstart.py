@@ -60,6 +60,7 @@ def main() -> int:
         return gateway.wait()
     finally:
         upstream.shutdown()
+        upstream.server_close()
 
 
 if __name__ == "__main__":
