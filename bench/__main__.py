@@ -10,7 +10,7 @@ from typing import Any
 
 from bench import report
 from bench.cases import CASES, Case, plain
-from bench.load import Target, run_wrk
+from bench.load import Sample, Target, run_wrk
 from bench.machine import CannotMeasureError, description, processors
 from bench.measure import Places, Plan, make_large_file, measure_large_body, measure_memory, measure_requests
 from bench.nginx import Nginx
@@ -108,6 +108,7 @@ def _measure_case(
         ratio,
         f"{case.baseline} ({median(rates[case.baseline]):,.0f}/s)",
         f"{tails[case.name]:.2f} ms ({tails[case.baseline]:.2f})",
+        f"{_cost(samples[case.name])} ({_cost(samples[case.baseline])})",
     )
     raw = {
         "ratio": ratio.document(),
@@ -116,6 +117,12 @@ def _measure_case(
         "samples": {name: [sample.document() for sample in each] for name, each in samples.items()},
     }
     return row, raw
+
+
+def _cost(samples: list[Sample]) -> str:
+    """Processor time of a request and how busy the worker was; below about 0.9 the load side was the narrower one."""
+    busy = median(sample.busy_ratio for sample in samples)
+    return f"{median(sample.processor_us for sample in samples):.1f} us at {busy:.0%}"
 
 
 def _say(text: str) -> None:

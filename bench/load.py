@@ -2,11 +2,13 @@
 
 import re
 import subprocess
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench.machine import on_processor, program
+from tests.support import processes
 
 _HERE = Path(__file__).parent
 _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
@@ -14,16 +16,26 @@ _MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of wrk."""
+    """One run of wrk.
+
+    `busy_ratio`: share of the time in which the contender's worker had the processor; well below one,
+    the load side was the narrower one, and the rate says less than the processor time of a request.
+    """
 
     requests_per_s: float
     latency_p50_ms: float
     latency_p99_ms: float
     failures: int
+    busy_ratio: float = 0.0
+
+    @property
+    def processor_us(self) -> float:
+        """Processor time of one request, microseconds."""
+        return self.busy_ratio / self.requests_per_s * 1e6
 
     def document(self) -> dict[str, float]:
         """Return it for JSON."""
-        return asdict(self)
+        return asdict(self) | {"processor_us": self.processor_us}
 
 
 @dataclass(frozen=True)
@@ -31,13 +43,15 @@ class Target:
     """What is asked for.
 
     `path_count`: None is `path` by wrk itself; 0 is `path` by the script; else so many numbered paths at random. The
-    script costs the load generator something, so contenders that are compared all use it, or none does.
+    script costs the load generator something, so contenders that are compared all use it, or none does. `worker`: the
+    process whose processor time is counted.
     """
 
     port: int
     path: str = "/"
     path_count: int | None = None
     headers: Mapping[str, str] | None = None
+    worker: int | None = None
 
 
 def run_wrk(processor: int, target: Target, *, seconds: float, connections: int) -> Sample:
@@ -50,9 +64,15 @@ def run_wrk(processor: int, target: Target, *, seconds: float, connections: int)
         command.append(url + target.path)
     else:
         command += ["-s", str(_HERE / "paths.lua"), url, "--", target.path, str(target.path_count)]
+    used_s, started_s = _processor_s(target), time.monotonic()
     with on_processor(processor):
         finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    return parse_wrk(finished.stdout)
+    busy_ratio = (_processor_s(target) - used_s) / (time.monotonic() - started_s)
+    return replace(parse_wrk(finished.stdout), busy_ratio=busy_ratio)
+
+
+def _processor_s(target: Target) -> float:
+    return processes.processor_s(target.worker) if target.worker is not None else 0.0
 
 
 def parse_wrk(text: str) -> Sample:

@@ -56,10 +56,10 @@ def measure_requests(
     """Return samples by contender: the case, nginx, and its baseline where that is another case."""
     with contextlib.ExitStack() as stack:
         scripted = None if case.path_count is None else 0
-        targets = {"nginx": load.Target(proxy.port, path_count=scripted, headers=case.headers)}
+        targets = {"nginx": load.Target(proxy.port, path_count=scripted, headers=case.headers, worker=proxy.worker)}
         for each in filter(None, (case, baseline)):
             gateway = stack.enter_context(start_gateway(places.measured, each.document(upstream.port), each.settings))
-            target = each.target(gateway.plain[1])
+            target = replace(each.target(gateway.plain[1]), worker=gateway.worker_pids[0])
             targets[each.name] = target if each is case else replace(target, path_count=scripted)
         for target in targets.values():
             load.run_wrk(places.load, target, seconds=plan.warm_up_s, connections=plan.connections)

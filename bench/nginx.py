@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.machine import on_processor, program
+from tests.support import processes
 from tests.support.http1 import wait_until
 
 BODY_BYTES = 200
@@ -81,6 +82,11 @@ class Nginx:
         if not wait_until(self._accepts):
             self._process.kill()
             raise RuntimeError((directory / "error.log").read_text(encoding="utf-8"))
+
+    @property
+    def worker(self) -> int:
+        """Process id of the one worker."""
+        return processes.children(self._process.pid)[0]
 
     @classmethod
     def upstream(cls, processor: int, files: Path) -> "Nginx":

@@ -39,12 +39,18 @@ class Row:
     ratio: Ratio
     baseline: str
     tail: str = ""
+    cost: str = ""
 
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
-    lines = ["| case | figure | ratio, median (min-max) | to | p99 |", "|---|---|---|---|---|"]
-    lines += [f"| {row.title} | {row.figure} | {row.ratio} | {row.baseline} | {row.tail} |" for row in rows]
+    lines = [
+        "| case | figure | ratio, median (min-max) | to | p99 | processor time, busy |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.title} | {row.figure} | {row.ratio} | {row.baseline} | {row.tail} | {row.cost} |" for row in rows
+    ]
     return "\n".join(lines)
 
 

@@ -38,6 +38,12 @@ def socket_count(pid: int) -> int:
     return count
 
 
+def processor_s(pid: int) -> float:
+    """Return the processor time a process has used, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory_bytes(pid: int, field: str = "Pss") -> int:
     """Return a figure of smaps_rollup, by default the proportional set size."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
