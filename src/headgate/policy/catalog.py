@@ -96,7 +96,7 @@ class Catalog(Mapping[str, PluginType]):
 
 
 @dataclass(frozen=True)
-class _Origin:
+class Origin:
     """A place where a plugin's code was found; `module:attribute`, or a file of `plugin_path`."""
 
     description: str
@@ -133,50 +133,92 @@ def load_catalog(names: Sequence[str], plugin_path: Sequence[str] = ()) -> Catal
     return Catalog(types)
 
 
-def _bundled() -> dict[str, list[_Origin]]:
+def bundled_names() -> list[str]:
+    """Return the names of the bundled plugins."""
+    return sorted(_bundled())
+
+
+def available_names(plugin_path: Sequence[str] = ()) -> list[str]:
+    """Return the names of all plugins that can be found, loaded or not; nothing is imported.
+
+    In the directories of `plugin_path` a file counts when it has the word Handler in it.
+    """
+    names = {*_bundled(), *_installed()}
+    for directory in map(Path, plugin_path):
+        for file in (*directory.glob("*.py"), *directory.glob("*/handler.py")):
+            stem = file.parent.name if file.name == "handler.py" and file.parent != directory else file.stem
+            if not stem.startswith(("_", ".")) and b"Handler" in file.read_bytes():
+                names.add(_dashed(stem))
+    return sorted(names)
+
+
+def _bundled() -> dict[str, list[Origin]]:
     package = importlib.import_module(BUNDLED_PACKAGE)
-    origins: dict[str, list[_Origin]] = {}
+    origins: dict[str, list[Origin]] = {}
     for module in pkgutil.iter_modules(package.__path__):
         if module.name.startswith("_"):
             continue
         path = f"{BUNDLED_PACKAGE}.{module.name}"
         if module.ispkg and importlib.util.find_spec(f"{path}.handler") is not None:
             path += ".handler"
-        origins[_dashed(module.name)] = [_Origin(f"bundled module {path}", path)]
+        origins[_dashed(module.name)] = [Origin(f"bundled module {path}", path)]
     return origins
 
 
-def _installed() -> dict[str, list[_Origin]]:
-    origins: dict[str, list[_Origin]] = {}
+def _installed() -> dict[str, list[Origin]]:
+    origins: dict[str, list[Origin]] = {}
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
         distribution = entry.dist.name if entry.dist is not None else "unknown distribution"
         origins.setdefault(_dashed(entry.name), []).append(
-            _Origin(f"entry point {entry.value} of {distribution}", entry.module, entry.attr or "Handler")
+            Origin(f"entry point {entry.value} of {distribution}", entry.module, entry.attr or "Handler")
         )
     return origins
 
 
-def _on_path(name: str, directories: Sequence[Path]) -> list[_Origin]:
-    origins: list[_Origin] = []
+def _on_path(name: str, directories: Sequence[Path]) -> list[Origin]:
+    origins: list[Origin] = []
     for directory in directories:
         for stem in dict.fromkeys((name, name.replace("-", "_"), name.replace("_", "-"))):
             module = f"{PATH_PACKAGE}.{stem.replace('-', '_')}"
             file, package_file = directory / f"{stem}.py", directory / stem / "handler.py"
             if file.is_file():
-                origins.append(_Origin(str(file), module, path=file))
+                origins.append(Origin(str(file), module, path=file))
             if package_file.is_file():
-                origins.append(_Origin(str(package_file), f"{module}.handler", path=package_file))
+                origins.append(Origin(str(package_file), f"{module}.handler", path=package_file))
     return origins
 
 
-def _load(name: str, origins: Sequence[_Origin], directories: Sequence[Path]) -> PluginType:
+def _load(name: str, origins: Sequence[Origin], directories: Sequence[Path]) -> PluginType:
     if not origins:
         searched = [BUNDLED_PACKAGE, f"entry points of the group {ENTRY_POINT_GROUP}", *map(str, directories)]
         raise PluginLoadError(f"{name} plugin is enabled but not installed; looked in {', '.join(searched)}")
     if len(origins) > 1:
         found = " and ".join(origin.description for origin in origins)
         raise PluginLoadError(f"plugin '{name}' is there {len(origins)} times: {found}; keep one")
-    origin = origins[0]
+    plugin = load_from(name, origins[0])
+    for text in misspelt_phases(plugin.handler):
+        _log.warning("plugin '%s' %s", name, text)
+    return plugin
+
+
+def load_from(name: str, origin: Origin) -> PluginType:
+    """Import and check one plugin from the place where it was found.
+
+    Raises: PluginLoadError with every fault.
+    """
+    handler = load_handler(name, origin)
+    faults = class_faults(name, handler)
+    if faults:
+        raise PluginLoadError(faults)
+    model = config_model_of(handler) or PluginConfig
+    return PluginType(name, handler.VERSION, handler.PRIORITY, handler, model, phases_of(handler), origin.description)
+
+
+def load_handler(name: str, origin: Origin) -> type[Plugin[Any]]:
+    """Import the class of one plugin, unchecked.
+
+    Raises: PluginLoadError when that is not possible.
+    """
     module = _import(name, origin)
     handler = getattr(module, origin.attribute, None)
     if not (isinstance(handler, type) and issubclass(handler, Plugin)):
@@ -184,10 +226,10 @@ def _load(name: str, origins: Sequence[_Origin], directories: Sequence[Path]) ->
             f"plugin '{name}' cannot be loaded: {origin.description} has no class "
             f"{origin.attribute} derived from headgate.Plugin"
         )
-    return _checked(name, handler, origin)
+    return handler
 
 
-def _import(name: str, origin: _Origin) -> ModuleType:
+def _import(name: str, origin: Origin) -> ModuleType:
     try:
         if origin.path is not None:
             return _import_path(origin.module, origin.path)
@@ -251,7 +293,13 @@ def _place(error: BaseException) -> str:
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
-def _checked(name: str, handler: type[Plugin[Any]], origin: _Origin) -> PluginType:
+def phases_of(handler: type[Plugin[Any]]) -> frozenset[str]:
+    """Return the phases that a class has methods for."""
+    return frozenset(phase for phase in HANDLER_PHASES if callable(getattr(handler, phase, None)))
+
+
+def class_faults(name: str, handler: type[Plugin[Any]]) -> list[str]:
+    """Return every reason why a class cannot be a plugin."""
     faults: list[str] = []
     version = getattr(handler, "VERSION", None)
     priority = getattr(handler, "PRIORITY", None)
@@ -265,7 +313,7 @@ def _checked(name: str, handler: type[Plugin[Any]], origin: _Origin) -> PluginTy
             f'Plugin "{name}" cannot be loaded because its VERSION field does not follow the "x.y.z" format, '
             f'got: "{_shown(version)}".'
         )
-    phases = frozenset(phase for phase in HANDLER_PHASES if callable(getattr(handler, phase, None)))
+    phases = phases_of(handler)
     if "response" in phases and phases & {"header_filter", "body_filter"}:
         faults.append(
             f'Plugin "{name}" can\'t be loaded because it implements both `response` and '
@@ -274,23 +322,20 @@ def _checked(name: str, handler: type[Plugin[Any]], origin: _Origin) -> PluginTy
     model = config_model_of(handler) or PluginConfig
     if not issubclass(model, PluginConfig):
         faults.append(f"no configuration schema found for plugin: {name}")
-    if faults or not isinstance(priority, int) or not isinstance(version, str):
-        raise PluginLoadError(faults)
-    _warn_of_typos(name, handler)
-    return PluginType(name, version, priority, handler, model, phases, origin.description)
+    return faults
 
 
-def _warn_of_typos(name: str, handler: type[Plugin[Any]]) -> None:
-    """Warn of public methods that look like a misspelt phase: nothing would ever call them."""
+def misspelt_phases(handler: type[Plugin[Any]]) -> list[str]:
+    """Return a text for each public method that looks like a misspelt phase: nothing would ever call it."""
     known = {*HANDLER_PHASES, *(phase.label for phase in Phase)}
+    texts = []
     for method, _ in inspect.getmembers(handler, callable):
         if method.startswith("_") or method in known:
             continue
         similar = difflib.get_close_matches(method, HANDLER_PHASES, n=1, cutoff=_SIMILARITY)
         if similar:
-            _log.warning(
-                "plugin '%s' has a method '%s' that no phase calls; did you mean '%s'?", name, method, similar[0]
-            )
+            texts.append(f"has a method '{method}' that no phase calls; did you mean '{similar[0]}'?")
+    return texts
 
 
 def _dashed(name: str) -> str:
