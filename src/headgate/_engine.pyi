@@ -7,7 +7,7 @@ arrive as surrogate escapes and go back unchanged. Every method of `Exchange` an
 """
 
 from collections.abc import Awaitable
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, type_check_only
 
 PHASES: dict[str, int]
 """Phase name to bit, for the phases the engine knows."""
@@ -18,6 +18,7 @@ ERROR_MESSAGES: dict[int, str]
 class PlanError(ValueError):
     """A plan that cannot be applied; `args[0]` is the list of faults, each a text with its path."""
 
+@type_check_only
 class Runner(Protocol):
     """What the engine calls: one method per phase, on the engine thread with the GIL held.
 
@@ -46,7 +47,7 @@ class NeedBody:
 
 @final
 class Exchange:
-    """One client request on its way: reads and writes go straight to the engine, nothing is copied before it is asked for."""
+    """One client request on its way: reads and writes go straight to the engine, nothing is copied unasked."""
 
     state: Any
     """The runner's own state of this request; None at first, kept until the log phase is over."""
@@ -102,6 +103,12 @@ class Exchange:
     def tls_cipher(self) -> str | None: ...
     @property
     def tls_server_name(self) -> str | None: ...
+    def client_certificate_chain(self) -> str | None:
+        """What the client presented as PEM, leaf first, not verified; None without."""
+    @property
+    def client_verify(self) -> str:
+        """`NONE`, `SUCCESS` or `FAILED:<reason>`; the engine judges no certificate, plugins do."""
+    def set_client_verify(self, value: str) -> None: ...
 
     # -- request as sent ----------------------------------------------------------------------------------------
     @property
@@ -139,7 +146,7 @@ class Exchange:
     def clear_request_header(self, name: str) -> None: ...
     @property
     def request_body_state(self) -> int:
-        """0: none or wholly in memory; 1: not (wholly) read yet; 2: too large for the last limit; 3: gone to the upstream."""
+        """0: none or wholly in memory; 1: not (wholly) read yet; 2: too large for the last limit; 3: gone upstream."""
     def request_body(self) -> bytes | None:
         """The whole body when its state is 0, else None."""
     @property
@@ -156,6 +163,16 @@ class Exchange:
     def set_target(self, host: str, port: int) -> None: ...
     def set_retries(self, retries: int) -> None: ...
     def set_timeouts(self, connect_ms: int, write_ms: int, read_ms: int) -> None: ...
+    def set_upstream_tls(
+        self,
+        verify: bool | None = None,
+        depth: int | None = None,
+        ca_pem: str | None = None,
+        certificate: tuple[str, str] | None = None,
+    ) -> None:
+        """Change TLS towards the upstream for this request; None keeps what was in force. PEM texts are read when the
+        connection is made: faults end the attempt with 502.
+        """
     def set_target_retry_callback(self, callback: Any) -> None: ...
     def enable_buffering(self) -> None: ...
 
@@ -219,7 +236,9 @@ class Exchange:
     def latencies_ms(self) -> tuple[int, int, int, int]:
         """(kong, proxy or -1, request, receive)."""
     def tries(self) -> list[dict[str, Any]]:
-        """One dict per attempt: balancer_start, balancer_start_ns, balancer_latency, balancer_latency_ns, ip, port, state?, code?."""
+        """One dict per attempt: balancer_start and balancer_latency (also as `_ns`), ip, port, and state and code of
+        failed ones.
+        """
 
 @final
 class Handshake:
@@ -242,6 +261,10 @@ class Handshake:
     def forwarded_client_ip(self) -> str: ...
     @property
     def forwarded_client_port(self) -> int: ...
+    def request_client_certificate(self, ca_names: list[bytes] | None) -> None:
+        """Ask the client for a certificate, naming these authorities (DER names); it may come without."""
+    def disable_session_reuse(self) -> None:
+        """Hand out no ticket and store no session for this connection."""
     def fail(self) -> None:
         """Abort the handshake (a handler raised)."""
 
@@ -250,7 +273,10 @@ class Engine:
     """One worker's engine: its own thread, its own tokio runtime."""
 
     def __new__(cls, settings: bytes, runner: Runner, call_soon_threadsafe: Any) -> Engine:
-        """`settings`: JSON of `EngineSettings` (crates/engine/src/settings.rs). Raises ValueError with the list of faults."""
+        """Build an engine from the JSON of `EngineSettings` (crates/engine/src/settings.rs).
+
+        Raises ValueError with the list of faults.
+        """
     def apply(self, plan: bytes, attachment: Any) -> None:
         """Check the JSON plan whole and swap it in for new requests; PlanError leaves the running one in place."""
     def start(self) -> None:
@@ -264,7 +290,9 @@ class Engine:
     @property
     def is_running(self) -> bool: ...
     def stats(self) -> dict[str, int]:
-        """connections_active, connections_reading, connections_writing, connections_waiting, connections_accepted, connections_handled, total_requests, revision."""
+        """Counters of connections (active, reading, writing, waiting, accepted, handled), `total_requests`, and the
+        `revision` in force.
+        """
 
 def explain_route(plan: bytes, request: bytes) -> dict[str, Any]:
     """Ask the router for the route of a described request, without serving.

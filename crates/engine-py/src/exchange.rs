@@ -15,6 +15,7 @@ use headgate_engine::live::Live;
 use headgate_engine::router::path::{encode_for_upstream, split_target};
 use headgate_engine::runner::Step;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tokio::sync::oneshot;
@@ -157,6 +158,29 @@ fn header_list(headers: &Bound<'_, PyList>) -> PyResult<Vec<(String, String)>> {
 
 #[pymethods]
 impl PyExchange {
+    /// `state` and this view refer to each other until the log phase is over; a request that is cut before leaves the
+    /// pair to the collector.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A lock that is held means that somebody is using the view: it is alive.
+        if let Ok(state) = self.state.try_lock() {
+            if let Some(state) = state.as_ref() {
+                visit.call(state)?;
+            }
+        }
+        if let Ok(waiter) = self.body_waiter.try_lock() {
+            match waiter.as_ref() {
+                Some(BodyWaiter::Resume(waiter) | BodyWaiter::Future(waiter)) => visit.call(waiter)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        *lock(&self.state) = None;
+        *lock(&self.body_waiter) = None;
+    }
+
     #[getter]
     fn state(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.state).as_ref().map(|state| state.clone_ref(py))
@@ -485,6 +509,52 @@ impl PyExchange {
         self.with(|exchange| exchange.overrides.timeouts_ms = Some((connect_ms, write_ms, read_ms)))
     }
 
+    fn client_certificate_chain(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let certificates = self.with(|exchange| {
+            exchange
+                .connection
+                .tls
+                .as_ref()
+                .map(|tls| tls.client_certificates.clone())
+                .unwrap_or_default()
+        })?;
+        if certificates.is_empty() {
+            return Ok(None);
+        }
+        let to_pem = py.import("ssl")?.getattr("DER_cert_to_PEM_cert")?;
+        let mut chain = String::new();
+        for certificate in certificates {
+            chain.push_str(&to_pem.call1((PyBytes::new(py, &certificate),))?.extract::<String>()?);
+        }
+        Ok(Some(chain))
+    }
+
+    #[getter]
+    fn client_verify(&self) -> PyResult<String> {
+        self.with(|exchange| exchange.client_verify().to_owned())
+    }
+
+    fn set_client_verify(&self, value: String) -> PyResult<()> {
+        self.with(|exchange| exchange.client_verify = Some(value))
+    }
+
+    #[pyo3(signature = (verify = None, depth = None, ca_pem = None, certificate = None))]
+    fn set_upstream_tls(
+        &self,
+        verify: Option<bool>,
+        depth: Option<u8>,
+        ca_pem: Option<String>,
+        certificate: Option<(String, String)>,
+    ) -> PyResult<()> {
+        self.with(|exchange| {
+            let changes = exchange.overrides.tls.get_or_insert_default();
+            changes.is_verified = verify.or(changes.is_verified);
+            changes.max_depth = depth.or(changes.max_depth);
+            changes.ca_certificates = ca_pem.or_else(|| changes.ca_certificates.take());
+            changes.client_certificate = certificate.or_else(|| changes.client_certificate.take());
+        })
+    }
+
     fn set_target_retry_callback(&self, callback: Py<PyAny>) -> PyResult<()> {
         let ask: RetryTarget = Arc::new(move || Python::attach(|py| retry_target(py, &callback)));
         self.with(|exchange| exchange.overrides.retry_target = Some(ask))
@@ -612,7 +682,7 @@ impl PyExchange {
 
     #[getter]
     fn is_buffered(&self) -> PyResult<bool> {
-        self.with(|exchange| exchange.wants_buffering)
+        self.with(|exchange| exchange.buffered.is_some())
     }
 
     fn buffered_body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {

@@ -115,6 +115,14 @@ impl PyHandshake {
         self.client_port()
     }
 
+    fn request_client_certificate(&self, ca_names: Option<Vec<Vec<u8>>>) -> PyResult<()> {
+        self.with(|handshake| handshake.wishes.client_certificate = Some(ca_names.unwrap_or_default()))
+    }
+
+    fn disable_session_reuse(&self) -> PyResult<()> {
+        self.with(|handshake| handshake.wishes.no_resumption = true)
+    }
+
     fn fail(&self) -> PyResult<()> {
         self.with(|handshake| handshake.is_failed = true)
     }

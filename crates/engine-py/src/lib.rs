@@ -10,8 +10,8 @@ use pyo3::types::PyDict;
 
 mod convert;
 mod engine;
-mod explain;
 mod exchange;
+mod explain;
 mod handshake;
 mod logging;
 mod need_body;

@@ -11,7 +11,7 @@ use headgate_engine::error::Refusal;
 use headgate_engine::exchange::Exchange;
 use headgate_engine::http::respond;
 use headgate_engine::phase::Phase;
-use headgate_engine::runner::{Handshake, HandshakeStep, PhaseRunner, Step};
+use headgate_engine::runner::{Finished, Handshake, HandshakeStep, PhaseRunner, Step};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use tokio::sync::oneshot;
@@ -322,7 +322,7 @@ impl PhaseRunner for PythonRunner {
         self.run(&self.body_filter, exchange)
     }
 
-    fn log(&self, exchanges: Vec<Box<Exchange>>) {
+    fn log(&self, exchanges: Finished) {
         Python::attach(|py| {
             for exchange in exchanges {
                 // The future of a waiting step is dropped: nobody waits for a log phase.

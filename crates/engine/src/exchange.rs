@@ -17,6 +17,7 @@ use crate::http::headers::HeaderBlock;
 use crate::live::Live;
 use crate::phase::Phase;
 use crate::router;
+use crate::tls::client::TlsChanges;
 
 /// What is known of a client connection; shared by its requests.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub struct ClientTls {
     pub version: &'static str,
     /// Suite name.
     pub cipher: String,
+    /// Certificates that the client presented, DER, leaf first; not verified.
+    pub client_certificates: Vec<Vec<u8>>,
 }
 
 /// The route that matched.
@@ -124,6 +127,8 @@ pub struct UpstreamOverrides {
     pub retries: Option<u32>,
     /// (connect, write, read) in milliseconds.
     pub timeouts_ms: Option<(u64, u64, u64)>,
+    /// `kong.service.set_tls_*`.
+    pub tls: Option<TlsChanges>,
     /// `kong.service.set_target_retry_callback`.
     pub retry_target: Option<RetryTarget>,
 }
@@ -251,6 +256,8 @@ pub struct Exchange {
     pub request_bytes: u64,
     /// Bytes sent for this request.
     pub response_bytes: u64,
+    /// `kong.client.tls.set_client_verify`.
+    pub client_verify: Option<String>,
     /// The client left before the end.
     pub is_client_gone: bool,
     /// A body filter failed: cut the response instead of sending something else.
@@ -309,6 +316,7 @@ impl Exchange {
             timings: Timings::start(),
             request_bytes: 0,
             response_bytes: 0,
+            client_verify: None,
             is_client_gone: false,
             must_cut: false,
             runner_state: None,
@@ -331,6 +339,18 @@ impl Exchange {
     #[must_use]
     pub fn sent_method(&self) -> &http::Method {
         self.original_method.as_ref().unwrap_or(&self.request.method)
+    }
+
+    /// What is known of the client's certificate: `NONE`, `SUCCESS` or `FAILED:<reason>`.
+    ///
+    /// The engine asks for certificates and judges none, so a presented one is not verified until a plugin says so.
+    #[must_use]
+    pub fn client_verify(&self) -> &str {
+        match (&self.client_verify, &self.connection.tls) {
+            (Some(verdict), _) => verdict,
+            (None, Some(tls)) if !tls.client_certificates.is_empty() => "FAILED:certificate was not verified",
+            _ => "NONE",
+        }
     }
 
     /// Host of the request, lower case, without port.

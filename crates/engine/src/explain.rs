@@ -55,8 +55,12 @@ pub fn explain(plan: &[u8], request: &[u8]) -> Result<Explained, Vec<String>> {
     let request: DescribedRequest =
         serde_json::from_slice(request).map_err(|error| vec![format!("request: {error}")])?;
     let rules: Vec<_> = plan.routes.iter().map(rule_of).collect();
-    let router = Router::build(plan.router_flavor, &rules)
-        .map_err(|faults| faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect::<Vec<_>>())?;
+    let router = Router::build(plan.router_flavor, &rules).map_err(|faults| {
+        faults
+            .iter()
+            .map(|fault| format!("{}: {}", fault.field, fault.message))
+            .collect::<Vec<_>>()
+    })?;
     let mut headers = HeaderBlock::new();
     for (name, value) in &request.headers {
         headers.add(name.as_bytes(), value.as_bytes());
@@ -80,15 +84,27 @@ pub fn explain(plan: &[u8], request: &[u8]) -> Result<Explained, Vec<String>> {
             upstream_path: None,
         });
     };
-    let service = plan.routes.get(found.route).and_then(|route| plan.services.get(route.service?));
+    let service = plan
+        .routes
+        .get(found.route)
+        .and_then(|route| plan.services.get(route.service?));
     let sent = service.map(|service| {
         let base = service.path.as_deref().map(str::as_bytes);
-        let joined = upstream_path(base, &path, found.matched_prefix_len, found.strip_path, found.path_handling);
+        let joined = upstream_path(
+            base,
+            &path,
+            found.matched_prefix_len,
+            found.strip_path,
+            found.path_handling,
+        );
         encode_for_upstream(&joined).into_owned()
     });
     Ok(Explained {
         route: Some(found.route),
-        matched_prefix: found.matched_prefix_len.and_then(|length| path.get(..length)).map(<[u8]>::to_vec),
+        matched_prefix: found
+            .matched_prefix_len
+            .and_then(|length| path.get(..length))
+            .map(<[u8]>::to_vec),
         captures: found.captures,
         upstream_path: sent,
         normalized_path: path,

@@ -21,7 +21,7 @@ pub struct Foundation {
     /// TLS sessions of clients.
     pub sessions: ServerSessions,
     /// TLS configurations towards upstreams.
-    pub client_tls: ClientTls,
+    pub client_tls: Arc<ClientTls>,
 }
 
 impl Foundation {
@@ -32,6 +32,7 @@ impl Foundation {
     pub fn build(settings: Arc<EngineSettings>) -> Result<Self, Vec<String>> {
         let sessions = ServerSessions::new(&settings.tls).map_err(|fault| vec![fault.to_string()])?;
         let client_tls = ClientTls::new(&settings.tls)
+            .map(Arc::new)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         Ok(Self {
             settings,

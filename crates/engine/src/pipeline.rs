@@ -96,11 +96,8 @@ impl<C: ClientStream> Flow<'_, C> {
         exchange.forwarded_client = real_client(&exchange.request, &exchange.connection, &settings);
         exchange.path = normalize(split_target(exchange.request.target()).path).into_owned();
         let limit = settings.limits.request_body_bytes;
-        let fault = fault.or_else(|| match exchange.body.framing {
-            Framing::Length(length) if limit != 0 && length > limit => Some(Refusal::BodyTooLarge),
-            _ => None,
-        });
-        if let Some(refusal) = fault {
+        let is_too_large = matches!(exchange.body.framing, Framing::Length(length) if limit != 0 && length > limit);
+        if let Some(refusal) = fault.or(is_too_large.then_some(Refusal::BodyTooLarge)) {
             return self.refused(exchange, refusal).await;
         }
         if exchange.has(Phase::Rewrite) {
@@ -240,7 +237,8 @@ impl<C: ClientStream> Flow<'_, C> {
                 *body = std::mem::take(&mut exchange.chunk.data);
             }
             let has_length = exchange.response.headers.known(Known::ContentLength).is_some();
-            if !matches!(exchange.response.status, 204 | 304) && !(is_head && has_length) {
+            let keeps_length = is_head && has_length || matches!(exchange.response.status, 204 | 304);
+            if !keeps_length {
                 exchange
                     .response
                     .headers
@@ -469,7 +467,7 @@ impl<C: ClientStream> Flow<'_, C> {
                 Err(fault) => {
                     tracing::info!(request_id = exchange.id_text(), "request body: {fault}");
                     exchange.is_client_gone = fault == ClientFault::Gone;
-                    break;
+                    return;
                 }
             }
         }

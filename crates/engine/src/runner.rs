@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::exchange::Exchange;
 use crate::live::Live;
+use crate::tls::wishes::HandshakeWishes;
 
 /// What a phase gave back.
 pub enum Step {
@@ -39,6 +40,8 @@ pub struct Handshake {
     pub local: SocketAddr,
     /// A handler failed: abort.
     pub is_failed: bool,
+    /// What handlers asked for.
+    pub wishes: HandshakeWishes,
     /// The runner's own state.
     pub runner_state: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -50,6 +53,9 @@ pub enum HandshakeStep {
     /// The phase goes on elsewhere; None when the handshake was lost.
     Wait(Pin<Box<dyn Future<Output = Option<HandshakeStep>> + Send>>),
 }
+
+/// Finished requests on their way to the log phase.
+pub type Finished = Vec<Box<Exchange>>;
 
 /// Runs handlers. Implemented over PyO3 by `headgate-engine-py`, by closures in tests.
 pub trait PhaseRunner: Send + Sync + 'static {
@@ -66,7 +72,7 @@ pub trait PhaseRunner: Send + Sync + 'static {
     /// A chunk is about to be sent.
     fn body_filter(&self, exchange: Box<Exchange>) -> Step;
     /// Requests that are over, several at once when the worker is busy; never awaited by a client.
-    fn log(&self, exchanges: Vec<Box<Exchange>>);
+    fn log(&self, exchanges: Finished);
     /// Go on with a phase that needed the body.
     fn resume(&self, exchange: Box<Exchange>) -> Step;
 }
@@ -94,7 +100,7 @@ impl PhaseRunner for NoHandlers {
     fn body_filter(&self, exchange: Box<Exchange>) -> Step {
         Step::Done(exchange)
     }
-    fn log(&self, _exchanges: Vec<Box<Exchange>>) {}
+    fn log(&self, _exchanges: Finished) {}
     fn resume(&self, exchange: Box<Exchange>) -> Step {
         Step::Done(exchange)
     }

@@ -47,6 +47,7 @@ impl Server {
         let upstreams = Upstreams {
             pool: Pool::new(settings.upstream_keepalive),
             resolver,
+            client_tls: foundation.client_tls.clone(),
         };
         let access_log = match &settings.access_log {
             None => None,

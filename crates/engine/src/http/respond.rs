@@ -315,7 +315,6 @@ pub fn render(media: Media, message: &str, request_id: &str, templates: &ErrorTe
 #[must_use]
 pub const fn grpc_status(status: u16) -> u8 {
     match status {
-        200 => 0,
         400 => 3,
         401 => 16,
         403 => 7,
@@ -323,12 +322,11 @@ pub const fn grpc_status(status: u16) -> u8 {
         409 => 6,
         429 => 8,
         499 => 1,
-        500 => 13,
         501 => 12,
         503 => 14,
         504 => 4,
-        500..=599 => 13,
-        400..=499 => 3,
+        500 | 502 | 505..=599 => 13,
+        402 | 405..=408 | 410..=428 | 430..=498 => 3,
         200..=299 => 0,
         _ => 2,
     }

@@ -18,6 +18,7 @@ use crate::http::{h1, h2};
 use crate::phase::Phase;
 use crate::runner::{Handshake, HandshakeStep};
 use crate::settings::ListenerSettings;
+use crate::tls::wishes::{with_wishes, HandshakeWishes};
 
 /// First bytes of a client that speaks HTTP/2 by prior knowledge (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -153,7 +154,7 @@ async fn secure(gateway: &Gateway, connection: &ClientConnection, stream: TcpStr
     };
     let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
     let live = gateway.live();
-    let config = live.tls.config_for(server_name.as_deref(), http2);
+    let mut config = live.tls.config_for(server_name.as_deref(), http2);
     if live.global_phases & Phase::Certificate.bit() != 0 {
         let handshake = Handshake {
             live,
@@ -161,6 +162,7 @@ async fn secure(gateway: &Gateway, connection: &ClientConnection, stream: TcpStr
             peer: connection.peer,
             local: connection.local,
             is_failed: false,
+            wishes: HandshakeWishes::default(),
             runner_state: None,
         };
         let mut step = gateway.runner.certificate(Box::new(handshake));
@@ -172,6 +174,16 @@ async fn secure(gateway: &Gateway, connection: &ClientConnection, stream: TcpStr
         };
         if handshake.is_failed {
             return None;
+        }
+        let wishes = &handshake.wishes;
+        if wishes.no_resumption || wishes.client_certificate.is_some() {
+            match with_wishes(&config, wishes, &gateway.settings.tls) {
+                Ok(changed) => config = changed,
+                Err(faults) => {
+                    tracing::error!(client = %connection.peer_ip_text, "TLS handshake failed: {faults:?}");
+                    return None;
+                }
+            }
         }
     }
     match start.into_stream(config).await {
@@ -198,6 +210,12 @@ fn facts(stream: &TlsStream) -> (bool, ClientTls) {
         server_name: session.server_name().map(str::to_ascii_lowercase),
         version,
         cipher: cipher.to_owned(),
+        client_certificates: session
+            .peer_certificates()
+            .unwrap_or_default()
+            .iter()
+            .map(|der| der.to_vec())
+            .collect(),
     };
     (session.alpn_protocol() == Some(crate::tls::ALPN_HTTP2), tls)
 }

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::exchange::Exchange;
 use crate::gateway::Gateway;
+use crate::runner::Finished;
 
 /// The queue; bounded by `BATCH`, beyond which it is handed over at once.
 #[derive(Debug, Default)]
 pub struct LogQueue {
-    waiting: Mutex<Vec<Box<Exchange>>>,
+    waiting: Mutex<Finished>,
 }
 
 /// Requests handed over together at most.

@@ -4,6 +4,7 @@
 //! configurations. A configuration lives as long as a plan uses it and is shared by all services that ask for the same,
 //! also across plans, so sessions towards upstreams survive a change of the plan.
 
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -17,6 +18,9 @@ use super::verify::{AcceptAny, BoundedChain};
 use super::{fingerprint, provider, TlsFault, ALPN_HTTP1, ALPN_HTTP2};
 use crate::plan::{Plan, ServicePlan, UpstreamPlan};
 use crate::settings::TlsSettings;
+
+/// Configurations of plugins' own making that are kept; each request with an older one builds it anew.
+const CHANGED_CONFIGS: usize = 64;
 
 /// The protocol offered to the upstream by ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,24 +38,51 @@ pub struct UpstreamTls {
     pub config: Arc<ClientConfig>,
     /// Equal for equal verification, depth, roots, client certificate and ALPN: connections may be shared then.
     pub identity: u128,
+    /// What it was built from, for requests that change a part of it.
+    demands: Demands,
 }
 
 /// What one service asks for, after defaults.
-#[derive(Hash)]
-struct Demands<'plan> {
+#[derive(Clone, Hash)]
+struct Demands {
     is_verified: bool,
     max_depth: u8,
     /// Ids and PEM texts; None: the node's bundle.
-    ca_certificates: Option<Vec<(&'plan str, &'plan str)>>,
-    client_certificate: Option<ClientPair<'plan>>,
+    ca_certificates: Option<Vec<(String, String)>>,
+    client_certificate: Option<ClientPair>,
     alpn: UpstreamAlpn,
 }
 
-#[derive(Hash)]
-struct ClientPair<'plan> {
-    id: &'plan str,
-    certificate: &'plan str,
-    key: &'plan str,
+impl std::fmt::Debug for Demands {
+    /// Without certificates and keys.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Demands")
+            .field("is_verified", &self.is_verified)
+            .field("max_depth", &self.max_depth)
+            .field("alpn", &self.alpn)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Hash)]
+struct ClientPair {
+    id: String,
+    certificate: String,
+    key: String,
+}
+
+/// What a plugin changed for one request (`kong.service.set_tls_*`); None keeps what the service asks for.
+#[derive(Clone, Default)]
+pub struct TlsChanges {
+    /// Verify the upstream's certificate.
+    pub is_verified: Option<bool>,
+    /// Longest chain accepted.
+    pub max_depth: Option<u8>,
+    /// PEM texts of the only CA certificates to trust.
+    pub ca_certificates: Option<String>,
+    /// Client certificate chain and key, PEM.
+    pub client_certificate: Option<(String, String)>,
 }
 
 /// The node's defaults and the configurations in use.
@@ -61,6 +92,8 @@ pub struct ClientTls {
     verify_depth: u8,
     client_certificate: Option<Arc<CertifiedKey>>,
     configs: Mutex<FxHashMap<u128, Weak<UpstreamTls>>>,
+    /// Configurations that plugins asked for last: no plan holds them.
+    changed: Mutex<VecDeque<Arc<UpstreamTls>>>,
 }
 
 impl ClientTls {
@@ -91,6 +124,7 @@ impl ClientTls {
             verify_depth: settings.verify_depth,
             client_certificate,
             configs: Mutex::default(),
+            changed: Mutex::default(),
         })
     }
 
@@ -110,6 +144,40 @@ impl ClientTls {
         alpn: UpstreamAlpn,
     ) -> Result<Arc<UpstreamTls>, Vec<TlsFault>> {
         let demands = self.demands_of(plan, service, upstream, alpn)?;
+        self.config_of(demands)
+    }
+
+    /// The configuration `base` with a plugin's changes.
+    ///
+    /// # Errors
+    /// All faults of the certificates that were given.
+    pub fn changed(&self, base: &UpstreamTls, changes: &TlsChanges) -> Result<Arc<UpstreamTls>, Vec<TlsFault>> {
+        let mut demands = base.demands.clone();
+        demands.is_verified = changes.is_verified.unwrap_or(demands.is_verified);
+        demands.max_depth = changes.max_depth.unwrap_or(demands.max_depth);
+        if let Some(pem) = &changes.ca_certificates {
+            demands.ca_certificates = Some(vec![("given by a plugin".to_owned(), pem.clone())]);
+        }
+        if let Some((certificate, key)) = &changes.client_certificate {
+            let id = "given by a plugin".to_owned();
+            demands.client_certificate = Some(ClientPair {
+                id,
+                certificate: certificate.clone(),
+                key: key.clone(),
+            });
+        }
+        let config = self.config_of(demands)?;
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !changed.iter().any(|known| known.identity == config.identity) {
+            if changed.len() >= CHANGED_CONFIGS {
+                changed.pop_front();
+            }
+            changed.push_back(config.clone());
+        }
+        Ok(config)
+    }
+
+    fn config_of(&self, demands: Demands) -> Result<Arc<UpstreamTls>, Vec<TlsFault>> {
         let identity = fingerprint(&demands);
         let known = self.lock_configs().get(&identity).and_then(Weak::upgrade);
         if let Some(known) = known {
@@ -118,6 +186,7 @@ impl ClientTls {
         let built = Arc::new(UpstreamTls {
             config: Arc::new(self.build(&demands)?),
             identity,
+            demands,
         });
         let mut configs = self.lock_configs();
         configs.retain(|_, config| config.strong_count() > 0);
@@ -129,19 +198,19 @@ impl ClientTls {
         self.configs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn demands_of<'plan>(
+    fn demands_of(
         &self,
-        plan: &'plan Plan,
-        service: &'plan ServicePlan,
-        upstream: Option<&'plan UpstreamPlan>,
+        plan: &Plan,
+        service: &ServicePlan,
+        upstream: Option<&UpstreamPlan>,
         alpn: UpstreamAlpn,
-    ) -> Result<Demands<'plan>, Vec<TlsFault>> {
+    ) -> Result<Demands, Vec<TlsFault>> {
         let mut faults = Vec::new();
         let ca_certificates = service.ca_certificates.as_ref().map(|ids| {
             let mut found = Vec::with_capacity(ids.len());
             for id in ids {
                 match plan.ca_certificates.get(id) {
-                    Some(text) => found.push((id.as_str(), text.as_str())),
+                    Some(text) => found.push((id.clone(), text.clone())),
                     None => faults.push(TlsFault::new(
                         format!("services.{}.ca_certificates", service.id),
                         format!("no CA certificate with id {id}"),
@@ -162,9 +231,9 @@ impl ClientTls {
                 ));
             }
             found.map(|certificate| ClientPair {
-                id: &certificate.id,
-                certificate: &certificate.cert,
-                key: &certificate.key,
+                id: certificate.id.clone(),
+                certificate: certificate.cert.clone(),
+                key: certificate.key.clone(),
             })
         });
         if !faults.is_empty() {
@@ -179,7 +248,7 @@ impl ClientTls {
         })
     }
 
-    fn build(&self, demands: &Demands<'_>) -> Result<ClientConfig, Vec<TlsFault>> {
+    fn build(&self, demands: &Demands) -> Result<ClientConfig, Vec<TlsFault>> {
         let provider = provider();
         let mut faults = Vec::new();
         let verifier: Arc<dyn ServerCertVerifier> = if demands.is_verified {
@@ -205,7 +274,7 @@ impl ClientTls {
             None => self.client_certificate.clone(),
             Some(pair) => {
                 let paths = PairPaths::under(&format!("certificates.{}", pair.id), "");
-                match read_pair(pair.certificate, pair.key, &paths, &provider) {
+                match read_pair(&pair.certificate, &pair.key, &paths, &provider) {
                     Ok(pair) => Some(Arc::new(pair)),
                     Err(found) => {
                         faults.extend(found);

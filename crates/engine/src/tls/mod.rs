@@ -13,6 +13,7 @@ pub mod client;
 mod pem;
 pub mod server;
 mod verify;
+pub mod wishes;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -214,7 +214,8 @@ fn sources_of(certificate: &CertificatePlan) -> Vec<PairSource<'_>> {
     sources
 }
 
-fn protocol_versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, Vec<TlsFault>> {
+/// The TLS versions of the settings.
+pub(super) fn protocol_versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, Vec<TlsFault>> {
     let mut versions = Vec::new();
     let mut faults = Vec::new();
     for name in names {

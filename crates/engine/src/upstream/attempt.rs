@@ -24,7 +24,7 @@ use crate::http::head::{host_without_port, Method, ResponseHead};
 use crate::live::{Live, LiveService};
 use crate::router::path::{encode_for_upstream, upstream_path};
 use crate::settings::EngineSettings;
-use crate::tls::client::UpstreamTls;
+use crate::tls::client::{ClientTls, UpstreamTls};
 use crate::upstream::balance::Balance;
 use crate::upstream::connect::{connect, ConnectErrorKind};
 use crate::upstream::connection::{BodyPump, PumpFault, TalkFault, UpstreamConnection};
@@ -37,6 +37,8 @@ pub struct Upstreams {
     pub pool: Pool<UpstreamConnection>,
     /// Names to addresses.
     pub resolver: Resolver,
+    /// TLS configurations that plugins ask for.
+    pub client_tls: Arc<ClientTls>,
 }
 
 /// A response head has come.
@@ -150,8 +152,14 @@ pub async fn reach<C: ClientStream>(
 
 /// Let a plugin's callback name the target of a retry, unless an upstream balances.
 fn ask_for_target(exchange: &mut Exchange, live: &Live) -> Result<(), String> {
-    let Some(ask) = exchange.overrides.retry_target.clone() else { return Ok(()) };
-    let is_balanced = exchange.overrides.target.as_ref().is_some_and(|(host, _)| live.upstreams.contains_key(host));
+    let Some(ask) = exchange.overrides.retry_target.clone() else {
+        return Ok(());
+    };
+    let is_balanced = exchange
+        .overrides
+        .target
+        .as_ref()
+        .is_some_and(|(host, _)| live.upstreams.contains_key(host));
     if is_balanced {
         return Ok(());
     }
@@ -186,11 +194,18 @@ async fn once<C: ClientStream>(
     let settings: &EngineSettings = &live.settings;
     let is_tls = exchange.overrides.is_tls.unwrap_or(service.tls.is_some());
     let host = host_header(exchange, live, service, peer, is_tls).into_owned();
-    let tls = if is_tls {
-        Some(service.tls.as_ref().unwrap_or(&live.default_client_tls))
-    } else {
-        None
-    };
+    let changed;
+    let mut tls = is_tls.then(|| service.tls.as_ref().unwrap_or(&live.default_client_tls));
+    if let (Some(base), Some(changes)) = (tls, &exchange.overrides.tls) {
+        changed = gateway.upstreams.client_tls.changed(base, changes).map_err(|faults| {
+            let cause = faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            OnceFailed::Ended(Ended::Refused(Refusal::UpstreamFailed {
+                address: peer.address.to_string(),
+                cause,
+            }))
+        })?;
+        tls = Some(&changed);
+    }
     let (key, server_name) = pool_key(peer.address, tls, &host).map_err(|cause| {
         OnceFailed::Ended(Ended::Refused(Refusal::UpstreamFailed {
             address: peer.address.to_string(),

@@ -333,7 +333,10 @@ fn incomplete<H>(input: &[u8], limits: &Limits) -> Result<Option<H>, HeadFault> 
 }
 
 fn version_fault(input: &[u8]) -> HeadFault {
-    let line = input.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
+    let line = input
+        .split(|byte| *byte == b'\r' || *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let mut words = line.split(|byte| *byte == b' ').skip(2);
     let version = words.next().unwrap_or_default();
     let is_version = words.next().is_none()

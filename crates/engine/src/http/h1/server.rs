@@ -482,11 +482,19 @@ where
 /// What can be told of a request whose head is refused: method and target when the first line is readable, and the
 /// fields that choose the error body's type.
 fn readable_part(input: &[u8]) -> RequestHead {
-    let mut lines = input.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = input
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
-    let method = words.next().and_then(|word| Method::from_bytes(word).ok()).unwrap_or(Method::GET);
+    let method = words
+        .next()
+        .and_then(|word| Method::from_bytes(word).ok())
+        .unwrap_or(Method::GET);
     let mut headers = HeaderBlock::new();
-    let target = words.next().filter(|target| target.starts_with(b"/") && target.len() <= 8192).unwrap_or(b"/");
+    let target = words
+        .next()
+        .filter(|target| target.starts_with(b"/") && target.len() <= 8192)
+        .unwrap_or(b"/");
     let target = headers.keep(target);
     for line in lines.take_while(|line| !line.is_empty()).take(READABLE_FIELDS) {
         let mut parts = line.splitn(2, |byte| *byte == b':');
@@ -496,7 +504,12 @@ fn readable_part(input: &[u8]) -> RequestHead {
             }
         }
     }
-    RequestHead { method, target, version: Version::Http11, headers }
+    RequestHead {
+        method,
+        target,
+        version: Version::Http11,
+        headers,
+    }
 }
 
 fn reason(status: u16) -> &'static str {
