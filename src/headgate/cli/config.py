@@ -9,12 +9,12 @@ from headgate.cli.options import (
     conf_option,
     json_option,
     overrides,
+    plugin_path_option,
     prefix_option,
     settings_or_fail,
     verbosity_options,
 )
 from headgate.cli.output import CommandError, fault_error, print_json
-from headgate.cli.start import plugin_path_option
 from headgate.errors import DeclarativeError, PluginLoadError
 
 _EXAMPLE = """\

@@ -11,12 +11,18 @@ if TYPE_CHECKING:
     from headgate.store.snapshot import Snapshot
 
 
-def plugin_catalog(settings: Settings) -> "Catalog":
-    """Load the plugins that the settings name; PluginLoadError with every fault."""
+def configure_pdk(settings: Settings) -> None:
+    """Make the settings known to plugins, which may read them while they are imported."""
     from headgate.pdk import configure_node
-    from headgate.policy.catalog import load_catalog
 
     configure_node(settings.node_configuration(), settings.general.node_id)
+
+
+def plugin_catalog(settings: Settings) -> "Catalog":
+    """Load the plugins that the settings name; PluginLoadError with every fault."""
+    from headgate.policy.catalog import load_catalog
+
+    configure_pdk(settings)
     return load_catalog(settings.general.plugins, settings.general.plugin_directories)
 
 

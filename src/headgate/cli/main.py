@@ -3,45 +3,25 @@
 Owns the rule that nobody sees a traceback without `--vv`. Every failure is `Error: <text>` on stderr and exit code 1.
 """
 
-import importlib
 import sys
 import traceback
-from typing import Any
 
 import click
 
+from headgate.cli.lazy import LazyGroup
 from headgate.cli.options import verbosity_options
 from headgate.cli.output import CommandError, print_error
 from headgate.errors import GatewayError
 
-_COMMANDS = ("start", "stop", "quit", "restart", "reload", "check", "health", "version", "config")
-
-
-class Commands(click.Group):
-    """The commands, each loaded from its own module when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of a node's life."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load a command; None when there is no such name."""
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(f"headgate.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command; an unknown one prints the usage and fails."""
-        if args and self.get_command(ctx, args[0]) is None:
-            click.echo(ctx.get_help(), err=True)
-            raise CommandError(f"No such command: {args[0]}", hint="headgate --help lists the commands.")
-        return super().resolve_command(ctx, args)
+_COMMANDS = (
+    *("start", "stop", "quit", "restart", "reload", "check", "health", "version"),
+    *("config", "plugin"),
+)
 
 
 @click.group(
-    cls=Commands,
+    cls=LazyGroup,
+    modules={name: f"headgate.cli.{name}" for name in _COMMANDS},
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -56,6 +36,7 @@ def headgate(context: click.Context) -> None:
       headgate start --detach                start in the background
       headgate check                         show every fault in the settings
       headgate config parse kong.yml         show every fault in a declarative file
+      headgate plugin new hello              write a plugin of your own
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)

@@ -17,6 +17,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 conf_option = click.option("-c", "--conf", metavar="FILE", help="Settings file (name = value lines).")
 prefix_option = click.option("-p", "--prefix", metavar="DIR", help="Working directory, instead of the setting.")
+plugin_path_option = click.option(
+    "--plugin-path", multiple=True, metavar="DIR", help="Directory with plugins; may be given several times."
+)
 json_option = click.option("--json", "is_json", is_flag=True, help="Print the result as JSON.")
 
 

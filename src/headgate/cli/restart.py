@@ -8,11 +8,12 @@ from headgate.cli.options import (
     conf_option,
     existing_prefix,
     overrides,
+    plugin_path_option,
     prefix_option,
     settings_or_fail,
     verbosity_options,
 )
-from headgate.cli.start import plugin_path_option, start
+from headgate.cli.start import start
 from headgate.cli.stop import stop
 from headgate.cli.stopping import wait_for_end
 

@@ -11,16 +11,20 @@ from pathlib import Path
 import click
 
 from headgate.cli.listening import print_listeners
-from headgate.cli.options import conf_option, overrides, prefix_option, settings_or_fail, verbosity_options
+from headgate.cli.options import (
+    conf_option,
+    overrides,
+    plugin_path_option,
+    prefix_option,
+    settings_or_fail,
+    verbosity_options,
+)
 from headgate.cli.output import CommandError, fault_error
 from headgate.config.load import Settings
 from headgate.node.children import StartFailedError
 from headgate.node.prefix import Prefix, PrefixError
 from headgate.supervisor import ListenerStatus, Sources, run
 
-plugin_path_option = click.option(
-    "--plugin-path", multiple=True, metavar="DIR", help="Directory with plugins; may be given several times."
-)
 # Set by this command for the process it detaches: where to report that everything serves, or why not.
 _DETACHED_FD = "HEADGATE_DETACHED_FD"
 
