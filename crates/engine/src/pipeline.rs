@@ -248,6 +248,7 @@ impl<C: ClientStream> Flow<'_, C> {
         finish_response(&mut exchange, &settings);
         add_debug_headers(&mut exchange);
         let framing = response_framing(&exchange.response, is_head, self.client.can_chunk());
+        let closes = closes || self.gateway.is_draining();
         self.client.send_head(&exchange.response, framing, closes);
         match source {
             Source::Own(body) => self.send_own(exchange, body).await,

@@ -28,6 +28,8 @@ use crate::upstream::connect::UpstreamStream;
 const DRAIN_BYTES: u64 = 64 * 1024;
 /// How long a closing connection still takes bytes, so that the answer is not lost in a reset (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_millis(2000);
+/// How long an idle connection of a draining engine waits for a request that may be on its way.
+const DRAIN_GRACE: Duration = Duration::from_millis(1000);
 /// Fields of a refused head that are looked at.
 const READABLE_FIELDS: usize = 64;
 /// Reading ahead of a pipelining client stops here.
@@ -131,6 +133,7 @@ where
             self.transport.sent_bytes(),
         );
         let mut is_waiting = self.transport.read.is_empty();
+        let mut is_leaving = false;
         let first_wait = if is_kept_alive {
             timeouts.keepalive_ms
         } else {
@@ -160,8 +163,10 @@ where
                     Err(fault) => return Poll::Ready(Next::Fault(fault)),
                 }
             }
-            if is_waiting && is_kept_alive && guard.is_draining() {
-                return Poll::Ready(Next::Close);
+            if is_waiting && !is_leaving && guard.is_draining() {
+                // Closing at once would meet requests that are on their way; the next one is told `Connection: close`.
+                is_leaving = true;
+                self.watchdog.arm(DRAIN_GRACE);
             }
             match self.transport.poll_fill(context) {
                 Poll::Ready(Ok(count)) if count > 0 => continue,
