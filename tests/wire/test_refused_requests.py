@@ -55,43 +55,42 @@ AMBIGUOUS = {
 def test_ambiguous_request_is_refused_and_the_connection_closed(
     gateway: Gateway, upstream: Upstream, rest: bytes
 ) -> None:
-    upstream.requests.clear()
     with gateway.client() as client:
         client.send(b"POST /ambiguous HTTP/1.1\r\nHost: a\r\n" + rest + SMUGGLED)
         response = client.read_response()
         assert response.status in (400, 501)
         assert response.headers.get("Connection") == "close"
         assert client.reader.read_to_end() == b""
-    assert upstream.requests == []
+    assert upstream.requests_to("/ambiguous") == []
+    assert upstream.requests_to("/smuggled") == []
 
 
 MALFORMED = {
-    "no version": b"GET /\r\n\r\n",
-    "lower-case version": b"GET / http/1.1\r\nHost: a\r\n\r\n",
-    "two spaces": b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "tab as separator": b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n",
-    "space in the target": b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
-    "bad method": b"GE(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "no version": b"GET /malformed\r\n\r\n",
+    "lower-case version": b"GET /malformed http/1.1\r\nHost: a\r\n\r\n",
+    "two spaces": b"GET  /malformed HTTP/1.1\r\nHost: a\r\n\r\n",
+    "tab as separator": b"GET\t/malformed HTTP/1.1\r\nHost: a\r\n\r\n",
+    "space in the target": b"GET /malformed b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "bad method": b"GE(T /malformed HTTP/1.1\r\nHost: a\r\n\r\n",
     "relative target": b"GET relative HTTP/1.1\r\nHost: a\r\n\r\n",
-    "control byte in the target": b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "no host": b"GET / HTTP/1.1\r\n\r\n",
-    "empty line endings": b"GET / HTTP/1.1\nHost: a\n\n",
-    "bad host": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
-    "chunked in HTTP/1.0": b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "control byte in the target": b"GET /malformed\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "no host": b"GET /malformed HTTP/1.1\r\n\r\n",
+    "empty line endings": b"GET /malformed HTTP/1.1\nHost: a\n\n",
+    "bad host": b"GET /malformed HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "chunked in HTTP/1.0": b"POST /malformed HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "binary": b"\x80\x03\x01\x00\x01\x02\x03\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_request_gives_400(gateway: Gateway, upstream: Upstream, request_bytes: bytes) -> None:
-    upstream.requests.clear()
     with gateway.client() as client:
         client.send(request_bytes)
         response = client.read_response()
         assert response.status == 400
         assert client.reader.read_to_end() == b""
     _is_server_page(response, "Bad request")
-    assert upstream.requests == []
+    assert upstream.requests_to("/malformed") == []
 
 
 def _is_server_page(response: Response, message: str) -> None:
@@ -166,13 +165,12 @@ def test_trace_gives_405(gateway: Gateway) -> None:
 
 
 def test_announced_body_above_the_limit_gives_413(gateway: Gateway, upstream: Upstream) -> None:
-    upstream.requests.clear()
     with gateway.client() as client:
-        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n")
+        client.send(b"POST /announced HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n")
         response = client.read_response()
     assert response.status == 413
     _is_server_page(response, "Payload too large")
-    assert upstream.requests == []
+    assert upstream.requests_to("/announced") == []
 
 
 def test_body_of_exactly_the_limit_passes(gateway: Gateway) -> None:
