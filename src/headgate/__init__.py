@@ -1,22 +1,22 @@
 """Headgate: an API gateway with a Rust engine and decisions in Python.
 
-The names a plugin needs are here: `Plugin`, `PluginConfig` and `kong`. They are loaded on first use, so that importing a
-submodule (the command line, the supervisor) does not pull in the plugin runtime.
+The names a plugin needs are here: `Plugin`, `PluginConfig`, `blocking` and `kong`. They are loaded on first use, so that
+importing a submodule (the command line, the supervisor) does not pull in the plugin runtime.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headgate.pdk import Plugin, kong
+    from headgate.pdk import Plugin, blocking, kong
     from headgate.schema import PluginConfig
 
-__all__ = ["Plugin", "PluginConfig", "__version__", "kong"]
+__all__ = ["Plugin", "PluginConfig", "__version__", "blocking", "kong"]
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Plugin", "kong"):
+    if name in ("Plugin", "blocking", "kong"):
         from headgate import pdk
 
         value = getattr(pdk, name)
