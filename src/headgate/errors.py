@@ -181,6 +181,24 @@ ENTITY_ERRORS: Final[Mapping[int, tuple[str, int]]] = {
 }
 
 
+_UNSUPPORTED: Final = {
+    "insert": "cannot create {}",
+    "upsert": "cannot create or update {}",
+    "update": "cannot update {}",
+    "delete": "cannot remove {}",
+}
+
+
+def unsupported_write(operation: str, entity_name: str, by: str | None = None) -> EntityError:
+    """Return the error of a write where no database holds the entities.
+
+    Args: operation, `insert`, `upsert`, `update` or `delete`; by, the field other than the id that named the entity.
+    """
+    what = f"'{entity_name}' entities" + ("" if by is None else f" by '{by}'")
+    text = _UNSUPPORTED[operation].format(what)
+    return EntityError(OPERATION_UNSUPPORTED, message=f"{text} when not using a database")
+
+
 def violation_message(fields: Mapping[str, Any]) -> str:
     """Return `schema violation (…)`, or `<n> schema violations (…; …)`, for an error tree.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headgate.entities.registry import ENTITY_TYPES, children_of
+from headgate.entities.registry import ENTITY_TYPES
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = sorted(path.stem for path in DATA.glob("*.json"))
@@ -44,7 +44,7 @@ def test_types_are_in_dependency_order() -> None:
 
 
 def test_children_come_from_the_foreign_keys() -> None:
-    assert {(child.name, field) for child, field in children_of("services")} == {
+    assert {(child.name, field) for child, field in ENTITY_TYPES.children_of("services")} == {
         ("routes", "service"),
         ("plugins", "service"),
     }

@@ -45,6 +45,8 @@ class EntityType:
     composite_unique: sets of fields that are unique together.
     id_fields: fields whose texts name the entity in its generated id; () for a random id.
     optional_id_fields: more of them, which count only when they are set.
+    cascades: foreign fields with which an entity goes away although its published schema does not say so.
+    cache_key: fields whose values make the key under which plugins cache an entity; () for the id.
     rewrite: input -> input, before defaults (shorthands, automatic choices).
     finish: (entity) -> changes; always, after the checks.
     transform: (entity, given input) -> changes; only when write transformations are on. May raise ValueError.
@@ -60,6 +62,9 @@ class EntityType:
     optional_id_fields: tuple[str, ...] = ()
     is_id_prefixed: bool = False
     has_ttl: bool = False
+    cascades: tuple[str, ...] = ()
+    cache_key: tuple[str, ...] = ()
+    is_exported: bool = True
     rewrite: Callable[[Entity], Entity] | None = None
     finish: Callable[[Entity], Entity] | None = None
     transform: Callable[[Entity, Mapping[str, Any]], Entity] | None = None
@@ -72,6 +77,8 @@ class EntityType:
             spec = member.definition.spec
             if member.definition.kind == "foreign":
                 on_delete = "restrict" if spec.on_delete is UNSET else spec.on_delete
+                if member.name in self.cascades:
+                    on_delete = "cascade"
                 found[member.name] = ForeignKey(spec.reference, on_delete, member.is_required)
         return found
 
@@ -79,6 +86,12 @@ class EntityType:
     def unique(self) -> tuple[str, ...]:
         """The fields that are unique on their own, without the id."""
         return tuple(member.name for member in record_definition(self.model) if member.definition.spec.unique is True)
+
+    @cached_property
+    def lookup_fields(self) -> tuple[str, ...]:
+        """The fields by which a store finds entities: the unique ones and the endpoint key."""
+        key = self.endpoint_key
+        return self.unique if key is None or key in self.unique else (*self.unique, key)
 
     @cached_property
     def fields(self) -> tuple[str, ...]:

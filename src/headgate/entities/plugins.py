@@ -69,9 +69,16 @@ def not_enabled(name: str) -> str:
 
 
 def check_plugin(
-    given: Mapping[str, Any], plugin_types: Mapping[str, PluginType], *, now: float, is_update: bool = False
+    given: Mapping[str, Any],
+    plugin_types: Mapping[str, PluginType],
+    *,
+    now: float,
+    is_update: bool = False,
+    is_broken_allowed: bool = False,
 ) -> tuple[Entity, ErrorTree]:
     """Return the complete plugin instance and the faults of the input; foreign keys are `{"id": …}`.
+
+    Args: is_broken_allowed takes a `config` that the plugin rejects as it is: whoever runs it finds the faults again.
 
     Without a usable name nothing else is checked, since the name decides what is right.
     """
@@ -93,7 +100,9 @@ def check_plugin(
     _check_protocols(model, data["protocols"], errors)
     config = {} if config == [] else config
     outcome = examine(model, config, is_update=is_update)
-    if outcome.errors:
+    if outcome.errors and is_broken_allowed and isinstance(config, dict):
+        entity["config"] = config
+    elif outcome.errors:
         _merge_config_faults(outcome.errors, errors)
     else:
         entity["config"] = outcome.data

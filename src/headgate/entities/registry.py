@@ -1,10 +1,10 @@
 """The list of entity types, in dependency order: what is referred to comes before what refers to it.
 
-Documents, Admin API, published schemas and lookups derive from this list; a new type is one file and one line here.
+Documents, stores, Admin API, published schemas and lookups derive from this list; a new type is one file and one line
+here. Entities of plugins are added per process, by `Registry.with_type`.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from headgate.entities import (
@@ -54,22 +54,46 @@ _IN_ORDER: Final = (
     vaults,
 )
 
-ENTITY_TYPES: Final[Mapping[str, EntityType]] = MappingProxyType(
-    {module.ENTITY.name: module.ENTITY for module in _IN_ORDER}
-)
 
+class Registry(Mapping[str, EntityType]):
+    """Entity types by name, in dependency order. Immutable: a process with plugin entities makes its own of them."""
 
-def children_of(parent: str) -> tuple[tuple[EntityType, str], ...]:
-    """Return the types that refer to a type, each with the field that does."""
-    return _CHILDREN.get(parent, ())
+    def __init__(self, entity_types: Iterable[EntityType]) -> None:
+        self._types = {entity_type.name: entity_type for entity_type in entity_types}
+        children: dict[str, list[tuple[EntityType, str]]] = {}
+        for entity_type in self._types.values():
+            for name, key in entity_type.foreign.items():
+                children.setdefault(key.reference, []).append((entity_type, name))
+        self._children = {name: tuple(items) for name, items in children.items()}
 
+    def __getitem__(self, name: str) -> EntityType:
+        return self._types[name]
 
-def _children() -> dict[str, tuple[tuple[EntityType, str], ...]]:
-    found: dict[str, list[tuple[EntityType, str]]] = {}
-    for entity_type in ENTITY_TYPES.values():
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def children_of(self, parent: str) -> tuple[tuple[EntityType, str], ...]:
+        """Return the types that refer to a type, each with the field that does."""
+        return self._children.get(parent, ())
+
+    def with_type(self, entity_type: EntityType) -> "Registry":
+        """Return a registry with one more type.
+
+        Raises: ValueError, with a text for a person, for a name that is taken or a reference to an unknown type.
+        """
+        if entity_type.name in self._types:
+            raise ValueError(f"entity '{entity_type.name}' is there already")
         for name, key in entity_type.foreign.items():
-            found.setdefault(key.reference, []).append((entity_type, name))
-    return {name: tuple(items) for name, items in found.items()}
+            if key.reference not in self._types and key.reference != entity_type.name:
+                raise ValueError(
+                    f"entity '{entity_type.name}': field '{name}' refers to '{key.reference}', which is no entity "
+                    "(of a plugin's own entities, the one referred to comes first)"
+                )
+        return Registry((*self._types.values(), entity_type))
 
 
-_CHILDREN: Final = _children()
+ENTITY_TYPES: Final = Registry(module.ENTITY for module in _IN_ORDER)
+"""The types of the gateway itself, without those of plugins."""

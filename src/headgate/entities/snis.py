@@ -15,4 +15,12 @@ class Sni(Record):
     certificate: types.foreign("certificates")  # type: ignore[valid-type]
 
 
-ENTITY = EntityType("snis", Sni, "snis", endpoint_key="name", nested_under={"certificate": "snis"}, id_fields=("name",))
+ENTITY = EntityType(
+    "snis",
+    Sni,
+    "snis",
+    endpoint_key="name",
+    nested_under={"certificate": "snis"},
+    id_fields=("name",),
+    cascades=("certificate",),
+)

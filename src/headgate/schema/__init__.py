@@ -8,6 +8,7 @@ and the Admin API are built on it.
 from headgate.errors import violation_message
 from headgate.schema import checks, types
 from headgate.schema.describe import config_json, schema_json, with_deprecated_fields
+from headgate.schema.entity import EntityDeclaration
 from headgate.schema.record import (
     ALL_PROTOCOLS,
     HTTP_PROTOCOLS,
@@ -27,6 +28,7 @@ __all__ = [
     "HTTP_PROTOCOLS",
     "STREAM_PROTOCOLS",
     "WEBSOCKET_PROTOCOLS",
+    "EntityDeclaration",
     "Examination",
     "Pattern",
     "PluginConfig",

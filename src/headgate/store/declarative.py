@@ -8,7 +8,7 @@ All faults are found in one pass, and bad input raises DeclarativeError, never a
 import gc
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -16,46 +16,59 @@ import yaml
 
 from headgate.entities.entity_type import ForeignKey
 from headgate.entities.plugins import PluginType, check_plugin
-from headgate.entities.registry import ENTITY_TYPES
-from headgate.errors import DeclarativeError, lua_style
+from headgate.entities.registry import ENTITY_TYPES, Registry
+from headgate.errors import DeclarativeError, EntityError, lua_style
+from headgate.store.base import checked_ttl
 from headgate.store.document import parse_document
 from headgate.store.entries import EXPECTED_STRING, Document, Entry
+from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
 
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _LONGEST_LINE: Final = 2**31 - 1
 _PLACEHOLDER: Final = {"id": "00000000-0000-0000-0000-000000000000"}
-_ROUTE_PROTOCOLS: Final = "must match the associated route's protocols"
-_SERVICE_PROTOCOLS: Final = "must match the protocols of at least one route pointing to this Plugin's service"
-_PLUGIN_PROTOCOLS_OF: Final = {"ws": "http", "wss": "https"}
 
 
 def load_declarative(
     text: str | bytes,
     *,
     plugin_types: Mapping[str, PluginType],
+    entity_types: Registry = ENTITY_TYPES,
     filename: str | None = None,
     now: float | None = None,
+    is_broken_allowed: bool = False,
+    plugin_faults: Callable[[Snapshot], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> Snapshot:
     """Return the snapshot that a document describes.
 
     Args: filename decides the format by its ending (else JSON, then YAML is tried); now, Unix time in seconds, is given
-    to entities without timestamps.
+    to entities without timestamps; is_broken_allowed takes plugin instances whose configuration their plugin rejects as
+    they are; plugin_faults finds what only all plugin instances together show, by instance id and field.
     Raises: DeclarativeError, with every fault of the document.
     Source: declarative reference; one deviation: a reference that does not resolve is reported at its field in the
     entry's place, so that it can stand beside the entry's other faults.
     """
     with _collector_paused():
-        document = Document(parse_document(text, filename))
-        _check(document, plugin_types, time.time() if now is None else now)
-    if document.is_faulty:
-        tree = document.error_tree()
-        raise DeclarativeError(f"declarative config is invalid: {lua_style(tree)}", tree, flatten=document.flattened)
+        document = Document(parse_document(text, filename), entity_types)
+        _check(document, plugin_types, time.time() if now is None else now, is_broken_allowed)
+    _raise_faults(document)
     entities = {
         name: {entity["id"]: entity for entity in sorted(_entities(entries), key=_by_id)}
         for name, entries in document.entries.items()
     }
-    return Snapshot(entities, configuration_hash=configuration_hash(text))
+    expires = {entry.id: entry.expires_at for entry in document if entry.expires_at is not None}
+    snapshot = Snapshot(entities, configuration_hash=configuration_hash(text), expires=expires)
+    found = {} if plugin_faults is None else plugin_faults(snapshot)
+    for entry in document.entries["plugins"] if found else ():
+        entry.errors.update(found.get(entry.id, {}))
+    _raise_faults(document)
+    return snapshot
+
+
+def _raise_faults(document: Document) -> None:
+    if document.is_faulty:
+        tree = document.error_tree()
+        raise DeclarativeError(f"declarative config is invalid: {lua_style(tree)}", tree, flatten=document.flattened)
 
 
 @contextmanager
@@ -79,13 +92,15 @@ def configuration_hash(text: str | bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def export_declarative(snapshot: Snapshot) -> str:
+def export_declarative(snapshot: Snapshot, entity_types: Registry = ENTITY_TYPES) -> str:
     """Return the YAML of a snapshot: flat lists in dependency order, foreign keys as ids, nulls and timestamps too.
 
     It loads again to the same entities, since `_transform: false` keeps hashed secrets as they are.
     """
     document: dict[str, Any] = {"_format_version": "3.0", "_transform": False}
-    for name, entity_type in ENTITY_TYPES.items():
+    for name, entity_type in entity_types.items():
+        if not entity_type.is_exported:
+            continue
         entities = []
         for entity in snapshot.all(name):
             exported = {
@@ -117,11 +132,11 @@ def _entities(entries: list[Entry]) -> list[dict[str, Any]]:
     return [entry.entity for entry in entries]
 
 
-def _check(document: Document, plugin_types: Mapping[str, PluginType], now: float) -> None:
+def _check(document: Document, plugin_types: Mapping[str, PluginType], now: float, is_broken_allowed: bool) -> None:
     indexes = {name: _index(entries) for name, entries in document.entries.items()}
     for entry in document:
         if entry.unreadable is None:
-            _resolve_and_examine(entry, indexes, plugin_types, now)
+            _resolve_and_examine(entry, indexes, plugin_types, now, is_broken_allowed)
     for entries in document.entries.values():
         _check_unique(entries)
     _check_server_names(document)
@@ -145,7 +160,11 @@ def _index(entries: list[Entry]) -> dict[str, Entry]:
 
 
 def _resolve_and_examine(
-    entry: Entry, indexes: Mapping[str, Mapping[str, Entry]], plugin_types: Mapping[str, PluginType], now: float
+    entry: Entry,
+    indexes: Mapping[str, Mapping[str, Entry]],
+    plugin_types: Mapping[str, PluginType],
+    now: float,
+    is_broken_allowed: bool,
 ) -> None:
     data = dict(entry.given)
     data["id"] = entry.id if isinstance(data.get("id"), str) else data.get("id")
@@ -158,8 +177,14 @@ def _resolve_and_examine(
             data[name], fault = _resolved(name, key, data[name], indexes)
             if fault is not None:
                 faults[name] = fault
+    if entry.type.has_ttl:
+        try:
+            ttl = checked_ttl(entry.type.name, True, data.pop("ttl", None))
+            entry.expires_at = now + ttl if ttl else None
+        except EntityError as error:
+            faults.update(error.fields or {})
     if entry.type.name == "plugins":
-        entity, errors = check_plugin(data, plugin_types, now=now)
+        entity, errors = check_plugin(data, plugin_types, now=now, is_broken_allowed=is_broken_allowed)
     else:
         entity, errors = entry.type.examine(data, now=now)
     if errors or faults:
@@ -247,18 +272,12 @@ def _check_plugin_protocols(document: Document) -> None:
         plugin = entry.entity
         if not plugin or entry.errors:
             continue
-        if plugin["route"] is not None:
-            selected = routes.get(plugin["route"]["id"])
-            if selected is not None and not _share_a_protocol(plugin["protocols"], selected["protocols"]):
-                entry.errors["protocols"] = _ROUTE_PROTOCOLS
-        elif plugin["service"] is not None:
-            protocols = of_services.get(plugin["service"]["id"])
-            if protocols and not _share_a_protocol(plugin["protocols"], protocols):
-                entry.errors["protocols"] = _SERVICE_PROTOCOLS
-
-
-def _share_a_protocol(of_plugin: list[str], of_routes: set[str] | list[str]) -> bool:
-    return any(name in of_plugin or _PLUGIN_PROTOCOLS_OF.get(name) in of_plugin for name in of_routes)
+        route, service = plugin["route"], plugin["service"]
+        selected = None if route is None else routes.get(route["id"])
+        of_service = None if service is None else of_services.get(service["id"])
+        fault = plugin_protocols_fault(plugin, None if selected is None else selected["protocols"], of_service)
+        if fault is not None:
+            entry.errors["protocols"] = fault
 
 
 def _transform(document: Document) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from headgate.entities.entity_type import EntityType
-from headgate.entities.registry import ENTITY_TYPES, children_of
+from headgate.entities.registry import Registry
 from headgate.schema import is_uuid
 from headgate.schema.texts import normalized_path
 
@@ -42,6 +42,7 @@ class Entry:
     whole_errors: list[str] = field(default_factory=list)
     entity: dict[str, Any] = field(default_factory=dict)
     unreadable: str | None = None
+    expires_at: float | None = None
 
     @property
     def is_faulty(self) -> bool:
@@ -52,15 +53,16 @@ class Entry:
 class Document:
     """The entries of a document by type, and the faults that belong to none of them."""
 
-    def __init__(self, document: dict[Any, Any]) -> None:
+    def __init__(self, document: dict[Any, Any], entity_types: Registry) -> None:
+        self._types = entity_types
         self.errors: ErrorTree = {}
-        self.entries: dict[str, list[Entry]] = {name: [] for name in ENTITY_TYPES}
+        self.entries: dict[str, list[Entry]] = {name: [] for name in entity_types}
         self.is_transforming = True
         self._read_head(document)
         is_old_format = document.get("_format_version") in ("1.1", "2.1")
         for key, value in document.items():
-            if key in ENTITY_TYPES:
-                self._read_section(ENTITY_TYPES[key], value, (key,), None, None, self.errors)
+            if key in entity_types:
+                self._read_section(entity_types[key], value, (key,), None, None, self.errors)
             elif not isinstance(key, str) or key not in _HEAD:
                 self.errors[str(key)] = "unknown field"
         if is_old_format:
@@ -140,14 +142,14 @@ class Document:
 
     def _read_children(self, entry: Entry) -> None:
         own = entry.type.name
-        for child, child_field in children_of(own):
+        for child, child_field in self._types.children_of(own):
             if child.name in entry.given and (own, child.name) not in _MEMBERSHIPS:
                 value = entry.given.pop(child.name)
                 self._read_section(child, value, (*entry.place, child.name), entry, child_field, entry.errors)
         for (parent_type, key), (parent_field, other_field, names) in _MEMBERSHIPS.items():
             if own == parent_type and key in entry.given:
                 value = _membership_list(entry.given.pop(key), other_field, names)
-                membership = ENTITY_TYPES[MEMBERSHIP_TYPE]
+                membership = self._types[MEMBERSHIP_TYPE]
                 self._read_section(membership, value, (*entry.place, key), entry, parent_field, entry.errors)
 
     def error_tree(self) -> ErrorTree:

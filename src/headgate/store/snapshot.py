@@ -1,9 +1,11 @@
 """The immutable view of all entities at one revision, as workers and the Admin API read it.
 
 Entities are plain JSON dicts exactly as the Admin API shows them, foreign keys as `{"id": …}` or None. Nobody may
-change them. Lookups are dict reads: an index is made at its first use and kept, since the data never changes.
+change them. Lookups are dict reads: an index is made at its first use and kept, since the data never changes. Only
+time changes what is seen: an entity whose time to live is over is not found any more.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,15 +21,20 @@ class _Encoded(msgspec.Struct, array_like=True):
     revision: int
     configuration_hash: str
     entities: dict[str, list[dict[str, Any]]]
+    expires: dict[str, float] = {}
 
 
 _decoder: Final = msgspec.msgpack.Decoder(_Encoded)
 
 
 class Snapshot:
-    """All entities at one revision."""
+    """All entities at one revision.
 
-    __slots__ = ("_children", "_unique", "configuration_hash", "entities", "revision")
+    Args: expires, id -> Unix time in seconds after which that entity is gone; until then it is shown with `ttl`, the
+    whole seconds left. `entities` itself holds all of them, without `ttl`.
+    """
+
+    __slots__ = ("_children", "_unique", "configuration_hash", "entities", "expires", "revision")
 
     def __init__(
         self,
@@ -35,8 +42,10 @@ class Snapshot:
         *,
         configuration_hash: str = EMPTY_HASH,
         revision: int = 0,
+        expires: Mapping[str, float] | None = None,
     ) -> None:
         self.entities = entities
+        self.expires: Mapping[str, float] = expires if expires is not None else {}
         self.configuration_hash = configuration_hash
         self.revision = revision
         self._unique: dict[tuple[str, str], dict[Any, Entity]] = {}
@@ -56,11 +65,12 @@ class Snapshot:
 
     def all(self, type_: str) -> Iterator[Entity]:
         """Return the entities of a type, in the order of their ids."""
-        return iter(self.entities.get(type_, _NO_ENTITIES).values())
+        rows = self.entities.get(type_, _NO_ENTITIES).values()
+        return iter(rows) if not self.expires else filter(None, map(self._living, rows))
 
     def get(self, type_: str, entity_id: str) -> Entity | None:
         """Return the entity with an id."""
-        return self.entities.get(type_, _NO_ENTITIES).get(entity_id)
+        return self._living(self.entities.get(type_, _NO_ENTITIES).get(entity_id))
 
     def by(self, type_: str, unique_field: str, value: Any) -> Entity | None:
         """Return the entity whose field has a value; the field should be unique, else the first by id is meant.
@@ -70,28 +80,37 @@ class Snapshot:
         index = self._unique.get((type_, unique_field))
         if index is None:
             index = {}
-            for entity in self.all(type_):
+            for entity in self.entities.get(type_, _NO_ENTITIES).values():
                 key = entity.get(unique_field)
                 if key is not None and not isinstance(key, (dict, list)):
                     index.setdefault(key, entity)
             self._unique[type_, unique_field] = index
-        return index.get(value)
+        return self._living(index.get(value))
 
     def children(self, type_: str, foreign_field: str, parent_id: str) -> Sequence[Entity]:
         """Return the entities of a type whose foreign key refers to a parent, in the order of their ids."""
         index = self._children.get((type_, foreign_field))
         if index is None:
             index = {}
-            for entity in self.all(type_):
+            for entity in self.entities.get(type_, _NO_ENTITIES).values():
                 reference = entity.get(foreign_field)
                 if reference is not None:
                     index.setdefault(reference["id"], []).append(entity)
             self._children[type_, foreign_field] = index
-        return index.get(parent_id, ())
+        rows: Sequence[Entity] = index.get(parent_id, ())
+        return rows if not self.expires else [living for living in map(self._living, rows) if living is not None]
+
+    def _living(self, entity: Entity | None) -> Entity | None:
+        if entity is None or not self.expires or (expires_at := self.expires.get(entity["id"])) is None:
+            return entity
+        left_s = expires_at - time.time()
+        return {**entity, "ttl": int(left_s)} if left_s > 0 else None
 
     def with_revision(self, revision: int) -> "Snapshot":
         """Return the same entities under another revision; indexes already made are shared."""
-        other = Snapshot(self.entities, configuration_hash=self.configuration_hash, revision=revision)
+        other = Snapshot(
+            self.entities, configuration_hash=self.configuration_hash, revision=revision, expires=self.expires
+        )
         other._unique = self._unique
         other._children = self._children
         return other
@@ -99,7 +118,7 @@ class Snapshot:
     def encode(self) -> bytes:
         """Return the snapshot as MessagePack, for other processes of the node."""
         lists = {type_: list(items.values()) for type_, items in self.entities.items() if items}
-        return _encoder.encode(_Encoded(self.revision, self.configuration_hash, lists))
+        return _encoder.encode(_Encoded(self.revision, self.configuration_hash, lists, dict(self.expires)))
 
     @classmethod
     def decode(cls, data: bytes) -> "Snapshot":
@@ -112,7 +131,12 @@ class Snapshot:
             entities = {type_: {item["id"]: item for item in items} for type_, items in encoded.entities.items()}
         except KeyError:
             raise ValueError("an entity of the snapshot has no id") from None
-        return cls(entities, configuration_hash=encoded.configuration_hash, revision=encoded.revision)
+        return cls(
+            entities,
+            configuration_hash=encoded.configuration_hash,
+            revision=encoded.revision,
+            expires=encoded.expires,
+        )
 
 
 EMPTY: Final = Snapshot({})

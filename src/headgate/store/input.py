@@ -1,0 +1,94 @@
+"""What a write is given, on its way to a complete entity: merge, checks, automatic values, write transformations.
+
+Owns what concerns one entity alone; what other entities have to say (references, uniqueness) is the store's.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from headgate.entities.entity_type import Entity, EntityType, ErrorTree
+from headgate.entities.plugins import PluginType, check_plugin
+from headgate.errors import SCHEMA_VIOLATION, TRANSFORMATION_ERROR, EntityError, violation_message
+from headgate.schema import record_definition
+
+_IMMUTABLE: Final = "immutable field cannot be updated"
+
+
+def completed(
+    entity_type: EntityType,
+    data: Mapping[str, Any],
+    given: Mapping[str, Any],
+    plugin_types: Mapping[str, PluginType],
+    now: float,
+    *,
+    is_update: bool = False,
+) -> Entity:
+    """Return the complete, transformed entity.
+
+    Args: data, all input fields, references as `{"id": …}`; given, what the caller wrote, for transformations.
+    Raises: EntityError of code 2 with all faults, or 15.
+    """
+    if entity_type.name == "plugins":
+        entity, faults = check_plugin(data, plugin_types, now=now, is_update=is_update)
+    else:
+        entity, faults = entity_type.examine(data, now=now, is_update=is_update)
+    if faults:
+        raise violation(faults)
+    entity["id"] = entity["id"].lower()
+    for name in entity_type.foreign:
+        if entity.get(name) is not None:
+            entity[name] = {"id": entity[name]["id"].lower()}
+    try:
+        return entity_type.transformed(entity, given)
+    except ValueError as error:
+        raise EntityError(TRANSFORMATION_ERROR, message=str(error)) from error
+
+
+def violation(faults: ErrorTree) -> EntityError:
+    """Return the error of code 2 for an error tree."""
+    return EntityError(SCHEMA_VIOLATION, message=violation_message(faults), fields=faults)
+
+
+def merged(
+    entity_type: EntityType, stored: Entity, changes: Mapping[str, Any], plugin_types: Mapping[str, PluginType]
+) -> Entity:
+    """Return a stored entity with changes on top: records merge deeply, everything else is replaced.
+
+    Raises: EntityError of code 2 for a change of an immutable field.
+    """
+    faults: ErrorTree = {}
+    for member in record_definition(entity_type.model):
+        if member.definition.spec.immutable is True and member.name in changes:
+            before, after = stored.get(member.name), changes[member.name]
+            if (_sorted(before) if isinstance(before, list) else before) != (
+                _sorted(after) if isinstance(after, list) else after
+            ):
+                faults[member.name] = _IMMUTABLE
+    if faults:
+        raise violation(faults)
+    result = _merged_record(entity_type.model, stored, changes)
+    if entity_type.name == "plugins" and isinstance(changes.get("config"), Mapping):
+        plugin_type = plugin_types.get(result["name"])
+        if plugin_type is not None and result["name"] == stored["name"]:
+            result["config"] = _merged_record(plugin_type.config_model, stored["config"] or {}, changes["config"])
+    # Set anew, whatever was given.
+    result.pop("updated_at", None)
+    return result
+
+
+def _merged_record(model: type[BaseModel], stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Entity:
+    fields = record_definition(model).fields
+    result = dict(stored)
+    for name, value in changes.items():
+        before = stored.get(name)
+        record = fields[name].definition.record if name in fields and fields[name].definition.kind == "record" else None
+        if record is not None and isinstance(before, Mapping) and isinstance(value, Mapping):
+            value = _merged_record(record, before, value)
+        result[name] = value
+    return result
+
+
+def _sorted(items: list[Any]) -> list[str]:
+    return sorted(map(repr, items))

@@ -1,0 +1,157 @@
+"""Bringing databases to the present schema, on both of them."""
+
+import threading
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from headgate.entities.declared import declared_type
+from headgate.entities.registry import ENTITY_TYPES
+from headgate.schema import EntityDeclaration, Record, field, types
+from headgate.store.migration import Migration, MigrationError
+from headgate.store.sql.connect import sqlite_engine, writing
+from headgate.store.sql.migrate import NotMigratedError, require_current
+from headgate.store.sql.store import SqlStore
+from headgate.store.sql.tables import Tables
+from tests.store.conftest import PLUGINS, migrator
+
+
+class Note(Record):
+    id: types.Id
+    label: str = field(unique=True)
+    rank: int = 0
+    consumer: types.foreign("consumers", on_delete="cascade") | None = None  # type: ignore[valid-type]
+
+
+NOTES = declared_type(EntityDeclaration(name="notes", model=Note, endpoint_key="label"))
+REGISTRY = ENTITY_TYPES.with_type(NOTES)
+
+
+def base(op: Any) -> None:
+    op.create_entity_table("notes")
+
+
+def second(op: Any) -> None:
+    op.rewrite_entities("notes", lambda body: {**body, "label": body["label"].upper()})
+    op.add_unique_field("notes", "label")
+    op.add_reference("notes", "consumer", "consumers", "cascade")
+
+
+def nothing(op: Any) -> None:
+    """Nothing to do."""
+
+
+def test_bootstrapped_schema_is_the_one_the_entity_types_ask_for(engine: sa.Engine) -> None:
+    migrator(engine, REGISTRY, {"notes": None}, {"notes": (NOTES,)}).bootstrap()
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Tables(REGISTRY).metadata)
+        foreign = {
+            (name, key["constrained_columns"][0], key["options"].get("ondelete"))
+            for name in REGISTRY
+            for key in sa.inspect(connection).get_foreign_keys(name)
+        }
+    assert differences == []
+    assert {("routes", "ref_service", "RESTRICT"), ("snis", "ref_certificate", "CASCADE")} <= {
+        (table, column, on_delete or "RESTRICT") for table, column, on_delete in foreign
+    }
+
+
+def test_bootstrap_happens_once_and_tells_what_it_does(engine: sa.Engine) -> None:
+    lines: list[str] = []
+    assert migrator(engine).state().needs_bootstrap
+    with pytest.raises(NotMigratedError, match="run 'headgate migrations bootstrap'"):
+        require_current(migrator(engine).state())
+    assert migrator(engine, report=lines.append).bootstrap()
+    assert not migrator(engine).bootstrap()
+    assert lines == [
+        "Bootstrapping database...",
+        f"migrating core on database '{engine.url.database}'...",
+        "core migrated up to: 000_base (executed)",
+        "1 migration processed",
+        "1 executed",
+        "Database is up-to-date",
+    ]
+    require_current(migrator(engine).state())
+
+
+def test_of_two_at_once_one_works_and_the_other_finds_it_done(engine: sa.Engine) -> None:
+    results: list[bool] = []
+    threads = [threading.Thread(target=lambda: results.append(migrator(engine).bootstrap())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False, False, False, True]
+
+
+def test_run_gives_up_when_the_lock_is_held(tmp_path: Any) -> None:
+    engine, other = (sqlite_engine(tmp_path / "x.db", wait_s=0.05) for _ in range(2))
+    with writing(other), pytest.raises(MigrationError) as raised:
+        migrator(engine, lock_timeout_s=0.1).bootstrap()
+    assert str(raised.value) == "aborted: another node is performing database changes"
+    engine.dispose()
+    other.dispose()
+
+
+def test_new_migrations_of_a_plugin_go_up_then_finish(engine: sa.Engine) -> None:
+    torn: list[str] = []
+    migrator(engine).bootstrap()
+    first = migrator(engine, ENTITY_TYPES, {"notes": (Migration("000_base_notes", base),)})
+    assert first.state().new == {"notes": ["000_base_notes"]}
+    with pytest.raises(NotMigratedError) as refused:
+        require_current(first.state())
+    assert str(refused.value) == "New migrations available; run 'headgate migrations up' to proceed"
+    assert first.up()
+    assert not first.up()
+    with engine.begin() as connection:
+        row = {"id": "0" * 31 + "1", "body": '{"id":"x","label":"a","rank":3}'}
+        connection.execute(sa.insert(sa.table("notes", sa.column("id"), sa.column("body"))).values(row))
+    lines: list[str] = []
+    chain = (Migration("000_base_notes", base), Migration("001_100_to_110", second, lambda op: torn.append("down")))
+    later = migrator(engine, REGISTRY, {"notes": chain}, report=lines.append)
+    assert later.up()
+    assert lines[1:] == ["notes migrated up to: 001_100_to_110 (pending)", "1 migration processed", "1 pending"]
+    assert later.state().pending == {"notes": ["001_100_to_110"]}
+    require_current(later.state())
+    longer = migrator(engine, REGISTRY, {"notes": (*chain, Migration("002", nothing))})
+    with pytest.raises(MigrationError, match="Database has pending migrations; run 'headgate migrations finish'"):
+        longer.up()
+    assert torn == []
+    assert later.finish()
+    assert torn == ["down"]
+    assert not later.finish()
+    assert SqlStore(engine, REGISTRY, PLUGINS).select_by("notes", "label", "A") is not None
+
+
+def test_failed_run_leaves_nothing_behind(engine: sa.Engine) -> None:
+    def fail(op: Any) -> None:
+        op.create_entity_table("notes")
+        raise RuntimeError("no")
+
+    failing = migrator(engine, ENTITY_TYPES, {"notes": (Migration("000_base_notes", fail),)})
+    with pytest.raises(MigrationError) as raised:
+        failing.bootstrap()
+    assert str(raised.value) == (
+        f"[{engine.dialect.name} error] failed to run migration '000_base_notes' of 'notes' up: no"
+    )
+    assert sa.inspect(engine).get_table_names() == []
+    assert migrator(engine).state().needs_bootstrap
+
+
+def test_migrations_that_forget_a_table_are_refused(engine: sa.Engine) -> None:
+    forgetful = migrator(engine, REGISTRY, {"notes": (Migration("000", nothing),)})
+    with pytest.raises(MigrationError, match="no migration creates the table of entity 'notes'"):
+        forgetful.bootstrap()
+    assert sa.inspect(engine).get_table_names() == []
+
+
+def test_reset_drops_everything_and_says_when_there_was_nothing(engine: sa.Engine) -> None:
+    made = migrator(engine, REGISTRY, {"notes": None}, {"notes": (NOTES,)})
+    made.bootstrap()
+    # A plugin that is not loaded any more has tables, too.
+    assert migrator(engine).reset()
+    assert sa.inspect(engine).get_table_names() == []
+    assert not migrator(engine).reset()
