@@ -256,12 +256,11 @@ struct H2Client {
 }
 
 impl H2Client {
-    /// The request is over: what the client still sends is not wanted.
+    /// The request is over. A body that is still being sent is refused by dropping the stream: the crate then resets it
+    /// without error after what is queued has left, where an explicit reset would throw the queue away.
     fn finish(&mut self) {
         if !self.is_end_sent {
             self.reset(Reason::INTERNAL_ERROR);
-        } else if !self.is_body_done {
-            self.reset(Reason::NO_ERROR);
         }
     }
 
