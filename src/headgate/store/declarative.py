@@ -239,7 +239,7 @@ def _is_name_taken(entry: Entry, seen: Mapping[tuple[str, ...], set[tuple[Any, .
 
 def _comparable(value: Any) -> Any:
     if isinstance(value, dict):
-        return value.get("id")
+        value = value.get("id")
     return value if isinstance(value, (str, int, float)) or value is None else repr(value)
 
 
