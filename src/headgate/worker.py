@@ -88,6 +88,7 @@ class Worker:
         """Load plugins and make the engine; nothing runs yet."""
         # Imported here, after the log is set up: plugin modules may log while they are loaded.
         from headgate.pdk import configure_node, shared_dict
+        from headgate.policy.blocking import configure_pool
         from headgate.policy.catalog import load_catalog
         from headgate.policy.runner import Runtime
 
@@ -95,9 +96,20 @@ class Worker:
         configure_node(settings.node_configuration(), self._bootstrap.node_id)
         try:
             shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
-            self._catalog = load_catalog(settings.general.plugins, settings.general.plugin_directories)
+            configure_pool(settings.general.blocking_threads)
+            self._catalog = load_catalog(
+                settings.general.plugins,
+                settings.general.plugin_directories,
+                is_broken_allowed=settings.general.allow_broken_plugins,
+            )
             need_body = need_body_type() if self._native_factory is None else None
-            self._runtime = Runtime(self._catalog, need_body)
+            self._runtime = Runtime(
+                self._catalog,
+                need_body,
+                is_timed=settings.general.plugin_timing,
+                slow_handler_ms=settings.general.slow_handler_ms,
+                handler_timeout_ms=settings.general.handler_timeout_ms,
+            )
             self._engine = Engine(
                 settings,
                 [
@@ -123,13 +135,16 @@ class Worker:
         from headgate.store.snapshot import Snapshot
 
         previous = self._plan
+        settings = self._bootstrap.settings
 
         def compiled() -> tuple[Any, bytes]:
             plan = compile_plan(
                 Snapshot.decode(body),
                 self._catalog,
-                router_flavor=self._bootstrap.settings.datastore.router_flavor,
+                router_flavor=settings.datastore.router_flavor,
                 previous=previous,
+                ordering_algorithm=settings.general.plugin_ordering_algorithm,
+                is_broken_allowed=settings.general.allow_broken_plugins,
             )
             return plan, plan.engine_plan()
 

@@ -1,10 +1,9 @@
 """Order of plugins, sharing of chains, late picks."""
 
 from headgate.pdk import Plugin
-from headgate.pdk._call import Call
 from headgate.phases import Phase
 from headgate.policy.chain import LateSlot, PluginInstance
-from tests.policy.plans import Config, World, exchange
+from tests.policy.plans import Config, World
 
 
 class Accessing(Plugin[Config]):
@@ -57,23 +56,18 @@ def test_only_routes_that_a_consumer_scoped_instance_can_meet_are_late() -> None
     assert is_static == {near["id"]: False, far["id"]: True}
 
 
-def test_a_late_slot_picks_by_the_consumer_and_falls_back_for_others() -> None:
+def test_a_late_chain_is_resolved_by_the_consumer_and_falls_back_for_others() -> None:
     world = World()
     world.install("a", Accessing)
     consumer = world.add("consumers", username="anna")
     world.route()
     special = world.plugin("a", consumer=consumer)
     general = world.plugin("a")
-    plan = world.plan()
-    slot = plan.chains[0].slots[0]
-    assert isinstance(slot, LateSlot)
-    call = Call(exchange(plan), Phase.ACCESS)
-    picked = []
-    for who in (None, consumer, {"id": "somebody else"}, consumer):
-        call.consumer = who
-        instance = slot.pick(call)
-        picked.append(instance and instance.id)
+    chain = world.plan().chains[0]
+    assert isinstance(chain.slots[0], LateSlot)
+    picked = [chain.access_order(who)[0].id for who in (None, consumer, {"id": "somebody else"}, consumer)]
     assert picked == [general["id"], special["id"], general["id"], special["id"]]
+    assert chain.resolution(consumer, None) is chain.resolution(dict(consumer), [])
 
 
 def test_a_route_with_something_to_collect_has_the_access_phase() -> None:

@@ -10,6 +10,8 @@ from headgate.config.setting import setting
 
 LOG_LEVELS = ("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg")
 ACCESS_LOG_FORMATS = ("combined",)
+LEGACY = "legacy"
+PRIORITY_PRESERVING = "priority_preserving"
 
 
 def default_prefix() -> str:
@@ -75,6 +77,38 @@ class General:
     )
     allow_debug_header: bool = setting(
         Boolean(), "off", "Answer the request header Kong-Debug with the ids of the matched route and service."
+    )
+    allow_broken_plugins: bool = setting(
+        Boolean(),
+        "off",
+        "Serve although a plugin cannot be loaded or rejects its stored configuration: requests it applies to get 500. "
+        "Off, a start or a new configuration is refused.",
+    )
+    plugin_ordering_algorithm: str = setting(
+        Choice((LEGACY, PRIORITY_PRESERVING)),
+        LEGACY,
+        "What the ordering of plugins makes of their priorities: legacy moves what must run earlier before the other; "
+        "priority_preserving moves the other behind it.",
+    )
+    blocking_threads: int = setting(
+        Number(minimum=1, maximum=1024), "8", "Threads of each worker for handlers marked @blocking."
+    )
+    plugin_timing: bool = setting(
+        Boolean(),
+        "on",
+        "Measure how long each plugin takes in each phase, for logging plugins and for slow_handler_ms; costs about "
+        "0.2 microseconds per handler.",
+    )
+    slow_handler_ms: int = setting(
+        Number(minimum=0),
+        "100",
+        "A handler that holds its thread for longer is logged with plugin and instance; 0 is never. It needs "
+        "plugin_timing.",
+    )
+    handler_timeout_ms: int = setting(
+        Number(minimum=0),
+        "60000",
+        "How long an async or blocking handler may take before its request ends with 500; 0 is no limit.",
     )
 
     @property

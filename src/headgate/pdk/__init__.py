@@ -10,6 +10,7 @@ from headgate.pdk._exit import Exit
 from headgate.pdk._kong import kong
 from headgate.pdk._node import configure_node
 from headgate.pdk._phase import phases
+from headgate.pdk.blocking import blocking
 from headgate.pdk.client import ProtocolError
 from headgate.pdk.plugin import InstanceInfo, Plugin, instance_of
 from headgate.pdk.service import UpstreamNotFoundError
@@ -22,6 +23,7 @@ __all__ = [
     "ProtocolError",
     "RequestAbortedError",
     "UpstreamNotFoundError",
+    "blocking",
     "configure_node",
     "instance_of",
     "kong",

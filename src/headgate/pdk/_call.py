@@ -29,7 +29,9 @@ class Call:
     none, and the guards of `phases` keep every function that needs one away. `phase` is the bit as a plain int (flag
     arithmetic on enums is slow), 0 between phases. `is_answered`: a plugin answered through `kong.response`.
     `suspend` reads the request body from within a synchronous handler: it takes the limit in bytes and returns when the
-    engine has read; None where that is impossible. The lists are created on first use.
+    engine has read; None where that is impossible. `suspended`: which instance waited there in which phase, and for
+    how many nanoseconds. `times`: how long handlers took in nanoseconds, several entries for one that ran in pieces.
+    `trace`: the spans of `kong.tracing`. The other lists are created on first use.
     """
 
     __slots__ = (
@@ -48,6 +50,9 @@ class Call:
         "serialize_values",
         "shared",
         "suspend",
+        "suspended",
+        "times",
+        "trace",
     )
 
     exchange: Exchange
@@ -65,6 +70,9 @@ class Call:
     is_body_replaced: bool
     is_answered: bool
     suspend: Callable[[int], object] | None
+    suspended: tuple[Instance | None, int, int] | None
+    times: list[tuple[Instance, int, int]]
+    trace: Any
 
     def __init__(self, exchange: Exchange, phase: int) -> None:
         self.exchange = exchange
@@ -82,6 +90,9 @@ class Call:
         self.is_body_replaced = False
         self.is_answered = False
         self.suspend = None
+        self.suspended = None
+        self.times = []
+        self.trace = None
 
 
 current_call: ContextVar[Call | None] = ContextVar("headgate_call", default=None)

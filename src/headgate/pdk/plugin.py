@@ -24,6 +24,9 @@ class Plugin(Generic[Config]):
     """`x.y.z`."""
     PRIORITY: ClassVar[int]
     """Higher runs earlier, in every phase; equal ones by name, descending."""
+    IDENTIFIES_CONSUMER: ClassVar[bool] = False
+    """Says that `access` calls `kong.client.authenticate`: consumer-scoped instances apply only behind it, and whoever
+    orders one before it is warned."""
 
 
 def config_model_of(handler: type[Any]) -> type[Any] | None:

@@ -10,6 +10,7 @@ from headgate.pdk._headers import header_map
 from headgate.pdk._node import node
 from headgate.pdk._query import parse_arguments
 from headgate.pdk.router import matched_route, matched_service
+from headgate.phases import Phase
 
 MODES = ("set", "add", "replace")
 
@@ -43,6 +44,8 @@ def serialize_request(call: Call) -> dict[str, Any]:
         "source": "upstream" if exchange.response_source == "service" else "kong",
         "workspace_name": "default",
     }
+    if call.times:
+        record["latencies"]["plugins"] = _plugin_latencies_ms(call)
     route = matched_route(exchange)
     if route is not None:
         record["tries"] = exchange.tries()
@@ -60,6 +63,19 @@ def serialize_request(call: Call) -> dict[str, Any]:
     for key, value, mode in call.serialize_values or ():
         _apply(record, key, value, mode)
     return record
+
+
+def _plugin_latencies_ms(call: Call) -> dict[str, dict[str, float]]:
+    """Return how long each plugin took in each phase that is over, waiting included; several chunks add up."""
+    sums_ns: dict[str, dict[str, int]] = {}
+    for instance, phase, took_ns in call.times:
+        of_plugin = sums_ns.setdefault(instance.name, {})
+        label = Phase(phase).label
+        of_plugin[label] = of_plugin.get(label, 0) + took_ns
+    return {
+        name: {label: round(took_ns / 1e6, 3) for label, took_ns in of_plugin.items()}
+        for name, of_plugin in sums_ns.items()
+    }
 
 
 def _request(exchange: Exchange) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class _Refused(Exception):
 class Handler(Plugin[Config]):
     VERSION = "3.9.1"
     PRIORITY = 1250
+    IDENTIFIES_CONSUMER = True
 
     def access(self, conf: Config) -> None:
         """Set consumer and credential, or answer 401."""

@@ -46,6 +46,9 @@ HANDLER_PHASES = (
 )
 """Phases that call handlers, in the order of a request's way."""
 
+UNKNOWN_PRIORITY = 2**63 - 1
+"""Of a plugin that cannot be loaded: before all others, since it may be the one that lets nobody in."""
+
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}([-+][\w.+-]*)?")
 _SIMILARITY = 0.75
 
@@ -65,6 +68,8 @@ class PluginType:
     config_model: type[PluginConfig]
     phases: frozenset[str]
     origin: str
+    fault: str | None = None
+    """Why its code cannot be used; the other fields but the name are stand-ins then."""
 
 
 class Catalog(Mapping[str, PluginType]):
@@ -105,9 +110,10 @@ class Origin:
     path: Path | None = None
 
 
-def load_catalog(names: Sequence[str], plugin_path: Sequence[str] = ()) -> Catalog:
+def load_catalog(names: Sequence[str], plugin_path: Sequence[str] = (), *, is_broken_allowed: bool = False) -> Catalog:
     """Load the plugins that the setting `plugins` names: `bundled`, names, or `off` as the first element.
 
+    Args: `is_broken_allowed`: a plugin that cannot be loaded is in the catalog, with its `fault`.
     Raises: PluginLoadError with one line per fault.
     """
     bundled = _bundled()
@@ -127,10 +133,20 @@ def load_catalog(names: Sequence[str], plugin_path: Sequence[str] = ()) -> Catal
         try:
             types.append(_load(name, origins, directories))
         except PluginLoadError as error:
+            if is_broken_allowed:
+                types.append(_broken(name, "; ".join(error.faults)))
             faults.extend(error.faults)
-    if faults:
+    if faults and not is_broken_allowed:
         raise PluginLoadError(faults)
+    for fault in faults:
+        _log.error("%s", fault)
     return Catalog(types)
+
+
+def _broken(name: str, fault: str) -> PluginType:
+    return PluginType(
+        name, "unknown", UNKNOWN_PRIORITY, Plugin, PluginConfig, frozenset(), "cannot be loaded", fault=fault
+    )
 
 
 def bundled_names() -> list[str]:

@@ -1,18 +1,21 @@
 """The order of plugins and, per route, which instance of each runs.
 
 A chain has one slot per plugin name, in static order. Where no consumer- or group-scoped instance can apply, the slot's
-instance is known when the plan is compiled; otherwise it is picked when the access pass reaches the slot, with the
-consumer known by then, and the pick is kept per consumer and groups. Routes for which the same instances apply share
-one
-chain.
+instance is known when the plan is compiled. Otherwise the chain is resolved per client: which instance each slot has
+for a consumer and its groups, and the order of access handlers that the rules of these instances make. A resolution is
+kept; the access pass takes a new one when a handler changes the client. Routes for which the same instances apply share
+one chain.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from headgate.config.general import LEGACY
 from headgate.pdk._call import Call
 from headgate.pdk.plugin import InstanceInfo, Plugin
 from headgate.phases import Phase
+from headgate.policy.blocking import bound
+from headgate.policy.order import CycleError, Rules, rules_of, sort_names
 from headgate.policy.precedence import Scope, choose
 
 LATER_PHASES = (Phase.RESPONSE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LOG)
@@ -20,8 +23,12 @@ LATER_PHASES = (Phase.RESPONSE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LO
 GLOBAL_PHASES = (Phase.CERTIFICATE, Phase.REWRITE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LOG)
 """Phases that run global instances: the early ones always, the others for requests that never reached access."""
 
-MOST_COLLECTIONS = 4096
-"""Combinations of picked instances that a chain remembers; beyond, it starts anew (own choice: a few MB at most)."""
+HANDLED_PHASES = (Phase.ACCESS, Phase.RESPONSE, *GLOBAL_PHASES)
+
+MOST_REMEMBERED = 4096
+"""Clients, and combinations of picked instances, that a chain remembers; beyond, it starts anew (own choice: a few MB
+at most).
+"""
 
 Handle: TypeAlias = Callable[[Any], Any]
 
@@ -46,8 +53,12 @@ class PluginInstance:
         "phases",
         "response",
         "rewrite",
+        "rules",
         "scope",
     )
+
+    is_plugin_broken = False
+    """The plugin itself could not be loaded, so that its place in the order is unknown."""
 
     certificate: Handle | None
     rewrite: Handle | None
@@ -67,9 +78,10 @@ class PluginInstance:
         self.config = config
         self.handler = handler
         self.entity = entity
+        self.rules = rules_of(entity)
         mask = 0
-        for phase in (Phase.ACCESS, Phase.RESPONSE, *GLOBAL_PHASES):
-            handle: Handle | None = getattr(handler, phase.label, None)
+        for phase in HANDLED_PHASES:
+            handle = bound(handler, phase.label)
             setattr(self, phase.label, handle)
             if handle is not None:
                 mask |= phase.value
@@ -121,8 +133,7 @@ class Candidates:
         self.by_scope = by_scope
         self.consumers = frozenset(scope.consumer for scope in by_scope if scope.consumer is not None)
         self.groups = frozenset(scope.consumer_group for scope in by_scope if scope.consumer_group is not None)
-        # One handler serves all instances of a name.
-        self.phases = next(iter(by_scope.values())).phases
+        self.phases = mask_of(by_scope.values(), HANDLED_PHASES)
         self._client_places = frozenset(
             (scope.route, scope.service)
             for scope in by_scope
@@ -140,86 +151,191 @@ class Candidates:
 class LateSlot:
     """One plugin name whose instance depends on the consumer or its groups."""
 
-    __slots__ = ("_candidates", "_picks", "_plain", "_route", "_service", "phases")
+    __slots__ = ("_candidates", "_route", "_service", "consumers", "groups", "is_plugin_broken", "name", "phases")
 
     def __init__(self, candidates: Candidates, route: str | None, service: str | None) -> None:
         self._candidates = candidates
         self._route = route
         self._service = service
-        self._plain = choose(candidates.by_scope, route, service)
+        one = next(iter(candidates.by_scope.values()))
+        self.name = one.name
+        self.is_plugin_broken = one.is_plugin_broken
         self.phases = candidates.phases
-        # Only consumers and groups that instances name get in, so it cannot outgrow the configuration by much.
-        self._picks: dict[tuple[str | None, tuple[str, ...]], PluginInstance | None] = {}
+        self.consumers = candidates.consumers
+        self.groups = candidates.groups
 
-    def pick(self, call: Call) -> PluginInstance | None:
-        """Return the instance for the consumer and groups that the call has now."""
-        candidates = self._candidates
-        consumer = call.consumer
-        consumer_id = None if consumer is None else consumer.get("id")
-        if consumer_id not in candidates.consumers:
-            consumer_id = None
-        groups: tuple[str, ...] = ()
-        if candidates.groups and call.consumer_groups:
-            groups = tuple(group["id"] for group in call.consumer_groups if group["id"] in candidates.groups)
-        if consumer_id is None and not groups:
-            return self._plain
-        key = (consumer_id, groups)
-        try:
-            return self._picks[key]
-        except KeyError:
-            picked = choose(candidates.by_scope, self._route, self._service, consumer_id, groups)
-            self._picks[key] = picked
-            return picked
+    def pick(self, consumer: str | None = None, groups: Sequence[str] = ()) -> PluginInstance | None:
+        """Return the instance for a consumer and its groups, by ids; groups in the order of their names."""
+        return choose(self._candidates.by_scope, self._route, self._service, consumer, groups)
+
+
+class Resolution:
+    """A chain for one client: `turns` has every slot's position and instance (None: none) in the order of access.
+
+    `cycle`: the rules of these instances contradict each other; nothing may run then.
+    """
+
+    __slots__ = ("cycle", "turns")
+
+    def __init__(self, turns: tuple[tuple[int, PluginInstance | None], ...], cycle: CycleError | None = None) -> None:
+        self.turns = turns
+        self.cycle = cycle
 
 
 class Chain:
     """The plugins of a route.
 
     `access` and `collected` hold all of it when nothing depends on the consumer (`is_static`); otherwise the access
-    pass
-    takes its steps from `late_steps`.
+    pass takes its steps from `late_steps`.
+
+    Raises: CycleError, when rules that apply without any client contradict each other.
     """
 
-    __slots__ = ("_collections", "access", "collected", "is_static", "phases", "slots")
+    __slots__ = (
+        "_algorithm",
+        "_collections",
+        "_consumers",
+        "_groups",
+        "_has_rules",
+        "_resolutions",
+        "access",
+        "collected",
+        "is_static",
+        "phases",
+        "slots",
+    )
 
-    def __init__(self, slots: Sequence[PluginInstance | LateSlot]) -> None:
+    def __init__(
+        self, slots: Sequence[PluginInstance | LateSlot], algorithm: str = LEGACY, *, has_rules: bool = True
+    ) -> None:
         self.slots = tuple(slots)
+        self._algorithm = algorithm
+        self._has_rules = has_rules
+        late = [slot for slot in slots if isinstance(slot, LateSlot)]
         fixed = [slot for slot in slots if isinstance(slot, PluginInstance)]
-        self.is_static = len(fixed) == len(slots)
-        self.access = steps_of(fixed, Phase.ACCESS)
+        self.is_static = not late
+        self._consumers: frozenset[str] = frozenset().union(*(slot.consumers for slot in late))
+        self._groups: frozenset[str] = frozenset().union(*(slot.groups for slot in late))
+        self._resolutions: dict[tuple[str | None, tuple[str, ...], bool], Resolution] = {}
+        self._collections: dict[tuple[PluginInstance | None, ...], Collected] = {}
+        unknown = self.resolution(None, None)
+        if unknown.cycle is not None:
+            raise unknown.cycle
+        self.access = steps_of((one for _, one in unknown.turns if one is not None), Phase.ACCESS)
         self.collected = Collected(fixed)
-        self._collections: dict[tuple[PluginInstance, ...], Collected] = {}
         mask = mask_of(slots, (Phase.ACCESS, *LATER_PHASES))
         # The access pass also collects, so it runs for every route that has anything to collect.
         self.phases = mask | Phase.ACCESS.value if mask else 0
 
-    def late_steps(self, call: Call, chosen: list[PluginInstance]) -> Iterator[Step]:
-        """Yield the access handlers, each instance picked when its turn comes; every picked one is added to
-        `chosen`.
+    def resolution(self, consumer: Mapping[str, Any] | None, groups: Sequence[Mapping[str, Any]] | None) -> Resolution:
+        """Return the chain for a client: entities, None for what is not known; groups in the order of their names."""
+        consumer_id = None if consumer is None else consumer.get("id")
+        if consumer_id not in self._consumers:
+            consumer_id = None
+        group_ids: tuple[str, ...] = ()
+        if groups and self._groups:
+            group_ids = tuple(group["id"] for group in groups if group["id"] in self._groups)
+        key = (consumer_id, group_ids, self._has_rules and (consumer is not None or bool(groups)))
+        resolution = self._resolutions.get(key)
+        if resolution is None:
+            if len(self._resolutions) >= MOST_REMEMBERED:
+                self._resolutions.clear()
+            resolution = self._resolutions[key] = self._resolve(*key)
+        return resolution
+
+    def _resolve(self, consumer: str | None, groups: tuple[str, ...], is_client_known: bool) -> Resolution:
+        picked = [slot if isinstance(slot, PluginInstance) else slot.pick(consumer, groups) for slot in self.slots]
+        turns = tuple(enumerate(picked))
+        rules: dict[str, Rules] = {one.name: one.rules for one in picked if one is not None and one.rules is not None}
+        if not rules:
+            return Resolution(turns)
+        names = [slot.name for slot in self.slots]
+        present = {one.name for one in picked if one is not None}
+        order: list[str] | None = None
+        if not is_client_known:
+            # An instance that only some client has may still come: whoever must run after it waits for its turn.
+            try:
+                order = sort_names(names, rules, self._algorithm)
+            except CycleError:
+                order = None
+        try:
+            if order is None:
+                order = sort_names(names, rules, self._algorithm, present)
+        except CycleError as error:
+            return Resolution(turns, error)
+        by_name = dict(zip(names, turns, strict=True))
+        return Resolution(tuple(by_name[name] for name in order))
+
+    def access_order(
+        self, consumer: Mapping[str, Any] | None = None, groups: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[PluginInstance]:
+        """Return the instances of a client in the order of their access handlers' turns."""
+        return [one for _, one in self.resolution(consumer, groups).turns if one is not None]
+
+    def static_order(
+        self, consumer: Mapping[str, Any] | None = None, groups: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[PluginInstance]:
+        """Return the instances of a client in the order of every other phase."""
+        return [one for _, one in sorted(self.resolution(consumer, groups).turns, key=_position) if one is not None]
+
+    def late_steps(self, call: Call, chosen: list[PluginInstance | None]) -> Iterator[Step]:
+        """Yield the access handlers, each instance picked with the client known when its turn comes.
+
+        A slot whose turn has passed stays as it was. Picked instances are put into `chosen` at their slots' positions.
         """
-        for slot in self.slots:
-            instance = slot if isinstance(slot, PluginInstance) else slot.pick(call)
-            if instance is not None:
-                chosen.append(instance)
+        slots = self.slots
+        is_over = [False] * len(slots)
+        while True:
+            consumer, groups = call.consumer, call.consumer_groups
+            resolution = self.resolution(consumer, groups)
+            if resolution.cycle is not None:
+                refusing = next(one for _, one in resolution.turns if one is not None)
+                yield refusing, _refusing(resolution.cycle), None
+            for position, instance in resolution.turns:
+                if is_over[position]:
+                    continue
+                if instance is None:
+                    # A plugin that could not be loaded has no place in the order: no client may slip past it.
+                    is_over[position] = not slots[position].is_plugin_broken
+                    continue
+                is_over[position] = True
+                chosen[position] = instance
                 if instance.access is not None:
                     yield instance, instance.access, instance.config
+                    if call.consumer is not consumer or call.consumer_groups is not groups:
+                        break
+            else:
+                return
 
-    def collect(self, chosen: list[PluginInstance]) -> Collected:
-        """Return what later phases run after the access pass picked these instances."""
+    def collect(self, chosen: Sequence[PluginInstance | None]) -> Collected:
+        """Return what later phases run after the access pass picked these instances, one place per slot."""
         key = tuple(chosen)
         collected = self._collections.get(key)
         if collected is None:
-            if len(self._collections) >= MOST_COLLECTIONS:
+            if len(self._collections) >= MOST_REMEMBERED:
                 self._collections.clear()
-            collected = self._collections[key] = Collected(key)
+            collected = self._collections[key] = Collected(one for one in key if one is not None)
         return collected
+
+
+def _position(turn: tuple[int, PluginInstance | None]) -> int:
+    return turn[0]
+
+
+def _refusing(error: Exception) -> Handle:
+    def refuse(_: Any) -> None:
+        raise error
+
+    return refuse
 
 
 class ChainBuilder:
     """Makes the chains of one plan; routes for which the same instances apply get the same object."""
 
-    def __init__(self, instances: Mapping[str, Mapping[Scope, PluginInstance]]) -> None:
+    def __init__(self, instances: Mapping[str, Mapping[Scope, PluginInstance]], algorithm: str = LEGACY) -> None:
         """Args: instances by plugin name, in the order of running, then by scope; no name without any."""
+        self._algorithm = algorithm
+        self._has_rules = any(one.rules is not None for same in instances.values() for one in same.values())
         self._candidates = [Candidates(by_scope) for by_scope in instances.values()]
         scopes = [scope for by_scope in instances.values() for scope in by_scope]
         self._routes = frozenset(scope.route for scope in scopes)
@@ -227,11 +343,14 @@ class ChainBuilder:
         self._chains: dict[tuple[str | None, str | None], Chain] = {}
 
     def chain(self, route: str | None, service: str | None) -> Chain:
-        """Return the chain of a route and its service."""
+        """Return the chain of a route and its service.
+
+        Raises: CycleError.
+        """
         key = (route if route in self._routes else None, service if service in self._services else None)
         chain = self._chains.get(key)
         if chain is None:
-            chain = self._chains[key] = Chain(list(self._slots(*key)))
+            chain = self._chains[key] = Chain(list(self._slots(*key)), self._algorithm, has_rules=self._has_rules)
         return chain
 
     def _slots(self, route: str | None, service: str | None) -> Iterable[PluginInstance | LateSlot]:

@@ -11,10 +11,13 @@ from typing import Any
 
 import orjson
 
+from headgate.config.general import LEGACY
 from headgate.errors import PlanError, SchemaViolation
 from headgate.pdk.plugin import InstanceInfo, remember_instance
+from headgate.policy.broken import BrokenInstance
 from headgate.policy.catalog import Catalog, PluginType
 from headgate.policy.chain import Chain, ChainBuilder, Globals, PluginInstance
+from headgate.policy.order import CycleError
 from headgate.policy.precedence import Scope
 from headgate.schema import validate
 from headgate.store.snapshot import Snapshot
@@ -94,8 +97,13 @@ class CompiledPlan:
         return self._services[index]
 
     def instances(self, name: str) -> list[PluginInstance]:
-        """Return all enabled instances of a plugin, in the order of the snapshot."""
-        return self._instances.get(name, [])
+        """Return all enabled instances of a plugin that have a configuration, in the order of the snapshot."""
+        return [one for one in self._instances.get(name, ()) if not isinstance(one, BrokenInstance)]
+
+    @property
+    def broken_instances(self) -> list[BrokenInstance]:
+        """The enabled instances that could not be configured."""
+        return [one for same in self._instances.values() for one in same if isinstance(one, BrokenInstance)]
 
     def instance(self, instance_id: str) -> PluginInstance | None:
         """Return an enabled instance by id."""
@@ -112,17 +120,22 @@ def compile_plan(
     *,
     router_flavor: str = "traditional_compatible",
     previous: CompiledPlan | None = None,
+    ordering_algorithm: str = LEGACY,
+    is_broken_allowed: bool = False,
 ) -> CompiledPlan:
     """Compile one snapshot.
 
     Args: `previous`: plan whose plugin instances are kept where the entity is the same, which saves building their
-        configurations anew.
+        configurations anew. `ordering_algorithm`: what rules make of the static order (`order`). `is_broken_allowed`:
+        instances that cannot be configured refuse their requests instead of the whole snapshot.
     Raises: PlanError with all faults.
     """
-    instances = _instances(snapshot, catalog, previous)
+    instances = _instances(snapshot, catalog, previous, is_broken_allowed=is_broken_allowed)
     builder = ChainBuilder(
-        {name: {one.scope: one for one in reversed(same)} for name, same in instances.items() if same}
+        {name: {one.scope: one for one in reversed(same)} for name, same in instances.items() if same},
+        ordering_algorithm,
     )
+    faults: list[str] = []
     certificates = {one["id"]: position for position, one in enumerate(snapshot.all("certificates"))}
     service_positions, service_plans = _services(snapshot, certificates)
     chains: list[Chain] = []
@@ -147,7 +160,11 @@ def compile_plan(
                 _named(service),
             )
             service = None
-        chain = builder.chain(route["id"], service["id"] if service is not None else None)
+        try:
+            chain = builder.chain(route["id"], service["id"] if service is not None else None)
+        except CycleError as error:
+            faults.append(f"route {_named(route)}: {error}")
+            continue
         plan = {field: route[field] for field in _ROUTE_FIELDS if route.get(field) is not None}
         plan["protocols"] = protocols
         plan["phases"] = chain.phases
@@ -157,6 +174,8 @@ def compile_plan(
         routes.append(route)
         services.append(service)
         route_plans.append(plan)
+    if faults:
+        raise PlanError(faults)
     global_instances = Globals(one for same in instances.values() for one in _unique(same) if one.scope == Scope())
     engine_plan = {
         "revision": snapshot.revision,
@@ -174,7 +193,9 @@ def compile_plan(
     return CompiledPlan(snapshot, instances, chains, routes, services, global_instances, engine_plan)
 
 
-def _instances(snapshot: Snapshot, catalog: Catalog, previous: CompiledPlan | None) -> dict[str, list[PluginInstance]]:
+def _instances(
+    snapshot: Snapshot, catalog: Catalog, previous: CompiledPlan | None, *, is_broken_allowed: bool
+) -> dict[str, list[PluginInstance]]:
     """Return the enabled instances by plugin name, names in the order of running."""
     faults: list[str] = []
     by_name: dict[str, list[PluginInstance]] = {name: [] for name in catalog}
@@ -183,9 +204,9 @@ def _instances(snapshot: Snapshot, catalog: Catalog, previous: CompiledPlan | No
         name = entity["name"]
         plugin = catalog.get(name)
         if plugin is None:
-            fault = f"{name} plugin is in use but not enabled"
-            if fault not in faults:
-                faults.append(fault)
+            not_enabled = f"{name} plugin is in use but not enabled"
+            if not_enabled not in faults:
+                faults.append(not_enabled)
             continue
         if not entity.get("enabled", True) or HTTP_SUBSYSTEM.isdisjoint(entity.get("protocols") or HTTP_SUBSYSTEM):
             continue
@@ -193,19 +214,40 @@ def _instances(snapshot: Snapshot, catalog: Catalog, previous: CompiledPlan | No
         if earlier is not None and earlier.entity == entity:
             by_name[name].append(earlier)
             continue
-        try:
-            by_name[name].append(_instance(entity, plugin, catalog, sequence))
-        except SchemaViolation as error:
-            faults.append(f"plugin '{name}' ({entity['id']}): {error}")
-        # The constructor of a handler is the plugin's code: whatever it raises is that plugin's fault.
-        except Exception as error:
-            faults.append(f"plugin '{name}' cannot be made: {type(error).__name__}: {error}")
+        info, scope = _info(entity, plugin, sequence)
+        fault = plugin.fault
+        if fault is None:
+            try:
+                config = validate(plugin.config_model, entity.get("config") or {})
+                handler = catalog.handler(name)
+            except SchemaViolation as error:
+                fault = f"plugin '{name}' ({entity['id']}): {error}"
+            # The constructor of a handler is the plugin's code: whatever it raises is that plugin's fault.
+            except (Exception, SystemExit) as error:
+                fault = f"plugin '{name}' cannot be made: {type(error).__name__}: {error}"
+            else:
+                remember_instance(config, info)
+                by_name[name].append(PluginInstance(info, scope, config, handler, entity))
+                continue
+        if not is_broken_allowed:
+            faults.append(fault)
+            continue
+        _log.error(
+            "plugin instance %s of plugin '%s' is broken, requests it applies to are answered 500: %s",
+            entity["id"],
+            name,
+            fault,
+        )
+        broken = BrokenInstance(
+            info, scope, entity, fault, early_phases=plugin.phases, is_plugin_broken=plugin.fault is not None
+        )
+        by_name[name].append(broken)
     if faults:
         raise PlanError(faults)
     return by_name
 
 
-def _instance(entity: dict[str, Any], plugin: PluginType, catalog: Catalog, sequence: int) -> PluginInstance:
+def _info(entity: dict[str, Any], plugin: PluginType, sequence: int) -> tuple[InstanceInfo, Scope]:
     ids = {kind: entity[kind]["id"] if entity.get(kind) else None for kind in _SCOPES}
     info = InstanceInfo(
         id=entity["id"],
@@ -217,10 +259,8 @@ def _instance(entity: dict[str, Any], plugin: PluginType, catalog: Catalog, sequ
         consumer_group_id=ids["consumer_group"],
         sequence=sequence,
     )
-    config = validate(plugin.config_model, entity.get("config") or {})
-    remember_instance(config, info)
     scope = Scope(**{kind: None if _is_forbidden(plugin, kind) else scope_id for kind, scope_id in ids.items()})
-    return PluginInstance(info, scope, config, catalog.handler(plugin.name), entity)
+    return info, scope
 
 
 def _is_forbidden(plugin: PluginType, kind: str) -> bool:

@@ -10,15 +10,18 @@ in
 `header_filter` answers 500 where the head is not out yet, instead of cutting the connection.
 """
 
+import asyncio
 import inspect
 import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
+from time import perf_counter_ns
 from typing import Any, TypeAlias, cast
 
 from greenlet import greenlet
 
+from headgate.errors import GatewayError
 from headgate.pdk._body import RequestAbortedError
 from headgate.pdk._call import Call, current_call
 from headgate.pdk._exchange import Exchange
@@ -26,6 +29,7 @@ from headgate.pdk._exit import Exit
 from headgate.pdk._node import node
 from headgate.pdk.log import ALERT, NOTICE, is_pdk_file
 from headgate.phases import Phase
+from headgate.policy.blocking import BlockingQueueFullError, bound
 from headgate.policy.catalog import Catalog
 from headgate.policy.chain import Chain, PluginInstance, Step
 from headgate.policy.compile import CompiledPlan
@@ -37,6 +41,8 @@ Finish: TypeAlias = Callable[[], None]
 
 SLOW_CONFIGURE_MS = 50
 ALERT_INTERVAL_S = 60.0
+MOST_TIMES = 64
+"""Measurements of a request after which those of one handler are added up: a response may have any number of chunks."""
 
 _CERTIFICATE = Phase.CERTIFICATE.value
 _REWRITE = Phase.REWRITE.value
@@ -46,6 +52,8 @@ _HEADER_FILTER = Phase.HEADER_FILTER.value
 _BODY_FILTER = Phase.BODY_FILTER.value
 _LOG = Phase.LOG.value
 
+_ANSWERABLE = _REWRITE | _ACCESS | _RESPONSE | _HEADER_FILTER
+
 _BODY_UNREAD = 1
 
 # A handler that calls sys.exit has failed like one that raises.
@@ -54,6 +62,10 @@ _FAULTS = (Exception, SystemExit)
 _log = logging.getLogger("headgate.plugin")
 _set_call = current_call.set
 _NO_EXCHANGE = cast(Exchange, None)
+
+
+class HandlerTimeoutError(GatewayError):
+    """An asynchronous or blocking handler took longer than it may."""
 
 
 class _BareInstance:
@@ -70,11 +82,25 @@ class Runtime:
     """One worker's runtime.
 
     Args: `need_body` makes the engine's `NeedBody(limit_bytes, resume)`; without it synchronous handlers cannot read a
-        body that is still on the connection.
+        body that is still on the connection. `is_timed`: handlers are measured, and one that holds its thread for
+        longer than `slow_handler_ms` is logged. `handler_timeout_ms`: a handler that waits for longer ends, and its
+        request with it. 0: no such limit.
     """
 
-    def __init__(self, catalog: Catalog, need_body: NeedBodyFactory | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        need_body: NeedBodyFactory | None = None,
+        *,
+        is_timed: bool = True,
+        slow_handler_ms: int = 100,
+        handler_timeout_ms: int = 60_000,
+    ) -> None:
         self.need_body = need_body
+        self._is_timed = is_timed
+        self._slow_ns = slow_handler_ms * 1_000_000 or 2**63
+        self._timeout_ms = handler_timeout_ms
+        self._timeout_s = handler_timeout_ms / 1000 or None
         self.current_plan: CompiledPlan | None = None
         self._catalog = catalog
         self._start_faults: list[str] = []
@@ -88,8 +114,8 @@ class Runtime:
             if "init_worker" not in plugin.phases:
                 continue
             try:
-                handler: Any = self._catalog.handler(name)
-                await self._outside_of_request(name, Phase.INIT_WORKER, handler.init_worker)
+                handle = bound(self._catalog.handler(name), "init_worker")
+                await self._outside_of_request(name, Phase.INIT_WORKER, handle)
             except _FAULTS as error:
                 fault = f'failed to execute the "init_worker" handler for plugin "{name}": {error}'
                 self._start_faults.append(fault)
@@ -107,8 +133,8 @@ class Runtime:
             configs = [instance.config for instance in plan.instances(name)] or None
             started_s = time.perf_counter()
             try:
-                handler: Any = self._catalog.handler(name)
-                await self._outside_of_request(name, Phase.CONFIGURE, handler.configure, configs)
+                handle = bound(self._catalog.handler(name), "configure")
+                await self._outside_of_request(name, Phase.CONFIGURE, handle, configs)
             except _FAULTS as error:
                 _log.error("failed to execute plugin '%s:configure (%s)", name, error, exc_info=True)
             took_ms = round((time.perf_counter() - started_s) * 1000)
@@ -116,7 +142,7 @@ class Runtime:
                 _log.log(NOTICE, "executing plugin '%s:configure took excessively long: %d ms", name, took_ms)
         self.current_plan = plan
 
-    async def _outside_of_request(self, name: str, phase: Phase, handle: Callable[..., Any], *arguments: Any) -> None:
+    async def _outside_of_request(self, name: str, phase: Phase, handle: Any, *arguments: Any) -> None:
         call = Call(_NO_EXCHANGE, phase.value)
         call.instance = _BareInstance(name)
         token = _set_call(call)
@@ -188,6 +214,8 @@ class Runtime:
         call.phase = _BODY_FILTER
         # The answer was given in an earlier phase: it ends nothing here.
         call.is_answered = False
+        if len(call.times) > MOST_TIMES:
+            _add_up(call)
         return self._stopping(call, iter((call.collected or exchange.plan.globals).body_filter), _nothing)
 
     def log(self, exchange: Exchange) -> Outcome:
@@ -207,7 +235,7 @@ class Runtime:
 
     def _late_access(self, call: Call, chain: Chain) -> Outcome:
         """Run the access pass of a chain whose instances depend on the consumer."""
-        chosen: list[PluginInstance] = []
+        chosen: list[PluginInstance | None] = [None] * len(chain.slots)
         steps = chain.late_steps(call, chosen)
 
         def finish() -> None:
@@ -268,7 +296,16 @@ class Runtime:
         _set_call(call)
         parent = greenlet.getcurrent().parent
         assert parent is not None
-        call.suspend = parent.switch
+        switch = parent.switch
+
+        def suspend(limit_bytes: int) -> object:
+            started_ns = perf_counter_ns()
+            try:
+                return switch(limit_bytes)
+            finally:
+                call.suspended = (call.instance, call.phase, perf_counter_ns() - started_ns)
+
+        call.suspend = suspend
         try:
             return self._run(call, steps, True)
         finally:
@@ -279,10 +316,19 @@ class Runtime:
 
         Args: `stops`: an answer or a fault ends the phase; otherwise the next handler runs.
         """
+        times, slow_ns, is_timed = call.times, self._slow_ns, self._is_timed
         for instance, handle, config in steps:
             call.instance = instance
+            started_ns = perf_counter_ns() if is_timed else 0
             try:
-                returned = handle(config)
+                try:
+                    returned = handle(config)
+                finally:
+                    if is_timed:
+                        took_ns = perf_counter_ns() - started_ns
+                        times.append((instance, call.phase, took_ns))
+                        if took_ns > slow_ns:
+                            self._tell_slow(call, took_ns)
             except Exit:
                 if stops:
                     return None
@@ -307,18 +353,53 @@ class Runtime:
         _set_call(call)
         while returned is not None:
             is_over = False
+            instance = call.instance
+            started_ns = perf_counter_ns()
             try:
-                await returned
+                await self._in_time(returned)
             except Exit:
                 is_over = stops
             except _FAULTS as error:
                 _fault(call, error)
                 is_over = stops
+            if self._is_timed and instance is not None:
+                call.times.append((instance, call.phase, perf_counter_ns() - started_ns))
             if is_over or (stops and call.is_answered):
                 break
             returned = await self._next_awaitable(call, steps, stops)
         finish()
         _leave(call)
+
+    async def _in_time(self, returned: Awaitable[Any]) -> None:
+        """Await a handler for as long as it may take.
+
+        Raises: HandlerTimeoutError; whatever the handler raises.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s) as limit:
+                await returned
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise HandlerTimeoutError(f"no end after {self._timeout_ms} ms, see handler_timeout_ms") from error
+
+    def _tell_slow(self, call: Call, took_ns: int) -> None:
+        """Log a handler that kept its thread, and with it every other request there, from going on."""
+        held_ns = took_ns
+        if call.suspended is not None and call.suspended[:2] == (call.instance, call.phase):
+            # While the engine read the request body for the handler, the thread was free.
+            held_ns -= call.suspended[2]
+        if held_ns <= self._slow_ns or call.instance is None:
+            return
+        _log.warning(
+            "[kong] [%s] handler held its thread for %d ms, use async def or @blocking for what waits "
+            "(plugin instance %s, phase %s)",
+            call.instance.name,
+            held_ns // 1_000_000,
+            call.instance.id,
+            Phase(call.phase).label,
+            extra={"request_id": getattr(call.exchange, "id", None), "plugin": call.instance.name},
+        )
 
     async def _next_awaitable(self, call: Call, steps: Iterator[Step], stops: bool) -> Awaitable[Any] | None:
         """Run synchronous handlers on the loop; they can wait for the request body as on the engine thread."""
@@ -362,6 +443,14 @@ def _leave(call: Call) -> None:
     call.exchange = _NO_EXCHANGE
 
 
+def _add_up(call: Call) -> None:
+    """Make one measurement of all those of an instance in a phase."""
+    sums: dict[tuple[Any, int], int] = {}
+    for instance, phase, took_ns in call.times:
+        sums[instance, phase] = sums.get((instance, phase), 0) + took_ns
+    call.times = [(instance, phase, took_ns) for (instance, phase), took_ns in sums.items()]
+
+
 def _nothing() -> None:
     """End a phase that has nothing to do at its end."""
 
@@ -392,5 +481,7 @@ def _fault(call: Call, error: BaseException) -> None:
         exc_info=error,
         extra={"request_id": getattr(call.exchange, "id", None), "plugin": name},
     )
-    if call.phase != _LOG:
+    if isinstance(error, BlockingQueueFullError) and call.phase & _ANSWERABLE:
+        call.exchange.respond_error(503, None, [])
+    elif call.phase != _LOG:
         call.exchange.fail()
