@@ -4,15 +4,11 @@
 //! every method; once bytes of the request left, POST, LOCK and PATCH are not; never after a byte of a response; never when
 //! a body is gone that was not kept.
 
-use std::borrow::Cow;
 use std::future::{poll_fn, Future};
-use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use rustls_pki_types::ServerName;
 
 use crate::error::Refusal;
 use crate::exchange::{Attempt, Exchange};
@@ -20,16 +16,15 @@ use crate::gateway::Gateway;
 use crate::http::client::{ClientFault, ClientStream};
 use crate::http::forward::queue_request_head;
 use crate::http::h1::parse::Framing;
-use crate::http::head::{host_without_port, Method, ResponseHead};
+use crate::http::head::{Method, ResponseHead};
 use crate::live::{Live, LiveService};
-use crate::router::path::{encode_for_upstream, upstream_path};
 use crate::settings::EngineSettings;
-use crate::tls::client::{ClientTls, UpstreamTls};
-use crate::upstream::balance::Balance;
+use crate::tls::client::ClientTls;
 use crate::upstream::connect::{connect, ConnectErrorKind};
 use crate::upstream::connection::{BodyPump, PumpFault, TalkFault, UpstreamConnection};
+use crate::upstream::destination::{host_header, pick, pool_key, service_of, upstream_uri, Peer};
 use crate::upstream::pool::{Pool, PoolKey};
-use crate::upstream::resolve::{ResolveError, Resolver};
+use crate::upstream::resolve::Resolver;
 
 /// Connections and names towards upstreams, one per engine.
 pub struct Upstreams {
@@ -64,14 +59,6 @@ pub enum Ended {
     Refused(Refusal),
     /// Nobody is there to be told.
     ClientGone,
-}
-
-/// Where one attempt goes.
-struct Peer {
-    name: String,
-    port: u16,
-    address: SocketAddr,
-    position: Option<usize>,
 }
 
 struct Timeouts {
@@ -398,11 +385,6 @@ fn talk_failure(peer: &Peer, fault: &TalkFault, may_retry: bool, is_stale: bool)
     }
 }
 
-fn service_of<'live>(live: &'live Live, exchange: &Exchange) -> Option<&'live LiveService> {
-    let route = live.routes.get(exchange.matched.as_ref()?.route)?;
-    live.services.get(route.plan.service?)
-}
-
 fn timeouts_of(exchange: &Exchange, service: &LiveService) -> Timeouts {
     let plan = &service.plan;
     let (connect, write, read) = exchange.overrides.timeouts_ms.unwrap_or((
@@ -415,141 +397,6 @@ fn timeouts_of(exchange: &Exchange, service: &LiveService) -> Timeouts {
         write: Duration::from_millis(write),
         read: Duration::from_millis(read),
     }
-}
-
-async fn pick(
-    gateway: &Gateway,
-    live: &Live,
-    exchange: &Exchange,
-    service: &LiveService,
-    tried: &[usize],
-) -> Result<Peer, Refusal> {
-    let (host, port) = match &exchange.overrides.target {
-        Some((host, port)) => (host.as_str(), port.unwrap_or(service.plan.port)),
-        None => (service.plan.host.as_str(), service.plan.port),
-    };
-    let (name, port, position) = match live.upstreams.get(host) {
-        Some(upstream) => {
-            let position = upstream.balancer.pick(tried).ok_or(Refusal::NoPeer)?;
-            let (name, port) = upstream.targets.get(position).ok_or(Refusal::NoPeer)?;
-            (name.as_str(), *port, Some(position))
-        }
-        None => (host, port, None),
-    };
-    let address = resolve(gateway, name).await?;
-    Ok(Peer {
-        name: name.to_owned(),
-        port,
-        address: SocketAddr::new(address, port),
-        position,
-    })
-}
-
-async fn resolve(gateway: &Gateway, name: &str) -> Result<IpAddr, Refusal> {
-    if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse() {
-        return Ok(address);
-    }
-    let resolver = &gateway.upstreams.resolver;
-    let found = match resolver.cached_next(name) {
-        Some(found) => found,
-        None => resolver.resolve_next(name).await,
-    };
-    found.map_err(|error| match error {
-        ResolveError::NotFound => Refusal::NameNotFound { host: name.to_owned() },
-        other => Refusal::NameLookup {
-            host: name.to_owned(),
-            cause: other.to_string(),
-        },
-    })
-}
-
-/// Host to send (routing reference, section 11).
-fn host_header<'a>(
-    exchange: &'a Exchange,
-    live: &'a Live,
-    service: &'a LiveService,
-    peer: &'a Peer,
-    is_tls: bool,
-) -> Cow<'a, [u8]> {
-    if let Some(host) = &exchange.overrides.host {
-        return Cow::Borrowed(host);
-    }
-    let preserves = exchange
-        .matched
-        .as_ref()
-        .and_then(|matched| live.routes.get(matched.route))
-        .is_some_and(|route| route.plan.preserve_host);
-    if preserves {
-        let authority = exchange.request.authority();
-        if !authority.is_empty() {
-            return Cow::Borrowed(authority);
-        }
-    }
-    let upstream = exchange.overrides.target.as_ref().map_or_else(
-        || live.upstreams.get(&service.plan.host),
-        |(host, _)| live.upstreams.get(host),
-    );
-    let name = match upstream {
-        Some(upstream) => upstream.host_header.as_deref().unwrap_or(&peer.name),
-        None => &peer.name,
-    };
-    let default_port = if is_tls { 443 } else { 80 };
-    let is_bare_v6 = name.parse::<std::net::Ipv6Addr>().is_ok();
-    let has_port = !is_bare_v6 && !name.ends_with(']') && name.contains(':');
-    if peer.port == default_port || has_port {
-        return if is_bare_v6 {
-            Cow::Owned(format!("[{name}]").into_bytes())
-        } else {
-            Cow::Borrowed(name.as_bytes())
-        };
-    }
-    let port = peer.port;
-    Cow::Owned(
-        if is_bare_v6 {
-            format!("[{name}]:{port}")
-        } else {
-            format!("{name}:{port}")
-        }
-        .into_bytes(),
-    )
-}
-
-fn pool_key(
-    address: SocketAddr,
-    tls: Option<&Arc<UpstreamTls>>,
-    host: &[u8],
-) -> Result<(PoolKey, Option<ServerName<'static>>), String> {
-    let Some(tls) = tls else {
-        return Ok((PoolKey::plain(address), None));
-    };
-    let name = String::from_utf8_lossy(host_without_port(host))
-        .trim_matches(['[', ']'])
-        .to_owned();
-    let server_name =
-        ServerName::try_from(name.clone()).map_err(|_| format!("'{name}' is no valid TLS server name"))?;
-    Ok((PoolKey::tls(address, Arc::from(name), tls.identity), Some(server_name)))
-}
-
-/// Path and query to send (routing reference, section 10).
-fn upstream_uri(exchange: &Exchange, service: &LiveService) -> Vec<u8> {
-    let mut uri = match (&exchange.overrides.path, exchange.matched.as_ref()) {
-        (Some(path), _) => path.clone(),
-        (None, Some(matched)) => {
-            let route = exchange.live.routes.get(matched.route);
-            let strips = route.is_some_and(|route| route.plan.strip_path);
-            let handling = route.map(|route| route.plan.path_handling).unwrap_or_default();
-            let handling = exchange.live.router.flavor().effective_path_handling(handling);
-            let base = service.plan.path.as_deref().map(str::as_bytes);
-            let joined = upstream_path(base, &exchange.path, matched.prefix_bytes, strips, handling);
-            encode_for_upstream(&joined).into_owned()
-        }
-        (None, None) => exchange.path.clone(),
-    };
-    if let Some(query) = exchange.query() {
-        uri.push(b'?');
-        uri.extend_from_slice(query);
-    }
-    uri
 }
 
 fn request_framing(exchange: &Exchange) -> Framing {

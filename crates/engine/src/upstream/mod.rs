@@ -7,5 +7,6 @@ pub mod attempt;
 pub mod balance;
 pub mod connect;
 pub mod connection;
+pub mod destination;
 pub mod pool;
 pub mod resolve;
