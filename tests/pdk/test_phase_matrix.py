@@ -34,7 +34,12 @@ MATRIX: dict[str, str] = {
     "client.set_authenticated_consumer_groups": "- - - - + - + + + + - - -",
     "client.authenticate service.set_upstream service.set_retries service.set_timeouts "
     "service.set_target_retry_callback client.authenticate_consumer_group_by_consumer_id": "- - - - + - - - - - - - -",
-    "service.set_target": "- - - + + + - - - - + - -",
+    "service.set_target service.set_tls_cert_key service.set_tls_verify service.set_tls_verify_depth "
+    "service.set_tls_verify_store": "- - - + + + - - - - + - -",
+    "client.tls.request_client_certificate client.tls.disable_session_reuse": "- + - - - - - - - - - - -",
+    "client.tls.get_full_client_certificate_chain": "- - - + + + + - - + - - -",
+    "client.tls.set_client_verify": "- - - + + + + - - - - - -",
+    "tracing.process_span": "- - - - - - - - - + - - -",
     "service.request.set_query service.request.set_raw_query service.request.set_method service.request.add_header "
     "service.request.clear_header service.request.set_headers service.request.clear_query_arg "
     "service.request.set_body service.request.set_authentication_headers": "- - - + + - - - - - - - -",
@@ -53,7 +58,17 @@ MATRIX: dict[str, str] = {
     "log.serialize": "- - - - - - - - - + - - -",
     "log.debug log.info log.notice log.warn log.err log.crit log.alert log.emerg log.trace log.new log.set_format "
     "ip.is_trusted node.get_id node.get_memory_stats node.get_hostname plugin.get_id table.new table.clear table.merge "
-    "db.consumers.select db.consumers.each db.consumers.page db.consumers.cache_key": "+ + + + + + + + + + + + +",
+    "db.consumers.select db.consumers.each db.consumers.page db.consumers.cache_key "
+    "nginx.get_subsystem nginx.get_statistics cluster.get_id telemetry.log telemetry.set_exporter "
+    "vault.is_reference vault.parse_reference vault.get vault.update vault.try_ "
+    "jwe.encrypt jwe.decrypt jwe.decode dns.resolve dns.toip "
+    "timer.at timer.every timer.named_at timer.named_every timer.cancel timer.stats "
+    "cache.get cache.get_with_level cache.probe cache.renew cache.get_bulk cache.safe_set cache.invalidate "
+    "cache.invalidate_local cache.purge "
+    "tracing.new tracing.set_global_tracer tracing.start_span tracing.create_span tracing.link_span "
+    "tracing.active_span tracing.set_active_span tracing.init_spans tracing.get_spans tracing.get_root_span "
+    "tracing.set_should_sample tracing.get_sampling_decision "
+    "tracing.get_probability_sampling_decision": "+ + + + + + + + + + + + +",
 }
 
 PHASES = [Phase[name.upper()] for name in COLUMNS.split()]
@@ -87,6 +102,16 @@ MODULES: dict[str, Any] = {
     "plugin": kong.plugin,
     "table": kong.table,
     "db.consumers": EntityTable("consumers"),
+    "client.tls": kong.client.tls,
+    "nginx": kong.nginx,
+    "cluster": kong.cluster,
+    "telemetry": kong.telemetry,
+    "vault": kong.vault,
+    "jwe": kong.jwe,
+    "dns": kong.dns,
+    "timer": kong.timer,
+    "cache": kong.cache,
+    "tracing": kong.tracing,
 }
 
 # What a logger needs inside, not part of the PDK.

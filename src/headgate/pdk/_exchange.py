@@ -77,6 +77,14 @@ class Exchange(Protocol):
     def tls_cipher(self) -> str | None: ...
     @property
     def tls_server_name(self) -> str | None: ...
+    def client_certificate_chain(self) -> str | None:
+        """What the client presented, as PEM with the leaf first; None without a client certificate."""
+
+    @property
+    def client_verify(self) -> str:
+        """`SUCCESS`, `NONE` or `FAILED:<reason>`; what `set_client_verify` said wins."""
+
+    def set_client_verify(self, value: str) -> None: ...
 
     # -- request as sent ----------------------------------------------------------------------------------------
     @property
@@ -147,6 +155,18 @@ class Exchange(Protocol):
     def set_retries(self, retries: int) -> None: ...
     def set_timeouts(self, connect_ms: int, write_ms: int, read_ms: int) -> None: ...
     def set_target_retry_callback(self, callback: Any) -> None: ...
+    def set_upstream_tls(
+        self,
+        verify: bool | None = None,
+        depth: int | None = None,
+        ca_pem: str | None = None,
+        certificate: tuple[str, str] | None = None,
+    ) -> None:
+        """Override TLS towards the upstream for this request; None leaves what is in force.
+
+        `certificate`: (chain, key) as PEM, read when the connection is made: faults end the attempt with 502.
+        """
+
     def enable_buffering(self) -> None: ...
 
     # -- answers ------------------------------------------------------------------------------------------------
@@ -225,3 +245,13 @@ class Exchange(Protocol):
         """One dict per attempt: balancer_start, balancer_start_ns, balancer_latency, balancer_latency_ns, ip, port,
         state?, code?.
         """
+
+
+class Handshake(Protocol):
+    """What `kong.client.tls` does in the certificate phase: the part of the native `Handshake` that it needs."""
+
+    def request_client_certificate(self, ca_names: list[bytes] | None) -> None:
+        """Ask the client for a certificate; `ca_names`: subjects in DER, None for any."""
+
+    def disable_session_reuse(self) -> None:
+        """Neither resume nor offer a session on this connection."""

@@ -1,6 +1,7 @@
 """Headers between plugins and the engine: the mapping that getters return, the checks of setters' arguments.
 
-Owns PDK reference 3.4 (lookup rules, limits) and 23 (accepted values, texts).
+Owns PDK reference 3.4 (lookup rules, limits) and 23 (accepted values, texts). An empty text is sent as an empty value:
+on the wire that is what Kong's single space is after trimming; in HTTP/2 a space would be malformed (RFC 9113 8.2.1).
 """
 
 from collections.abc import Iterable, Mapping

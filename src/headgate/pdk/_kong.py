@@ -3,11 +3,15 @@
 from typing import TYPE_CHECKING
 
 from headgate.pdk.client import Client, client
+from headgate.pdk.cluster import Cluster, cluster
 from headgate.pdk.configuration import Configuration, configuration
 from headgate.pdk.ctx import Context
 from headgate.pdk.db import Database, db
+from headgate.pdk.dns import Dns, dns
 from headgate.pdk.ip import Ip, ip
+from headgate.pdk.jwe import Jwe, jwe
 from headgate.pdk.log import Logger, log
+from headgate.pdk.nginx import Nginx, nginx
 from headgate.pdk.node import NodeModule, node
 from headgate.pdk.plugin import PluginModule, plugin
 from headgate.pdk.request import Request, request
@@ -15,8 +19,13 @@ from headgate.pdk.response import Response, response
 from headgate.pdk.router import Router, router
 from headgate.pdk.service import Service, service
 from headgate.pdk.table import Table, table
+from headgate.pdk.telemetry import Telemetry, telemetry
+from headgate.pdk.timer import TimerModule, timer
+from headgate.pdk.tracing import Tracer, tracing
+from headgate.pdk.vault import Vault, vault
 
 if TYPE_CHECKING:
+    from headgate.pdk.cache import Cache
     from headgate.pdk.shared_dict import SharedDict
 
 COMPATIBLE_VERSION = "3.9.1"
@@ -48,12 +57,35 @@ class Kong:
         self.plugin: PluginModule = plugin
         self.table: Table = table
         self.db: Database = db
+        self.cluster: Cluster = cluster
+        self.nginx: Nginx = nginx
+        self.vault: Vault = vault
+        self.timer: TimerModule = timer
+        self.dns: Dns = dns
+        self.jwe: Jwe = jwe
+        self.tracing: Tracer = tracing
+        self.telemetry: Telemetry = telemetry
 
     @property
     def default_workspace(self) -> str | None:
         """Id of the workspace `default`."""
         workspace: str | None = configuration["default_workspace"]
         return workspace
+
+    @property
+    def cache(self) -> "Cache":
+        """Values that are costly to get, kept in worker memory and in node memory."""
+        # Imported on use: plugins without shared state need no shared memory.
+        from headgate.pdk.cache import cache
+
+        return cache
+
+    @property
+    def core_cache(self) -> "Cache":
+        """As `cache`, with keys of its own."""
+        from headgate.pdk.cache import core_cache
+
+        return core_cache
 
     def shared_dict(self, name: str) -> "SharedDict":
         """Return a dictionary that all workers of the node share.

@@ -4,16 +4,18 @@ One object per process, `node`; the worker fills it once with `configure_node`, 
 snapshot. Code that runs without a worker (tests, tools) gets the defaults of Kong's settings.
 """
 
+import asyncio
 import ipaddress
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 DEFAULT_LIMIT = 100
+DEFAULT_SAMPLING_RATE = 0.01
 
 
 class SnapshotView(Protocol):
@@ -32,17 +34,23 @@ class Node:
         "configuration",
         "hostname",
         "id",
+        "instrumentations",
+        "loop",
         "max_post_args",
         "max_request_headers",
         "max_response_headers",
         "max_uri_args",
+        "sampling_rate",
         "snapshot",
+        "statistics",
         "trusted_networks",
         "trusts_everyone",
     )
 
     def __init__(self) -> None:
         self.snapshot: SnapshotView | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.statistics: Callable[[], Mapping[str, int]] | None = None
         self.configure({}, None)
 
     def configure(self, configuration: Mapping[str, Any], node_id: str | None) -> None:
@@ -56,6 +64,9 @@ class Node:
         self.max_post_args = self._limit("lua_max_post_args")
         texts = [text for text in self.configuration.get("trusted_ips") or () if not text.startswith("unix:")]
         self.trusted_networks = tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+        named = self.configuration.get("tracing_instrumentations") or ()
+        self.instrumentations = frozenset((named,) if isinstance(named, str) else named) - {"off"}
+        self.sampling_rate = float(self.configuration.get("tracing_sampling_rate") or DEFAULT_SAMPLING_RATE)
         self.trusts_everyone = {"0.0.0.0/0", "::/0"} <= set(texts)
         _is_in_networks.cache_clear()
 
@@ -87,6 +98,12 @@ def _hostname() -> str:
 
 
 node = Node()
+
+
+def attach_worker(loop: asyncio.AbstractEventLoop, statistics: Callable[[], Mapping[str, int]]) -> None:
+    """Tell the PDK the worker's loop, for timers, and where its counters come from, for `kong.nginx`."""
+    node.loop = loop
+    node.statistics = statistics
 
 
 def configure_node(configuration: Mapping[str, Any], node_id: str | None = None) -> None:

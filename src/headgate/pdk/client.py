@@ -11,6 +11,7 @@ from headgate.errors import GatewayError
 from headgate.pdk._call import Call
 from headgate.pdk._check import need_string
 from headgate.pdk._phase import AUTHENTICATED, phases
+from headgate.pdk.client_tls import ClientTls, client_tls
 from headgate.pdk.router import RoutedPlan, matched_route
 from headgate.phases import Phase
 
@@ -23,6 +24,8 @@ class Client:
     """`kong.client`."""
 
     __slots__ = ()
+
+    tls: ClientTls = client_tls
 
     @phases(rejected=Phase.INIT_WORKER)
     def get_ip(self, call: Call) -> str:

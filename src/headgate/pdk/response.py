@@ -167,7 +167,7 @@ class Response:
         In header_filter later plugins still run, and the body replaces the upstream's.
 
         Args: `body`: text or bytes as they are, a table as JSON (content type set unless given), None for no body;
-            `headers` replace those of the same name.
+            `headers` replace those of the same name. Of a table, a gRPC client gets the text under `message`.
         Raises: TypeError or ValueError with Kong's text for wrong arguments; otherwise Exit, not to be caught.
         """
         _check_status(status, LEAST_STATUS)
@@ -176,7 +176,10 @@ class Response:
             raise TypeError("body must be a nil, string or table")
         lines = _answer_headers(headers)
         raw: bytes | None
-        if is_json:
+        if is_json and _is_grpc(call, lines):
+            is_json = False
+            raw = _grpc_message(body)
+        elif is_json:
             try:
                 raw = encode_json(body)
             except (TypeError, ValueError) as error:
@@ -236,6 +239,32 @@ def _answer_headers(headers: object) -> list[tuple[str, str]]:
         if not _is_transfer_encoding(dashed):
             lines.extend((dashed, value) for value in values)
     return lines
+
+
+def _is_grpc(call: Call, headers: list[tuple[str, str]]) -> bool:
+    """Say whether the client of this request speaks gRPC and nothing else was set as content type.
+
+    Raises: ValueError when gRPC was set as content type: no table can be sent then.
+    """
+    exchange = call.exchange
+    content_type = next((value for name, value in headers if name.lower() == "content-type"), None)
+    if content_type is None:
+        content_type = exchange.get_response_header("content-type")
+    if content_type is not None:
+        if content_type.startswith("application/grpc"):
+            raise ValueError("table body encoding with gRPC is not supported")
+        return False
+    if exchange.http_version < 2:
+        return False
+    return (exchange.get_request_header("content-type") or "").startswith("application/grpc")
+
+
+def _grpc_message(body: Any) -> bytes | None:
+    message = body.get("message") if isinstance(body, Mapping) else None
+    if isinstance(message, str):
+        return message.encode("utf-8", "surrogateescape")
+    log.warn("body was removed because table body encoding with gRPC is not supported")
+    return None
 
 
 def _is_transfer_encoding(name: str) -> bool:

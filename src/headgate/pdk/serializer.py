@@ -94,7 +94,11 @@ def _request(exchange: Exchange) -> dict[str, Any]:
         "size": exchange.request_bytes,
     }
     if exchange.tls_version is not None:
-        request["tls"] = {"version": exchange.tls_version, "cipher": exchange.tls_cipher, "client_verify": "NONE"}
+        request["tls"] = {
+            "version": exchange.tls_version,
+            "cipher": exchange.tls_cipher,
+            "client_verify": exchange.client_verify,
+        }
     return request
 
 

@@ -3,12 +3,12 @@
 PDK reference 5.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from headgate.errors import GatewayError
 from headgate.pdk._call import Call
-from headgate.pdk._check import need_integer, need_string
+from headgate.pdk._check import is_number, need_integer, need_string
 from headgate.pdk._phase import SERVICE_SETTERS, phases
 from headgate.pdk.service_request import ServiceRequest, service_request
 from headgate.pdk.service_response import ServiceResponse, service_response
@@ -84,6 +84,64 @@ class Service:
             need_integer(write_timeout, "write_timeout", 1, LONGEST_TIMEOUT_MS),
             need_integer(read_timeout, "read_timeout", 1, LONGEST_TIMEOUT_MS),
         )
+
+    @phases(SERVICE_SETTERS)
+    def set_tls_cert_key(self, call: Call, chain: str | bytes, key: str | bytes) -> Literal[True]:
+        """Present a client certificate to the upstream of this request, in place of the service's or upstream's.
+
+        Args: both PEM; `chain` starts with the certificate of `key`.
+        Raises: TypeError `chain must be a parsed cdata object`, `key must be a parsed cdata object` (Kong's texts; here
+            PEM is meant). PEM that cannot be used ends the attempt with 502.
+        """
+        call.exchange.set_upstream_tls(certificate=(_pem(chain, "chain"), _pem(key, "key")))
+        return True
+
+    @phases(SERVICE_SETTERS)
+    def set_tls_verify(self, call: Call, on: bool) -> Literal[True]:
+        """Switch the verification of the upstream's certificate on or off for this request.
+
+        Raises: TypeError `argument must be a boolean`.
+        """
+        if not isinstance(on, bool):
+            raise TypeError("argument must be a boolean")
+        call.exchange.set_upstream_tls(verify=on)
+        return True
+
+    @phases(SERVICE_SETTERS)
+    def set_tls_verify_depth(self, call: Call, depth: int) -> Literal[True]:
+        """Set how many intermediate certificates the upstream's chain may have, for this request.
+
+        Raises: TypeError `argument must be a number`; ValueError for a negative one.
+        """
+        if not is_number(depth):
+            raise TypeError("argument must be a number")
+        if depth < 0:
+            raise ValueError("argument must be a number greater than or equal to 0")
+        call.exchange.set_upstream_tls(depth=int(depth))
+        return True
+
+    @phases(SERVICE_SETTERS)
+    def set_tls_verify_store(self, call: Call, store: str | bytes | Sequence[str]) -> Literal[True]:
+        """Set the CA certificates that the upstream's certificate is verified with, for this request.
+
+        Args: PEM, in one text or several.
+        Raises: TypeError `argument must be a resty.openssl.x509.store object` (Kong's text; here PEM is meant). PEM that
+            cannot be used ends the attempt with 502.
+        """
+        texts: Sequence[Any] = [store] if isinstance(store, str | bytes) or not isinstance(store, Sequence) else store
+        if not texts or not all(isinstance(text, str | bytes) for text in texts):
+            raise TypeError("argument must be a resty.openssl.x509.store object")
+        ca_pem = "\n".join(text.decode("ascii", "replace") if isinstance(text, bytes) else text for text in texts)
+        call.exchange.set_upstream_tls(ca_pem=ca_pem)
+        return True
+
+
+def _pem(text: object, what: str) -> str:
+    if isinstance(text, bytes):
+        return text.decode("ascii", "replace")
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a parsed cdata object")
+    return text
 
 
 service = Service()

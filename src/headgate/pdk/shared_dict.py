@@ -23,6 +23,7 @@ from typing import TypeAlias
 from headgate.pdk.shared_memory import (
     DEFAULT_MAP_SIZE_BYTES,
     HEADER,
+    MINIMUM_MAP_SIZE_BYTES,
     NEVER,
     SharedDictError,
     SharedMemory,
@@ -30,6 +31,7 @@ from headgate.pdk.shared_memory import (
 )
 
 __all__ = [
+    "MINIMUM_MAP_SIZE_BYTES",
     "Increment",
     "Number",
     "SharedDict",
@@ -47,6 +49,9 @@ Increment: TypeAlias = tuple[str, Number, float]
 
 # LMDB's compiled-in limit for keys is 511 bytes; longer ones are stored under a digest.
 _LONGEST_KEY_BYTES = 440
+
+# A write transaction holds up the whole node.
+_CLEARED_AT_ONCE = 500
 
 _INTEGER_PAYLOAD = struct.Struct("<q")
 # A whole entry that holds an integer, to read and write counters in one step.
@@ -116,6 +121,26 @@ class SharedDict:
         tag, payload = _encode(value)
         return bool(memory.write(self._set, memory, self._key(key), tag, payload, _expiry(memory, ttl_s), True))
 
+    def set_while(self, key: str, value: Value, ttl_s: float, guard: str, expected: Value) -> bool:
+        """Store `value` only while the entry `guard` still holds `expected`; one step on the node.
+
+        Returns: whether it was stored; also False when no room could be made.
+        Raises: TypeError for a value of another type; ValueError for one that can never fit.
+        Phases: any.
+        """
+        memory = _memory()
+        tag, payload = _encode(value)
+        if len(payload) > memory.largest_value_bytes:
+            raise ValueError(f"value of {len(payload)} bytes is too large for the shared memory")
+        return bool(
+            memory.write(
+                self._set_while,
+                memory,
+                (self._key(guard), expected),
+                (self._key(key), tag, payload, _expiry(memory, ttl_s)),
+            )
+        )
+
     def incr(self, key: str, amount: Number, init: Number = 0, init_ttl_s: float = 0) -> Number:
         """Add `amount` to a number, atomically on the node, and return the new value.
 
@@ -162,6 +187,15 @@ class SharedDict:
         memory = _memory()
         memory.write(self._delete, memory, self._key(key))
 
+    def clear(self) -> None:
+        """Remove all keys of this dictionary, a bounded number in each transaction.
+
+        Phases: any.
+        """
+        memory = _memory()
+        while memory.write(self._clear_some, memory):
+            pass
+
     def ttl_s(self, key: str) -> float | None:
         """Return the seconds left to live, 0 for an entry without expiry, None when absent or expired.
 
@@ -203,6 +237,19 @@ class SharedDict:
         memory.put(transaction, key, tag, payload, expiry_s, 0)
         return True
 
+    @classmethod
+    def _set_while(
+        cls,
+        transaction: Transaction,
+        memory: SharedMemory,
+        guard: tuple[bytes, Value],
+        entry: tuple[bytes, bytes, bytes, float],
+    ) -> bool:
+        raw = transaction.get(guard[0], db=memory.entries)
+        if raw is None or _live_value(raw, memory.clock()) != guard[1]:
+            return False
+        return cls._set(transaction, memory, *entry, False)
+
     def _incr_all(
         self, transaction: Transaction, memory: SharedMemory, increments: Sequence[Increment], init: Number
     ) -> list[Number]:
@@ -235,6 +282,17 @@ class SharedDict:
             expiry_s = now + init_ttl_s if init_ttl_s > 0 else NEVER
             _store(transaction, memory, key, raw, value is not None, (value or 0) + amount, expiry_s, position)
         return values
+
+    def _clear_some(self, transaction: Transaction, memory: SharedMemory) -> int:
+        found: list[tuple[bytes, bytes]] = []
+        with transaction.cursor(db=memory.entries) as cursor:
+            is_at_entry = cursor.set_range(self._prefix)
+            while is_at_entry and len(found) < _CLEARED_AT_ONCE and cursor.key().startswith(self._prefix):
+                found.append((cursor.key(), cursor.value()))
+                is_at_entry = cursor.next()
+        for key, raw in found:
+            memory.remove(transaction, key, raw)
+        return len(found)
 
     @staticmethod
     def _delete(transaction: Transaction, memory: SharedMemory, key: bytes) -> None:
@@ -287,6 +345,11 @@ def remove(path: str | os.PathLike[str]) -> None:
         (Path(path) / name).unlink(missing_ok=True)
     with suppress(FileNotFoundError):
         Path(path).rmdir()
+
+
+def memory_sizes() -> tuple[int, int]:
+    """Return (capacity, used) of the node's shared memory in bytes; zeros when this process has none."""
+    return (0, 0) if _current is None else _current.sizes()
 
 
 def is_configured() -> bool:

@@ -120,6 +120,11 @@ class SharedMemory:
         """The size up to which a single value is accepted."""
         return self._usable_bytes // 4
 
+    def sizes(self) -> tuple[int, int]:
+        """Return (capacity, used) in bytes."""
+        with self.environment().begin() as transaction:
+            return self._map_size_bytes, self.used_bytes(transaction)
+
     def close(self) -> None:
         """Close the environment of this process; other processes keep theirs."""
         if self._environment is not None:

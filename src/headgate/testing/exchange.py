@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from headgate.phases import Phase
 from headgate.testing.error_body import default_message, error_body
+from headgate.testing.grpc import grpc_name, grpc_status
 
 Lines = list[tuple[str, str]]
 
@@ -33,7 +34,9 @@ HeaderInput = dict[str, Any] | list[tuple[str, str]]
 
 @dataclass
 class Request:
-    """The client's request; `path` may carry a query. `is_body_read` False: the body waits on the connection."""
+    """The client's request; `path` may carry a query. `is_body_read` False: the body waits on the connection.
+    `client_certificate`: the chain that the client presented, as PEM.
+    """
 
     method: str = "GET"
     path: str = "/"
@@ -48,6 +51,7 @@ class Request:
     forwarded_ip: str | None = None
     is_trusted: bool = False
     is_body_read: bool = True
+    client_certificate: str | None = None
 
 
 @dataclass
@@ -136,6 +140,13 @@ class MemoryExchange:
         self.tls_cipher: str | None = "TLS_AES_256_GCM_SHA384" if request.scheme == "https" else None
         self.tls_server_name: str | None = request.host if request.scheme == "https" else None
 
+        self.client_chain = request.client_certificate
+        self.client_verify = "NONE"
+        self.is_client_certificate_requested = False
+        self.requested_ca_names: list[bytes] | None = None
+        self.is_session_reusable = True
+        self.upstream_tls: dict[str, Any] = {}
+
         self.request_target = request.path
         raw_path, question_mark, query = request.path.partition("?")
         self.raw_path = raw_path
@@ -192,6 +203,20 @@ class MemoryExchange:
 
     def uri_captures(self) -> tuple[list[str | None], dict[str, str]] | None:
         return self.captures
+
+    def client_certificate_chain(self) -> str | None:
+        return self.client_chain
+
+    def set_client_verify(self, value: str) -> None:
+        self.client_verify = value
+
+    # -- TLS handshake ------------------------------------------------------------------------------------------
+    def request_client_certificate(self, ca_names: list[bytes] | None) -> None:
+        self.requested_ca_names = ca_names
+        self.is_client_certificate_requested = True
+
+    def disable_session_reuse(self) -> None:
+        self.is_session_reusable = False
 
     # -- request as it will go upstream -------------------------------------------------------------------------
     def set_method(self, method: str) -> None:
@@ -263,6 +288,16 @@ class MemoryExchange:
     def set_target_retry_callback(self, callback: Any) -> None:
         self.retry_callback = callback
 
+    def set_upstream_tls(
+        self,
+        verify: bool | None = None,
+        depth: int | None = None,
+        ca_pem: str | None = None,
+        certificate: tuple[str, str] | None = None,
+    ) -> None:
+        given = {"verify": verify, "depth": depth, "ca_pem": ca_pem, "certificate": certificate}
+        self.upstream_tls |= {name: value for name, value in given.items() if value is not None}
+
     def enable_buffering(self) -> None:
         self.is_buffered = True
 
@@ -273,15 +308,41 @@ class MemoryExchange:
             lines.append(("Content-Type", "application/json; charset=utf-8"))
         if _first(lines, "content-length") is None:
             lines.append(("Content-Length", str(len(body or b""))))
+        lines, body = self._as_grpc(status, lines, body)
         self.answer = (status, lines, body)
         self._is_exit = True
 
     def respond_error(self, status: int, message: str | None, headers: Lines) -> None:
+        if self._is_grpc_request():
+            lines = _replaced(headers, "Content-Type", ["application/grpc"])
+            text = message or grpc_name(status)
+            self.respond(status, [*lines, ("grpc-message", _escaped_value(text))], None)
+            return
         accept = self.get_request_header_values("accept")
         content_type = _first(headers, "content-type")
         text = default_message(status) if message is None else message
         negotiated, body = error_body(text, self.id, accept if content_type is None else [content_type])
         self.respond(status, _replaced(headers, "Content-Type", [negotiated]), body)
+
+    def _is_grpc_request(self) -> bool:
+        return self.http_version >= 2 and (self.get_request_header("content-type") or "").startswith("application/grpc")
+
+    def _as_grpc(self, status: int, lines: Lines, body: bytes | None) -> tuple[Lines, bytes | None]:
+        """Return headers and body of an answer with what gRPC adds (PDK reference 8.5)."""
+        content_type = _first(lines, "content-type") or _first(self._response_lines, "content-type")
+        is_explicit = content_type is not None and content_type.startswith("application/grpc")
+        if not is_explicit and (content_type is not None or not self._is_grpc_request()):
+            return lines, body
+        known = [*lines, *self._response_lines]
+        added: Lines = []
+        if _first(known, "grpc-status") is None:
+            added.append(("grpc-status", str(grpc_status(status))))
+        if _first(known, "grpc-message") is None:
+            text = "" if is_explicit else (body or b"").decode("utf-8", "replace")
+            added.append(("grpc-message", text or grpc_name(status)))
+        if is_explicit:
+            return lines + added, body
+        return _replaced(lines, "Content-Length", ["0"]) + added, b""
 
     def fail(self) -> None:
         self.respond_error(500, None, [])

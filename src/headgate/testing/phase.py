@@ -1,8 +1,11 @@
 """`run_phase`: one phase of one handler, and what came of it."""
 
 import asyncio
+import atexit
 import inspect
 import logging
+import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Coroutine, Iterable, Mapping
@@ -10,6 +13,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
+from headgate.pdk import shared_dict
 from headgate.pdk._call import Call, current_call
 from headgate.pdk._exit import Exit
 from headgate.pdk._headers import HeaderMap, header_map
@@ -142,6 +146,7 @@ def run_phase(
         for key, value in shared.items():
             call.shared[key] = value
 
+    _share_memory()
     handle = getattr(handler_object, phase)
     arguments = () if bit is Phase.INIT_WORKER else (conf,)
     with _Capture() as capture:
@@ -262,6 +267,15 @@ def _result(exchange: MemoryExchange, call: Call, logs: list[LogLine], is_exit: 
         exchange=exchange,
         returned=returned,
     )
+
+
+def _share_memory() -> None:
+    """Give `kong.cache` and `kong.shared_dict` a memory of this process, unless the test made one."""
+    if shared_dict.is_configured():
+        return
+    directory = tempfile.mkdtemp(prefix="headgate-testing-")
+    shared_dict.configure(directory, shared_dict.MINIMUM_MAP_SIZE_BYTES)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
 
 
 def _configuration(handler: type[Any], config: Any) -> Any:

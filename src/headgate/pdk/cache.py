@@ -1,0 +1,430 @@
+"""`kong.cache` and `kong.core_cache`: values that are costly to get, kept in worker memory and in node memory.
+
+Owns the three levels (this worker's memory, the node's shared memory, the callback), times to live, misses kept as
+such, stale values after a failed callback, the lock that lets one callback per key run on the node, and invalidation.
+
+The rule that must not be broken: nobody gets a value that was loaded before an invalidation that has returned. Keys
+fall into 256 stripes, each with a generation in shared memory; an invalidation raises it. A value in worker memory
+carries the generation it was read under and is used only while that is the current one (one read of shared memory per
+hit, 0.9 µs); node memory takes a value only while the generation is that of before its callback.
+"""
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
+from zlib import crc32
+
+import msgspec
+
+from headgate.errors import GatewayError
+from headgate.pdk._cache_options import CacheOptions, options_of
+from headgate.pdk._check import need_string
+from headgate.pdk._phase import any_phase
+from headgate.pdk.shared_dict import SharedDict
+
+WORKER, NODE, CALLBACK, STALE = 1, 2, 3, 4
+"""Hit levels: where a value came from."""
+
+MOST_WORKER_ENTRIES = 10_000
+"""Entries that one worker keeps; the least recently used goes first (own choice)."""
+LOCK_EXPIRY_S = 30
+"""A lock of a worker that died is free after this long (Kong's value)."""
+LOCK_TIMEOUT_S = 5.0
+"""How long an asynchronous caller waits for another one's callback (Kong's value)."""
+SYNC_LOCK_TIMEOUT_S = 0.25
+"""The same for a synchronous caller, which holds up the engine thread meanwhile (own choice)."""
+STALE_KEPT_S = 3600
+"""How long an expired value stays within reach of `resurrect_ttl` (own choice; Kong keeps it until room is needed)."""
+
+_STRIPES = 256
+_FIRST_PAUSE_S = 0.0005
+_LONGEST_PAUSE_S = 0.02
+
+_log = logging.getLogger("headgate.plugin")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class CacheError(GatewayError):
+    """A value could not be had: the callback failed, its lock was not free in time, or the value cannot be kept."""
+
+
+class Hit(NamedTuple):
+    """A value and where it came from: 1 worker memory, 2 node memory, 3 callback, 4 stale after a failed callback."""
+
+    value: Any
+    level: int
+
+
+class Probe(NamedTuple):
+    """A cached value and the seconds it has left (0: it does not expire); `value` None is a cached miss."""
+
+    ttl_s: float
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WithTtl:
+    """What a callback may return to set the time to live of its value: seconds, 0 for ever, -1 not to be cached."""
+
+    value: Any
+    ttl_s: float
+
+
+class _Entry(NamedTuple):
+    value: Any
+    generation: int
+    expires_at_s: float
+
+
+class _Stored(NamedTuple):
+    """The form in node memory: it outlives `expires_at_s` when stale values are wanted."""
+
+    value: Any
+    expires_at_s: float
+
+
+class Cache:
+    """`kong.cache`; values are plain data (None, text, bytes, numbers, booleans, lists, dicts) shared by all readers:
+    do not change them.
+    """
+
+    __slots__ = ("_clock", "_entries", "_shared")
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.time) -> None:
+        self._shared = SharedDict(name)
+        self._clock = clock
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    @overload
+    def get(
+        self, key: str, opts: Mapping[str, Any] | None, callback: Callable[..., Awaitable[Any]], *arguments: Any
+    ) -> Awaitable[Any]: ...
+    @overload
+    def get(
+        self, key: str, opts: Mapping[str, Any] | None = None, callback: Callable[..., Any] | None = None, *args: Any
+    ) -> Any: ...
+    @any_phase
+    def get(
+        self, key: str, opts: Mapping[str, Any] | None = None, callback: Callable[..., Any] | None = None, *args: Any
+    ) -> Any:
+        """Return the value of a key, from the callback when it is in neither memory.
+
+        With an `async def` callback the result is to be awaited; with another one (or none) it is the value itself.
+        The callback runs once at a time on the node for a key; None is kept as a miss.
+
+        Args: `opts`: `ttl`, `neg_ttl` (of a miss), `resurrect_ttl` (how long a stale value is used after a failed
+            callback), in seconds, 0 = for ever (resurrect_ttl: never); `l1_serializer`: function from the value to what
+            this worker keeps; `shm_set_tries`. Defaults: settings `db_cache_ttl`, `db_cache_neg_ttl`,
+            `db_resurrect_ttl`. `callback(*args)` returns the value, or `WithTtl(value, ttl_s)`.
+        Raises: TypeError `key must be a string`; CacheError `failed to get from node cache: …`.
+        """
+        hit = self.get_with_level(key, opts, callback, *args)
+        return _value_of(hit) if inspect.isawaitable(hit) else hit.value
+
+    @any_phase
+    def get_with_level(
+        self, key: str, opts: Mapping[str, Any] | None = None, callback: Callable[..., Any] | None = None, *args: Any
+    ) -> Any:
+        """Do as `get`; the result is a `Hit(value, level)`, of level 0 when nothing is kept and there is no callback.
+
+        Raises: as `get`.
+        """
+        need_string(key, "key")
+        is_asynchronous = callback is not None and inspect.iscoroutinefunction(inspect.unwrap(callback))
+        generation = self._generation(key)
+        entry = self._entries.get(key)
+        if entry is not None and entry.generation == generation and self._is_live(entry.expires_at_s):
+            with suppress(KeyError):
+                # Another thread of this worker may have evicted it.
+                self._entries.move_to_end(key)
+            hit = Hit(entry.value, WORKER)
+            return _ready(hit) if is_asynchronous else hit
+        options = options_of(opts)
+        found = self._from_node(key, options, generation)
+        if found is not None or callback is None:
+            hit = Hit(None, 0) if found is None else found
+            return _ready(hit) if is_asynchronous else hit
+        if is_asynchronous:
+            return self._load_later(key, options, callback, args)
+        return self._load(key, options, callback, args)
+
+    @any_phase
+    def probe(self, key: str) -> Probe | None:
+        """Return what is kept for a key and for how long, without loading; None when nothing is.
+
+        Raises: TypeError `key must be a string`.
+        """
+        need_string(key, "key")
+        stored = self._stored(key)
+        if stored is None or not self._is_live(stored.expires_at_s):
+            return None
+        left_s = stored.expires_at_s - self._clock() if stored.expires_at_s else 0
+        return Probe(left_s, stored.value)
+
+    @any_phase
+    def renew(self, key: str, opts: Mapping[str, Any] | None, callback: Callable[..., Any], *args: Any) -> Any:
+        """Run the callback whatever is kept, and keep its value; returns the value, to be awaited if the callback is.
+
+        Raises: TypeError `key must be a string`, `callback must be a function`; CacheError
+            `failed to renew in node cache: …`.
+        """
+        need_string(key, "key")
+        if not callable(callback):
+            raise TypeError("callback must be a function")
+        options = options_of(opts)
+        if inspect.iscoroutinefunction(inspect.unwrap(callback)):
+            return _value_of(self._load_later(key, options, callback, args, is_forced=True))
+        return self._load(key, options, callback, args, is_forced=True).value
+
+    @any_phase
+    async def get_bulk(
+        self, bulk: Sequence[Sequence[Any]], opts: Mapping[str, Any] | None = None
+    ) -> list[Hit | CacheError]:
+        """Get several keys at once: each element is (key, opts, callback, arguments…).
+
+        Returns: for each element, in order, its hit or the error it met.
+        Raises: TypeError `bulk must be a table`, `opts must be a table`.
+        """
+        if not isinstance(bulk, list | tuple):
+            raise TypeError("bulk must be a table")
+        if opts is not None and not isinstance(opts, Mapping):
+            raise TypeError("opts must be a table")
+
+        async def one(key: str, own: Mapping[str, Any] | None, callback: Any, *arguments: Any) -> Hit | CacheError:
+            try:
+                hit = self.get_with_level(key, {**(opts or {}), **(own or {})}, callback, *arguments)
+                found: Hit = await hit if inspect.isawaitable(hit) else hit
+            except CacheError as error:
+                return error
+            return found
+
+        return await asyncio.gather(*(one(*element) for element in bulk))
+
+    @any_phase
+    def safe_set(self, key: str, value: Any) -> None:
+        """Keep a value in node memory, in place of an earlier one; workers see it at once.
+
+        Raises: TypeError `key must be a string`; CacheError for a value that cannot be kept.
+        """
+        need_string(key, "key")
+        options = options_of(None)
+        self._invalidate(key)
+        stored = _Stored(value, self._expiry(options.ttl_of(value)))
+        try:
+            is_kept = self._keep_on_node(key, stored, options, self._generation(key))
+        except TypeError as error:
+            raise CacheError(f"could not encode value: {error}") from error
+        if not is_kept:
+            raise CacheError("could not write to the node cache: no memory")
+
+    @any_phase
+    def invalidate_local(self, key: str) -> None:
+        """Forget a key in all workers of this node.
+
+        Raises: TypeError `key must be a string`.
+        """
+        need_string(key, "key")
+        self._invalidate(key)
+
+    @any_phase
+    def invalidate(self, key: str) -> None:
+        """Forget a key in all workers of this node (of the cluster, where nodes are linked).
+
+        Raises: TypeError `key must be a string`.
+        """
+        self.invalidate_local(key)
+
+    @any_phase
+    def purge(self) -> None:
+        """Forget everything, in all workers of this node."""
+        # The generations go with the values: those that follow start from the time, above all earlier ones.
+        self._shared.clear()
+        self._entries.clear()
+
+    # -- levels -------------------------------------------------------------------------------------------------------
+
+    def _generation(self, key: str) -> int:
+        """Return the current generation of the key's stripe.
+
+        One that was lost (memory was full) starts from the time, so that no earlier one comes back.
+        """
+        name = _stripe(key)
+        generation = self._shared.get(name)
+        if generation is None:
+            self._shared.add(name, time.time_ns())
+            generation = self._shared.get(name)
+        return generation if isinstance(generation, int) else 0
+
+    def _invalidate(self, key: str) -> None:
+        self._shared.incr(_stripe(key), 1, time.time_ns())
+        self._shared.delete(f"v{key}")
+        self._entries.pop(key, None)
+
+    def _is_live(self, expires_at_s: float) -> bool:
+        return not expires_at_s or expires_at_s > self._clock()
+
+    def _stored(self, key: str) -> _Stored | None:
+        raw = self._shared.get(f"v{key}")
+        return _Stored(*_decode(raw)) if isinstance(raw, bytes) else None
+
+    def _from_node(self, key: str, options: CacheOptions, generation: int) -> Hit | None:
+        stored = self._stored(key)
+        if stored is None or not self._is_live(stored.expires_at_s):
+            return None
+        return Hit(self._keep_in_worker(key, stored, options, generation), NODE)
+
+    def _keep_in_worker(self, key: str, stored: _Stored, options: CacheOptions, generation: int) -> Any:
+        value = stored.value
+        if value is not None and options.serializer is not None:
+            value = options.serializer(value)
+        self._entries[key] = _Entry(value, generation, stored.expires_at_s)
+        if len(self._entries) > MOST_WORKER_ENTRIES:
+            self._entries.popitem(last=False)
+        return value
+
+    def _keep_on_node(self, key: str, stored: _Stored, options: CacheOptions, generation: int) -> bool:
+        """Put a value into node memory unless an invalidation came in between; say whether it is there."""
+        raw = _encode(stored)
+        left_s = 0.0
+        if stored.expires_at_s:
+            left_s = stored.expires_at_s - self._clock() + (STALE_KEPT_S if options.resurrect_ttl_s else 0)
+        try:
+            return any(
+                self._shared.set_while(f"v{key}", raw, left_s, _stripe(key), generation) for _ in range(options.tries)
+            )
+        except ValueError as error:
+            _log.warning("cache: value of '%s' stays in this worker: %s", key, error)
+            return False
+
+    def _expiry(self, ttl_s: float) -> float:
+        return self._clock() + ttl_s if ttl_s > 0 else 0.0
+
+    # -- callbacks ----------------------------------------------------------------------------------------------------
+
+    def _load(
+        self,
+        key: str,
+        options: CacheOptions,
+        callback: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        is_forced: bool = False,
+    ) -> Hit:
+        for pause_s in _pauses(SYNC_LOCK_TIMEOUT_S):
+            if (token := self._lock(key)) is not None:
+                break
+            time.sleep(pause_s)
+        else:
+            raise CacheError(f"{_prefix(is_forced)}could not acquire callback lock: timeout")
+        try:
+            generation = self._generation(key)
+            found = None if is_forced else self._from_node(key, options, generation)
+            if found is not None:
+                return found
+            try:
+                returned = callback(*arguments)
+            except Exception as error:
+                return self._after_fault(key, options, generation, error, is_forced)
+            return self._keep(key, options, generation, returned, is_forced)
+        finally:
+            self._unlock(key, token)
+
+    async def _load_later(
+        self,
+        key: str,
+        options: CacheOptions,
+        callback: Callable[..., Awaitable[Any]],
+        arguments: tuple[Any, ...],
+        is_forced: bool = False,
+    ) -> Hit:
+        for pause_s in _pauses(LOCK_TIMEOUT_S):
+            if (token := self._lock(key)) is not None:
+                break
+            await asyncio.sleep(pause_s)
+        else:
+            raise CacheError(f"{_prefix(is_forced)}could not acquire callback lock: timeout")
+        try:
+            generation = self._generation(key)
+            found = None if is_forced else self._from_node(key, options, generation)
+            if found is not None:
+                return found
+            try:
+                returned = await callback(*arguments)
+            except Exception as error:
+                return self._after_fault(key, options, generation, error, is_forced)
+            return self._keep(key, options, generation, returned, is_forced)
+        finally:
+            self._unlock(key, token)
+
+    def _lock(self, key: str) -> int | None:
+        token = time.monotonic_ns() << 8 & 0x7FFFFFFFFFFFFFFF | id(object()) & 0xFF
+        return token if self._shared.add(f"l{key}", token, LOCK_EXPIRY_S) else None
+
+    def _unlock(self, key: str, token: int) -> None:
+        # A callback that outlived its lock must not free another one's.
+        if self._shared.get(f"l{key}") == token:
+            self._shared.delete(f"l{key}")
+
+    def _keep(self, key: str, options: CacheOptions, generation: int, returned: Any, is_forced: bool) -> Hit:
+        value, ttl_s = (
+            (returned.value, returned.ttl_s) if isinstance(returned, WithTtl) else (returned, options.ttl_of(returned))
+        )
+        if ttl_s < 0:
+            return Hit(value, CALLBACK)
+        try:
+            # What other workers will read, so that all see the same types.
+            value = _decode(_encode(value))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CacheError(f"{_prefix(is_forced)}could not encode callback result: {error}") from error
+        stored = _Stored(value, self._expiry(ttl_s))
+        self._keep_on_node(key, stored, options, generation)
+        return Hit(self._keep_in_worker(key, stored, options, generation), CALLBACK)
+
+    def _after_fault(self, key: str, options: CacheOptions, generation: int, error: Exception, is_forced: bool) -> Hit:
+        stale = self._stored(key) if options.resurrect_ttl_s else None
+        if stale is None:
+            raise CacheError(f"{_prefix(is_forced)}callback threw an error: {error}") from error
+        _log.warning(
+            "cache: callback for '%s' failed (%s), the stale value is used for %g s",
+            key,
+            error,
+            options.resurrect_ttl_s,
+        )
+        kept = _Stored(stale.value, self._expiry(options.resurrect_ttl_s))
+        self._keep_on_node(key, kept, options, generation)
+        return Hit(self._keep_in_worker(key, kept, options, generation), STALE)
+
+
+def _stripe(key: str) -> str:
+    return f"g{crc32(key.encode('utf-8', 'surrogateescape')) % _STRIPES}"
+
+
+def _prefix(is_forced: bool) -> str:
+    return "failed to renew in node cache: " if is_forced else "failed to get from node cache: "
+
+
+def _pauses(timeout_s: float) -> Iterator[float]:
+    """Yield growing pauses until the time is up."""
+    ends_at_s = time.monotonic() + timeout_s
+    pause_s = _FIRST_PAUSE_S
+    while time.monotonic() < ends_at_s:
+        yield pause_s
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def _ready(hit: Hit) -> Hit:
+    return hit
+
+
+async def _value_of(hit: Awaitable[Hit]) -> Any:
+    return (await hit).value
+
+
+cache = Cache("kong_db_cache")
+core_cache = Cache("kong_core_db_cache")
