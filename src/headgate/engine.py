@@ -1,20 +1,23 @@
 """The only importer of the native module: node settings to engine settings, and a typed handle of one engine.
 
 Owns the JSON form of `EngineSettings` (crates/engine/src/settings.rs); every default in it comes from
-`headgate.config`. Used by the worker only.
+`headgate.config`. `Engine` is the worker's; `explain_route` asks the same router without serving.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headgate.config.load import Settings
 from headgate.config.tls import read_pem
 from headgate.errors import EngineError, PlanError
 from headgate.node import default_certificate
 from headgate.version import SERVER_TOKEN
+
+if TYPE_CHECKING:
+    from headgate.policy.explain import RouteMatch
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,7 @@ class Engine:
         try:
             self._native.apply(plan, attachment)
         except ValueError as error:
-            faults = error.args[0] if error.args and isinstance(error.args[0], list) else [str(error)]
-            raise PlanError([str(fault) for fault in faults]) from error
+            raise PlanError(_faults(error)) from error
 
     def start(self) -> None:
         """Accept connections; a plan must be in force."""
@@ -111,10 +113,62 @@ def need_body_type() -> Callable[[int, Any], Any]:
     return _engine.NeedBody
 
 
+def explain_route(
+    plan: bytes,
+    *,
+    method: str,
+    host: str,
+    target: str,
+    headers: Sequence[tuple[str, str]] = (),
+    sni: str | None = None,
+    is_tls: bool = False,
+    port: int = 80,
+) -> "RouteMatch":
+    """Ask the router for the route of a described request, without serving.
+
+    Args: `plan` as for `Engine.apply`; `target`: path with query; `port`: that of the listener.
+    Raises: PlanError with every fault of the plan's routes.
+    """
+    from headgate import _engine
+    from headgate.policy.explain import RouteMatch
+
+    request = {
+        "method": method,
+        "host": host,
+        "target": target,
+        "headers": [list(header) for header in headers],
+        "sni": sni,
+        "is_tls": is_tls,
+        "port": port,
+    }
+    try:
+        found = _engine.explain_route(plan, json.dumps(request).encode())
+    except ValueError as error:
+        raise PlanError(_faults(error)) from error
+    unnamed, named = found["captures"] or ((), {})
+    return RouteMatch(
+        found["route"],
+        _text(found["normalized_path"]),
+        _text(found["matched_prefix"]) if found["matched_prefix"] is not None else None,
+        _text(found["upstream_path"]) if found["upstream_path"] is not None else None,
+        tuple(map(_text, unnamed)),
+        {name: _text(value) for name, value in named.items()},
+    )
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
 def _native_factory() -> NativeFactory:
     from headgate import _engine
 
     return _engine.Engine
+
+
+def _faults(error: ValueError) -> list[str]:
+    faults = error.args[0] if error.args and isinstance(error.args[0], list) else [str(error)]
+    return [str(fault) for fault in faults]
 
 
 def _fault_text(error: ValueError) -> str:

@@ -14,6 +14,7 @@ from headgate.admin.answers import CommonHeaders, Handler, Resource, message
 from headgate.admin.configuration import ConfigurationEndpoint
 from headgate.admin.consumer_groups import ConsumerGroupEndpoints
 from headgate.admin.entities import EntityEndpoints
+from headgate.admin.explain import ExplainEndpoint
 from headgate.admin.information import InformationEndpoints
 from headgate.admin.node import Node
 from headgate.admin.schemas import SchemaEndpoints
@@ -33,6 +34,7 @@ def admin_app(node: Node) -> ASGIApp:
         ("/status", {"GET": information.status}),
         ("/endpoints", {"GET": information.endpoints}),
         ("/config", {"GET": configuration.get, "POST": configuration.post}),
+        ("/explain", {"GET": ExplainEndpoint(node).get}),
         ("/tags", {"GET": information.tags}),
         ("/tags/{tag}", {"GET": information.tags}),
         ("/plugins/enabled", {"GET": information.enabled_plugins}),

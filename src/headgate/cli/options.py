@@ -20,6 +20,9 @@ prefix_option = click.option("-p", "--prefix", metavar="DIR", help="Working dire
 plugin_path_option = click.option(
     "--plugin-path", multiple=True, metavar="DIR", help="Directory with plugins; may be given several times."
 )
+declarative_option = click.option(
+    "-d", "--declarative", metavar="FILE", help="Declarative file, instead of the configuration of the settings."
+)
 json_option = click.option("--json", "is_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -1,10 +1,15 @@
-"""`headgate plugin order`: the order in which plugins run."""
+"""`headgate plugin order`: the order in which plugins run, of all loaded ones and on each route."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from headgate.cli.documents import plugin_catalog
+from headgate.cli.loaded import compiled, loaded_snapshot
 from headgate.cli.options import (
     conf_option,
+    declarative_option,
     json_option,
     overrides,
     plugin_path_option,
@@ -14,19 +19,27 @@ from headgate.cli.options import (
 from headgate.cli.output import fault_error, print_json
 from headgate.cli.table import print_table
 from headgate.errors import PluginLoadError
+from headgate.policy.chain import Chain, LateSlot
+from headgate.policy.compile import CompiledPlan
+
+_PHASES = ("access", "response", "header_filter", "body_filter", "log")
 
 
 @click.command("order")
+@declarative_option
 @conf_option
 @plugin_path_option
 @json_option
 @verbosity_options
-def command(conf: str | None, plugin_path: tuple[str, ...], is_json: bool) -> None:
-    """Show the order in which the loaded plugins run, in every phase.
+def command(declarative: str | None, conf: str | None, plugin_path: tuple[str, ...], is_json: bool) -> None:
+    """Show the order in which the loaded plugins run, by priority; with a declarative file, that on each route.
+
+    On a route the rules of `ordering` count, for requests of an unknown client; headgate explain shows one consumer's.
 
     \b
-    Example:
+    Examples:
       headgate plugin order
+      headgate plugin order -d kong.yml
     """
     from headgate.cli.plugin.described import phases_in_order
 
@@ -35,6 +48,9 @@ def command(conf: str | None, plugin_path: tuple[str, ...], is_json: bool) -> No
         catalog = plugin_catalog(settings)
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
+    if declarative is not None:
+        _show_routes(compiled(settings, loaded_snapshot(settings, catalog, declarative), catalog), is_json)
+        return
     plugins = list(catalog.values())
     if is_json:
         shown = [{"name": one.name, "priority": one.priority, "phases": phases_in_order(one)} for one in plugins]
@@ -45,3 +61,39 @@ def command(conf: str | None, plugin_path: tuple[str, ...], is_json: bool) -> No
         for place, plugin in enumerate(plugins, 1)
     ]
     print_table(("place", "name", "priority", "phases"), rows)
+
+
+def _show_routes(plan: CompiledPlan, is_json: bool) -> None:
+    routes = list(_routes(plan))
+    if is_json:
+        print_json({"routes": routes})
+        return
+    for place, route in enumerate(routes):
+        click.echo(("\n" if place else "") + f"route {route['name'] or route['id']}")
+        rows = [(phase, ", ".join(names)) for phase, names in route["order"].items()]
+        print_table(("phase", "plugins"), rows or [("", "no plugin runs")], has_header=False)
+        if route["by_client"]:
+            click.echo(f"By the client: {', '.join(route['by_client'])}")
+
+
+def _routes(plan: CompiledPlan) -> Iterator[dict[str, Any]]:
+    for position, chain in enumerate(plan.chains):
+        route = plan.route(position)
+        yield {
+            "id": route["id"],
+            "name": route.get("name"),
+            "order": _orders(chain),
+            "by_client": [slot.name for slot in chain.slots if isinstance(slot, LateSlot)],
+        }
+
+
+def _orders(chain: Chain) -> dict[str, list[str]]:
+    orders = {
+        phase: [
+            one.name
+            for one in (chain.access_order() if phase == "access" else chain.static_order())
+            if getattr(one, phase) is not None
+        ]
+        for phase in _PHASES
+    }
+    return {phase: names for phase, names in orders.items() if names}
