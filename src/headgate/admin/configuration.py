@@ -28,7 +28,7 @@ class ConfigurationEndpoint:
 
     async def get(self, request: Request) -> Response:
         """Answer the configuration in force as YAML text."""
-        return Json({"config": export_declarative(self._node.snapshot)})
+        return Json({"config": export_declarative(self._node.snapshot, self._node.entity_types)})
 
     async def post(self, request: Request) -> Response:
         """Replace the configuration; answers when all workers run it."""

@@ -18,15 +18,10 @@ from headgate.admin.node import Node
 from headgate.admin.pages import page, parse_query
 from headgate.entities.entity_type import EntityType
 from headgate.entities.registry import ENTITY_TYPES
-from headgate.errors import INVALID_PRIMARY_KEY, OPERATION_UNSUPPORTED, EntityError, lua_style
+from headgate.errors import INVALID_PRIMARY_KEY, EntityError, lua_style, unsupported_write
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-_WRITES = {
-    "POST": "cannot create {}",
-    "PUT": "cannot create or update {}",
-    "PATCH": "cannot update {}",
-    "DELETE": "cannot remove {}",
-}
+_WRITES = {"POST": "insert", "PUT": "upsert", "PATCH": "update", "DELETE": "delete"}
 # Targets are reached below their upstream, memberships below group and consumer.
 _WITHOUT_COLLECTION = ("targets", "consumer_group_consumers")
 Row = dict[str, Any]
@@ -55,7 +50,7 @@ class EntityEndpoints:
     def all(self) -> Iterator[Endpoint]:
         """Yield every endpoint; exceptions of the reference come before what they replace."""
         yield from self._target_endpoints()
-        for kind in ENTITY_TYPES.values():
+        for kind in self._node.entity_types.values():
             path = collection_path(kind)
             if path is None or kind.name in _WITHOUT_COLLECTION:
                 continue
@@ -63,7 +58,7 @@ class EntityEndpoints:
             yield Endpoint(path, path, self._collection(kind))
             yield Endpoint(f"{path}/{{key:path}}", f"{path}/{shown}", self._single(kind))
             for field, foreign in kind.foreign.items():
-                parent = ENTITY_TYPES[foreign.reference]
+                parent = self._node.entity_types[foreign.reference]
                 parent_path = collection_path(parent)
                 if parent_path is None:
                     continue
@@ -211,12 +206,9 @@ def refusing(kind: EntityType, method: str) -> Handler:
     """Return the handler that refuses a write to a type."""
 
     async def refuse(request: Request) -> Response:
-        what = f"'{kind.name}' entities"
         key = request.path_params.get("key")
-        if key is not None and not is_id(key) and kind.endpoint_key is not None:
-            what += f" by '{kind.endpoint_key}'"
-        text = _WRITES[method].format(what) + " when not using a database"
-        error = EntityError(OPERATION_UNSUPPORTED, message=text)
+        is_by_name = key is not None and not is_id(key)
+        error = unsupported_write(_WRITES[method], kind.name, kind.endpoint_key if is_by_name else None)
         return Json(error.body(), error.status)
 
     return refuse

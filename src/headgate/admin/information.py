@@ -13,7 +13,6 @@ from headgate.admin.answers import AnswerError, Json, message
 from headgate.admin.bodies import read_body
 from headgate.admin.node import Node
 from headgate.admin.pages import page, parse_query
-from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import EntityError
 from headgate.store.snapshot import EMPTY_HASH
 from headgate.version import CONTRACT_VERSION, VERSION
@@ -132,7 +131,7 @@ class InformationEndpoints:
         wanted = request.path_params.get("tag")
         rows = [
             {"tag": tag, "entity_name": name, "entity_id": entity["id"]}
-            for name in ENTITY_TYPES
+            for name in self._node.entity_types
             for entity in self._node.snapshot.all(name)
             for tag in entity.get("tags") or ()
             if wanted is None or tag == wanted

@@ -31,6 +31,7 @@ class Node:
         self.bootstrap = bootstrap
         self.settings = bootstrap.settings
         self.catalog = catalog
+        self.entity_types = catalog.entity_types
         self.publisher = Publisher(bootstrap.link_path, initial)
         self.is_exiting = False
         self._is_loading = False
@@ -51,7 +52,9 @@ class Node:
             raise BusyError("Currently loading previous configuration")
         self._is_loading = True
         try:
-            parsed = await asyncio.to_thread(load_declarative, text, plugin_types=self.catalog)
+            parsed = await asyncio.to_thread(
+                load_declarative, text, plugin_types=self.catalog, entity_types=self.entity_types
+            )
             published = await self.publisher.publish(parsed, _PUBLISH_TIMEOUT_S)
             await asyncio.to_thread(keep, self.settings.prefix, published)
             return published

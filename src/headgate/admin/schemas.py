@@ -11,7 +11,6 @@ from headgate.admin.bodies import read_body
 from headgate.admin.node import Node
 from headgate.entities.entity_type import EntityType
 from headgate.entities.plugins import check_plugin
-from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import SCHEMA_VIOLATION, EntityError, violation_message
 from headgate.schema import config_json, schema_json
 
@@ -61,9 +60,9 @@ class SchemaEndpoints:
 
     def _entity_type(self, request: Request) -> EntityType:
         name = request.path_params["name"]
-        if name not in ENTITY_TYPES:
+        if name not in self._node.entity_types:
             raise AnswerError(404, {"message": f"No entity named '{name}'"})
-        return ENTITY_TYPES[name]
+        return self._node.entity_types[name]
 
     def _plugin_model(self, name: str) -> Any:
         if name not in self._node.catalog:

@@ -16,17 +16,20 @@ import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from headgate.entities.entity_type import EntityType
 from headgate.errors import PluginLoadError
 from headgate.pdk.plugin import Plugin, config_model_of
 from headgate.phases import Phase
+from headgate.policy.daos import package_of, plugin_entities, plugin_migrations, with_plugin_entities
 from headgate.schema import PluginConfig
+from headgate.store.migration import Migration
 
 BUNDLED_PACKAGE = "headgate.plugins"
 ENTRY_POINT_GROUP = "headgate.plugins"
@@ -68,6 +71,8 @@ class PluginType:
     config_model: type[PluginConfig]
     phases: frozenset[str]
     origin: str
+    package: str | None = None
+    entities: tuple[EntityType, ...] = ()
     fault: str | None = None
     """Why its code cannot be used; the other fields but the name are stand-ins then."""
 
@@ -82,6 +87,7 @@ class Catalog(Mapping[str, PluginType]):
         ordered = sorted(types, key=lambda plugin: (plugin.priority, plugin.name.encode()), reverse=True)
         self._types = {plugin.name: plugin for plugin in ordered}
         self._handlers: dict[str, Plugin[Any]] = {}
+        self.entity_types = with_plugin_entities((plugin.name, plugin.entities) for plugin in types)
 
     def __getitem__(self, name: str) -> PluginType:
         return self._types[name]
@@ -91,6 +97,18 @@ class Catalog(Mapping[str, PluginType]):
 
     def __len__(self) -> int:
         return len(self._types)
+
+    def migrations(self) -> dict[str, tuple[Migration, ...] | None]:
+        """Import the migrations of the plugins that have entities, by plugin name; None where the plugin has none.
+
+        Raises: PluginLoadError.
+        """
+        found: dict[str, tuple[Migration, ...] | None] = {}
+        for plugin in sorted(self._types.values(), key=lambda entry: entry.name):
+            own = plugin_migrations(plugin.name, plugin.package, _importer(plugin.name))
+            if own is not None or plugin.entities:
+                found[plugin.name] = own
+        return found
 
     def handler(self, name: str) -> Plugin[Any]:
         """Return the handler object of a plugin, making it when there is none yet."""
@@ -227,7 +245,18 @@ def load_from(name: str, origin: Origin) -> PluginType:
     if faults:
         raise PluginLoadError(faults)
     model = config_model_of(handler) or PluginConfig
-    return PluginType(name, handler.VERSION, handler.PRIORITY, handler, model, phases_of(handler), origin.description)
+    package = package_of(sys.modules[origin.module])
+    return PluginType(
+        name,
+        handler.VERSION,
+        handler.PRIORITY,
+        handler,
+        model,
+        phases_of(handler),
+        origin.description,
+        package,
+        plugin_entities(name, package, _importer(name)),
+    )
 
 
 def load_handler(name: str, origin: Origin) -> type[Plugin[Any]]:
@@ -243,6 +272,11 @@ def load_handler(name: str, origin: Origin) -> type[Plugin[Any]]:
             f"{origin.attribute} derived from headgate.Plugin"
         )
     return handler
+
+
+def _importer(plugin_name: str) -> Callable[[str], ModuleType]:
+    """Return a function that imports a further module of a plugin, with faults told as those of its handler are."""
+    return lambda module: _import(plugin_name, Origin(module, module))
 
 
 def _import(name: str, origin: Origin) -> ModuleType:
