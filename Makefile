@@ -5,6 +5,7 @@
 #   make test     Rust and Python tests        make check   formatting, lint, types, contracts
 #   make bench    figures against nginx        make docs    regenerate generated pages
 #   make wheel    an installable wheel in dist/              make clean   remove what was built
+#   make plugin-example   from an empty folder to a plugin's wheel in a running gateway
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,7 +27,7 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 
 RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \) 2>/dev/null) $(wildcard Cargo.toml Cargo.lock rust-toolchain.toml)
 
-.PHONY: run build test test-rust test-python check check-rust check-python bench docs wheel clean
+.PHONY: run build test test-rust test-python check check-rust check-python bench docs wheel plugin-example clean
 .DELETE_ON_ERROR:
 
 run: build
@@ -104,6 +105,9 @@ wheel: $(VENV)/.stamp-runtime
 	@echo "==> building a wheel"
 	@$(BIN)/maturin build --release --quiet --out dist
 	@ls -1 dist/*.whl
+
+plugin-example: build $(VENV)/.stamp-development
+	@$(BIN)/python examples/plugin_wheel.py
 
 clean:
 	rm -rf $(VENV) dist build .headgate bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis src/headgate/*.so
