@@ -17,12 +17,13 @@ import setproctitle
 import uvloop
 
 from headgate.admin.node import Node
+from headgate.config.general import General
 from headgate.errors import DeclarativeError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
 from headgate.node.kept import keep, kept
 from headgate.policy.catalog import Catalog, load_catalog
-from headgate.store.declarative import load_declarative
+from headgate.policy.configuration import load_configuration
 from headgate.store.snapshot import EMPTY, Snapshot
 
 _log = logging.getLogger("headgate.control")
@@ -40,10 +41,10 @@ def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog) -> Snapshot:
         snapshot = kept(settings.prefix)
     if snapshot is None and datastore.declarative_config is not None:
         path = Path(datastore.declarative_config).expanduser()
-        snapshot = parse_declarative(path, catalog)
+        snapshot = parse_declarative(path, catalog, settings.general)
     elif snapshot is None and datastore.declarative_config_string is not None:
         try:
-            snapshot = load_declarative(datastore.declarative_config_string, plugin_types=catalog)
+            snapshot = _load(datastore.declarative_config_string, catalog, settings.general)
         except DeclarativeError as error:
             raise StartError([f"error parsing declarative config:\n{error.report()}"]) from error
     elif snapshot is None:
@@ -51,7 +52,7 @@ def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog) -> Snapshot:
     return snapshot.with_revision(int(time.time() * 1000))
 
 
-def parse_declarative(path: Path, catalog: Catalog) -> Snapshot:
+def parse_declarative(path: Path, catalog: Catalog, settings: General) -> Snapshot:
     """Parse a declarative file.
 
     Raises: StartError with the report of every fault.
@@ -61,9 +62,19 @@ def parse_declarative(path: Path, catalog: Catalog) -> Snapshot:
     except OSError as error:
         raise StartError([f"cannot read declarative config file {path}: {error.strerror}"]) from error
     try:
-        return load_declarative(text, plugin_types=catalog, filename=path.name)
+        return _load(text, catalog, settings, path.name)
     except DeclarativeError as error:
         raise StartError([f"error parsing declarative config file {path}:\n{error.report()}"]) from error
+
+
+def _load(text: str | bytes, catalog: Catalog, settings: General, filename: str | None = None) -> Snapshot:
+    return load_configuration(
+        text,
+        catalog,
+        filename=filename,
+        ordering_algorithm=settings.plugin_ordering_algorithm,
+        is_broken_allowed=settings.allow_broken_plugins,
+    )
 
 
 class Control:
@@ -117,7 +128,11 @@ class Control:
         settings = self._bootstrap.settings
         configure_node(settings.node_configuration(), self._bootstrap.node_id)
         try:
-            catalog = load_catalog(settings.general.plugins, settings.general.plugin_directories)
+            catalog = load_catalog(
+                settings.general.plugins,
+                settings.general.plugin_directories,
+                is_broken_allowed=settings.general.allow_broken_plugins,
+            )
         except PluginLoadError as error:
             raise StartError(error.faults) from error
         return Node(self._bootstrap, catalog, initial_snapshot(self._bootstrap, catalog))

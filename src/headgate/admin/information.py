@@ -94,6 +94,7 @@ class InformationEndpoints:
                 "server": counters,
                 "database": {"reachable": True},
                 "configuration_hash": self._node.snapshot.configuration_hash,
+                **({"broken_plugins": broken} if (broken := self._node.broken_plugins) else {}),
             }
         )
 

@@ -10,7 +10,7 @@ from headgate.errors import ControlError
 from headgate.node.bootstrap import Bootstrap
 from headgate.node.kept import keep
 from headgate.policy.catalog import Catalog
-from headgate.store.declarative import load_declarative
+from headgate.policy.configuration import broken_plugins, load_configuration
 from headgate.store.snapshot import Snapshot
 
 _PUBLISH_TIMEOUT_S = 30.0
@@ -35,11 +35,22 @@ class Node:
         self.publisher = Publisher(bootstrap.link_path, initial)
         self.is_exiting = False
         self._is_loading = False
+        self._broken: tuple[int, list[dict[str, str]]] | None = None
 
     @property
     def snapshot(self) -> Snapshot:
         """The configuration in force."""
         return self.publisher.current
+
+    @property
+    def broken_plugins(self) -> list[dict[str, str]]:
+        """The plugin instances in force that cannot be configured: `id`, `name` and `fault` of each."""
+        if not self.settings.general.allow_broken_plugins:
+            return []
+        snapshot = self.snapshot
+        if self._broken is None or self._broken[0] != snapshot.revision:
+            self._broken = (snapshot.revision, broken_plugins(snapshot, self.catalog))
+        return self._broken[1]
 
     async def load(self, text: str | bytes) -> Snapshot:
         """Replace the whole configuration by a declarative document, on all workers, and keep it for the next start.
@@ -52,8 +63,13 @@ class Node:
             raise BusyError("Currently loading previous configuration")
         self._is_loading = True
         try:
+            general = self.settings.general
             parsed = await asyncio.to_thread(
-                load_declarative, text, plugin_types=self.catalog, entity_types=self.entity_types
+                load_configuration,
+                text,
+                self.catalog,
+                ordering_algorithm=general.plugin_ordering_algorithm,
+                is_broken_allowed=general.allow_broken_plugins,
             )
             published = await self.publisher.publish(parsed, _PUBLISH_TIMEOUT_S)
             await asyncio.to_thread(keep, self.settings.prefix, published)

@@ -79,7 +79,7 @@ def parse_command(file: str, conf: str | None, prefix: str | None, plugin_path: 
         raise CommandError(f"no file at: {file}")
     settings = settings_or_fail(conf, overrides(prefix, plugin_path))
     try:
-        snapshot = parse(path, plugin_catalog(settings))
+        snapshot = parse(path, plugin_catalog(settings), is_broken_allowed=settings.general.allow_broken_plugins)
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
     except DeclarativeError as error:

@@ -19,32 +19,34 @@ def configure_pdk(settings: Settings) -> None:
 
 
 def plugin_catalog(settings: Settings) -> "Catalog":
-    """Load the plugins that the settings name; PluginLoadError with every fault."""
+    """Load the plugins that the settings name; PluginLoadError with every fault, unless the settings allow them."""
     from headgate.policy.catalog import load_catalog
 
     configure_pdk(settings)
-    return load_catalog(settings.general.plugins, settings.general.plugin_directories)
+    general = settings.general
+    return load_catalog(general.plugins, general.plugin_directories, is_broken_allowed=general.allow_broken_plugins)
 
 
-def parse(path: Path, catalog: "Catalog") -> "Snapshot":
+def parse(path: Path, catalog: "Catalog", *, is_broken_allowed: bool = False) -> "Snapshot":
     """Parse a declarative file; DeclarativeError with every fault."""
-    from headgate.store.declarative import load_declarative
+    from headgate.policy.configuration import load_configuration
 
-    return load_declarative(path.read_bytes(), plugin_types=catalog, filename=path.name)
+    return load_configuration(path.read_bytes(), catalog, filename=path.name, is_broken_allowed=is_broken_allowed)
 
 
 def declarative_faults(settings: Settings, catalog: "Catalog") -> list[str]:
     """Return the faults of the declarative configuration that the settings name: one text, with its report."""
-    from headgate.store.declarative import load_declarative
+    from headgate.policy.configuration import load_configuration
 
     datastore = settings.datastore
+    is_broken_allowed = settings.general.allow_broken_plugins
     try:
         if datastore.declarative_config is not None:
             where = f"error parsing declarative config file {datastore.declarative_config}"
-            parse(Path(datastore.declarative_config).expanduser(), catalog)
+            parse(Path(datastore.declarative_config).expanduser(), catalog, is_broken_allowed=is_broken_allowed)
         elif datastore.declarative_config_string is not None:
             where = "error parsing declarative config"
-            load_declarative(datastore.declarative_config_string, plugin_types=catalog)
+            load_configuration(datastore.declarative_config_string, catalog, is_broken_allowed=is_broken_allowed)
     except DeclarativeError as error:
         return [f"{where}:\n{error.report()}"]
     except OSError as error:

@@ -38,4 +38,4 @@ def command(conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], 
     with contextlib.suppress(click.ClickException):
         stop(str(settings.prefix))
         wait_for_end(existing_prefix(str(settings.prefix)), _WAIT_S)
-    start(conf, prefix, plugin_path, is_detached=detach)
+    start(conf, overrides(prefix, plugin_path), is_detached=detach)

@@ -33,9 +33,16 @@ _DETACHED_FD = "HEADGATE_DETACHED_FD"
 @conf_option
 @prefix_option
 @plugin_path_option
+@click.option(
+    "--allow-broken-plugins",
+    is_flag=True,
+    help="Start although a plugin cannot be loaded or configured: requests it applies to get 500.",
+)
 @click.option("--detach", is_flag=True, help="Run in the background: pid file and logs are below the prefix.")
 @verbosity_options
-def command(conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], detach: bool) -> None:
+def command(
+    conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], allow_broken_plugins: bool, detach: bool
+) -> None:
     """Start a node.
 
     Everything is checked first: all faults of settings, plugins, declarative configuration and ports are printed
@@ -47,12 +54,12 @@ def command(conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], 
       headgate start -c headgate.conf --plugin-path ./plugins
       HEADGATE_DECLARATIVE_CONFIG=kong.yml headgate start --detach
     """
-    start(conf, prefix, plugin_path, is_detached=detach)
+    given = overrides(prefix, plugin_path) | ({"allow_broken_plugins": "on"} if allow_broken_plugins else {})
+    start(conf, given, is_detached=detach)
 
 
-def start(conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], *, is_detached: bool) -> None:
-    """Start a node; in the foreground this returns when the node has stopped."""
-    given = overrides(prefix, plugin_path)
+def start(conf: str | None, given: dict[str, str], *, is_detached: bool) -> None:
+    """Start a node with settings given on the command line; in the foreground this returns when it has stopped."""
     settings = settings_or_fail(conf, given)
     place = Prefix(settings.prefix)
     if place.running_pid() is not None:
@@ -106,6 +113,8 @@ def _detach(settings: Settings, conf: str | None, given: dict[str, str]) -> None
         arguments += ["-c", conf]
     for directory in given.get("plugin_path", "").split(","):
         arguments += ["--plugin-path", directory] if directory else []
+    if given.get("allow_broken_plugins") == "on":
+        arguments.append("--allow-broken-plugins")
     reading_fd, writing_fd = os.pipe()
     inherited = [writing_fd]
     ready_fd = os.environ.get("HEADGATE_READY_FD", "")

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 from headgate.config.general import LEGACY
 from headgate.pdk._call import Call
 from headgate.pdk.plugin import InstanceInfo, Plugin
+from headgate.pdk.tracing import traced
 from headgate.phases import Phase
 from headgate.policy.blocking import bound
-from headgate.policy.order import CycleError, Rules, rules_of, sort_names
+from headgate.policy.order import CycleError, Rules, rules_of, sort_for_unknown_client, sort_names
 from headgate.policy.precedence import Scope, choose
 
 LATER_PHASES = (Phase.RESPONSE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LOG)
@@ -82,6 +83,8 @@ class PluginInstance:
         mask = 0
         for phase in HANDLED_PHASES:
             handle = bound(handler, phase.label)
+            if handle is not None:
+                handle = traced(handle, phase.label, info.name)
             setattr(self, phase.label, handle)
             if handle is not None:
                 mask |= phase.value
@@ -251,16 +254,9 @@ class Chain:
             return Resolution(turns)
         names = [slot.name for slot in self.slots]
         present = {one.name for one in picked if one is not None}
-        order: list[str] | None = None
-        if not is_client_known:
-            # An instance that only some client has may still come: whoever must run after it waits for its turn.
-            try:
-                order = sort_names(names, rules, self._algorithm)
-            except CycleError:
-                order = None
+        sort = sort_names if is_client_known else sort_for_unknown_client
         try:
-            if order is None:
-                order = sort_names(names, rules, self._algorithm, present)
+            order = sort(names, rules, self._algorithm, present)
         except CycleError as error:
             return Resolution(turns, error)
         by_name = dict(zip(names, turns, strict=True))

@@ -88,6 +88,22 @@ def sort_names(
     return _highest_ready_first(names, needs) if algorithm == PRIORITY_PRESERVING else _needs_first(names, needs)
 
 
+def sort_for_unknown_client(
+    names: Sequence[str], rules: Mapping[str, Rules], algorithm: str, present: Collection[str]
+) -> list[str]:
+    """Return the order for as long as nobody knows the client, whose own instances may still come.
+
+    What must run after one that is not `present` yet waits for its turn. The latter is not moved: moved before the
+    plugin that identifies the consumer, it would never come.
+    Raises: CycleError, for what is present.
+    """
+    order = sort_names(names, rules, algorithm, present)
+    try:
+        return sort_names(order, rules, PRIORITY_PRESERVING)
+    except CycleError:
+        return order
+
+
 def _needs_first(names: Sequence[str], needs: Mapping[str, set[str]]) -> list[str]:
     """Walk the static order, placing what a plugin needs right before it (`legacy`)."""
     position = {name: index for index, name in enumerate(names)}

@@ -12,7 +12,7 @@ from typing import Any
 
 from headgate.config.general import LEGACY
 from headgate.policy.catalog import Catalog
-from headgate.policy.order import CycleError, Rules, find_cycle, requirements, rules_of, sort_names
+from headgate.policy.order import CycleError, Rules, find_cycle, requirements, rules_of, sort_for_unknown_client
 from headgate.policy.precedence import Scope, choose
 from headgate.store.snapshot import Snapshot
 
@@ -188,7 +188,7 @@ class _Check:
         static = [name for name in self._by_name if name in names]
         rules = {name: one.rules for name, one in picked.items() if one.rules is not None}
         try:
-            order = sort_names(static, rules, self._algorithm)
+            order = sort_for_unknown_client(static, rules, self._algorithm, picked)
         except CycleError:
             return
         turn = {name: position for position, name in enumerate(order)}

@@ -1,0 +1,69 @@
+"""A declarative document as a node takes it: parsed, its plugins known, its order of plugins looked over.
+
+The one way from text to snapshot for control, Admin API and commands; `store.declarative` does the parsing.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from headgate.config.general import LEGACY
+from headgate.errors import SchemaViolation
+from headgate.policy.catalog import Catalog
+from headgate.policy.ordering_check import check_ordering
+from headgate.schema import validate
+from headgate.store.declarative import load_declarative
+from headgate.store.snapshot import Snapshot
+
+_log = logging.getLogger("headgate.policy")
+
+
+def load_configuration(
+    text: str | bytes,
+    catalog: Catalog,
+    *,
+    filename: str | None = None,
+    ordering_algorithm: str = LEGACY,
+    is_broken_allowed: bool = False,
+) -> Snapshot:
+    """Return the snapshot of a declarative document; what is only doubtful about its order is logged as warnings.
+
+    Args: the two last are the settings `plugin_ordering_algorithm` and `allow_broken_plugins`.
+    Raises: DeclarativeError with every fault.
+    """
+    warnings: list[str] = []
+
+    def plugin_faults(snapshot: Snapshot) -> Mapping[str, Mapping[str, Any]]:
+        report = check_ordering(snapshot, catalog, ordering_algorithm)
+        warnings.extend(report.warnings)
+        return {instance: {"ordering": text} for instance, text in report.faults.items()}
+
+    snapshot = load_declarative(
+        text,
+        plugin_types=catalog,
+        entity_types=catalog.entity_types,
+        filename=filename,
+        is_broken_allowed=is_broken_allowed,
+        plugin_faults=plugin_faults,
+    )
+    for warning in warnings:
+        _log.warning("%s", warning)
+    return snapshot
+
+
+def broken_plugins(snapshot: Snapshot, catalog: Catalog) -> list[dict[str, str]]:
+    """Return the enabled plugin instances that cannot be configured: `id`, `name` and `fault` of each."""
+    found = []
+    for entity in snapshot.all("plugins"):
+        plugin = catalog.get(entity["name"])
+        if plugin is None or not entity.get("enabled", True):
+            continue
+        fault = plugin.fault
+        if fault is None:
+            try:
+                validate(plugin.config_model, entity.get("config") or {})
+            except SchemaViolation as error:
+                fault = str(error)
+        if fault is not None:
+            found.append({"id": entity["id"], "name": entity["name"], "fault": fault})
+    return found
