@@ -23,6 +23,7 @@ from headgate.engine import Engine, InheritedListener, NativeFactory, default_ce
 from headgate.errors import GatewayError, PlanError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
+from headgate.policy.rotation import rotate_secrets
 
 _log = logging.getLogger("headgate.worker")
 _SWITCH_INTERVAL_S = 0.0005
@@ -47,6 +48,7 @@ class Worker:
         self._runtime: Any = None
         self._catalog: Any = None
         self._plan: Any = None
+        self._applying = asyncio.Lock()
         self._is_started = False
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
@@ -67,12 +69,16 @@ class Worker:
             self._channel.report("fault", faults=error.faults)
             return 1
         hello = Hello(self._bootstrap.index, os.getpid(), self._bootstrap.generation)
-        link = asyncio.ensure_future(Subscriber(self._bootstrap.link_path, hello, self).run())
+        subscriber = Subscriber(self._bootstrap.link_path, hello, self)
+        self._let_plugins_write(subscriber)
+        link = asyncio.ensure_future(subscriber.run())
+        rotation = asyncio.ensure_future(rotate_secrets(self._take_changed_secrets))
         parent = asyncio.ensure_future(self._channel.wait_for_end())
         stopping = asyncio.ensure_future(self._stopping.wait())
         draining = asyncio.ensure_future(self._draining.wait())
         await asyncio.wait((link, parent, stopping, draining), return_when=asyncio.FIRST_COMPLETED)
         link.cancel()
+        rotation.cancel()
         if draining.done() and not stopping.done() and not parent.done():
             await self._drain(stopping, parent)
         for task in (parent, stopping, draining):
@@ -84,16 +90,24 @@ class Worker:
             self._engine.stop()
         return self._exit_code
 
+    @staticmethod
+    def _let_plugins_write(subscriber: Subscriber) -> None:
+        from headgate.pdk._node import node
+
+        node.write_entity = subscriber.write_entity
+
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load plugins and make the engine; nothing runs yet."""
         # Imported here, after the log is set up: plugin modules may log while they are loaded.
         from headgate.pdk import configure_node, shared_dict
+        from headgate.pdk._node import attach_worker
         from headgate.policy.blocking import configure_pool
         from headgate.policy.catalog import load_catalog
         from headgate.policy.runner import Runtime
 
         settings = self._bootstrap.settings
         configure_node(settings.node_configuration(), self._bootstrap.node_id)
+        attach_worker(loop, lambda: {} if self._engine is None else self._engine.stats())
         try:
             shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
             configure_pool(settings.general.blocking_threads)
@@ -131,25 +145,15 @@ class Worker:
 
         Raises: RefusedError; the snapshot before stays in force.
         """
-        from headgate.policy.compile import compile_plan
+        async with self._applying:
+            await self._take_snapshot(revision, body)
+
+    async def _take_snapshot(self, revision: int, body: bytes) -> None:
         from headgate.store.snapshot import Snapshot
 
         previous = self._plan
-        settings = self._bootstrap.settings
-
-        def compiled() -> tuple[Any, bytes]:
-            plan = compile_plan(
-                Snapshot.decode(body),
-                self._catalog,
-                router_flavor=settings.datastore.router_flavor,
-                previous=previous,
-                ordering_algorithm=settings.general.plugin_ordering_algorithm,
-                is_broken_allowed=settings.general.allow_broken_plugins,
-            )
-            return plan, plan.engine_plan()
-
         try:
-            plan, engine_plan = await asyncio.to_thread(compiled)
+            plan, engine_plan = await asyncio.to_thread(lambda: self._compiled(Snapshot.decode(body)))
         except PlanError as error:
             self._refuse(error.faults)
         except Exception as error:
@@ -166,6 +170,34 @@ class Worker:
             self._refuse(error.faults if isinstance(error, PlanError) else [str(error)])
         self._plan = plan
         _log.info("revision %d is in force", revision)
+
+    def _compiled(self, snapshot: Any) -> tuple[Any, bytes]:
+        """Compile a snapshot beside the running plan; called on another thread."""
+        from headgate.policy.compile import compile_plan
+
+        settings = self._bootstrap.settings
+        plan = compile_plan(
+            snapshot,
+            self._catalog,
+            router_flavor=settings.datastore.router_flavor,
+            previous=self._plan,
+            ordering_algorithm=settings.general.plugin_ordering_algorithm,
+            is_broken_allowed=settings.general.allow_broken_plugins,
+        )
+        return plan, plan.engine_plan()
+
+    async def _take_changed_secrets(self) -> None:
+        """Compile the running snapshot anew when its certificates come from vaults: the engine has copies."""
+        async with self._applying:
+            if self._plan is None or not self._plan.holds_references:
+                return
+            try:
+                plan, engine_plan = await asyncio.to_thread(self._compiled, self._plan.snapshot)
+                self._serve(engine_plan, plan)
+            except GatewayError as error:
+                _log.warning("changed certificates are not used: %s", error)
+                return
+            self._runtime.current_plan = self._plan = plan
 
     def _serve(self, engine_plan: bytes, plan: Any) -> None:
         engine = self._engine

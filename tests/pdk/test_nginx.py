@@ -14,6 +14,7 @@ def test_the_subsystem_is_http_but_for_plain_connections() -> None:
 
 
 def test_statistics_come_from_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_node.node, "statistics", None)
     assert kong.nginx.get_statistics()["total_requests"] == 0
     monkeypatch.setattr(_node.node, "statistics", lambda: {"total_requests": 7, "connections_active": 2, "revision": 1})
     statistics = kong.nginx.get_statistics()

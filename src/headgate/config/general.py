@@ -5,13 +5,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate.config.kinds import Array, AutoNumber, Boolean, Choice, Identifier, Number, PortMaps, Size, Text, Time
+from headgate.config.kinds import (
+    Array,
+    AutoNumber,
+    Boolean,
+    Choice,
+    ChoiceArray,
+    Identifier,
+    Number,
+    PortMaps,
+    Size,
+    Text,
+    Time,
+)
 from headgate.config.setting import setting
 
 LOG_LEVELS = ("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg")
 ACCESS_LOG_FORMATS = ("combined",)
 LEGACY = "legacy"
 PRIORITY_PRESERVING = "priority_preserving"
+TRACING_INSTRUMENTATIONS = ("off", "all", "request", "plugin_rewrite", "plugin_access", "plugin_header_filter")
 
 
 def default_prefix() -> str:
@@ -109,6 +122,36 @@ class General:
         Number(minimum=0),
         "60000",
         "How long an async or blocking handler may take before its request ends with 500; 0 is no limit.",
+    )
+
+    db_cache_ttl: float = setting(
+        Number(minimum=0, is_whole=False),
+        "0",
+        "Seconds that kong.cache keeps a value without a time to live of its own; 0 is for ever.",
+    )
+    db_cache_neg_ttl: float = setting(
+        Number(minimum=0, is_whole=False), "0", "The same for a value that was not found."
+    )
+    db_resurrect_ttl: float = setting(
+        Number(minimum=0, is_whole=False),
+        "30",
+        "Seconds that kong.cache goes on with an outdated value when a new one cannot be had.",
+    )
+    vault_env_prefix: str | None = setting(
+        Text(), None, "Start of the names of the environment variables that {vault://env/...} stands for."
+    )
+    tracing_instrumentations: tuple[str, ...] = setting(
+        ChoiceArray(TRACING_INSTRUMENTATIONS),
+        "off",
+        "What kong.tracing makes spans of: off, all, request (the whole request, and what plugins start), or the "
+        "handlers of a phase.",
+        aliases=("opentelemetry_tracing",),
+    )
+    tracing_sampling_rate: float = setting(
+        Number(minimum=0, maximum=1, is_whole=False),
+        "0.01",
+        "Share of the requests whose spans are worth exporting.",
+        aliases=("opentelemetry_tracing_sampling_rate",),
     )
 
     @property

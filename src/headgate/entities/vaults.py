@@ -6,11 +6,16 @@ from typing import Any, Final
 from headgate.entities.entity_type import ABSTRACT_RECORD, EntityType
 from headgate.schema import Record, checks, examine, field, types
 
+MOST_TTL_S = 100_000_000
+
 
 class EnvironmentVault(Record):
     """Configuration of the vault that reads environment variables."""
 
     prefix: str | None = field(None, match=r"\A[A-Za-z_-][A-Za-z0-9_-]*\Z", lua_pattern="^[%a_-][%a%d_-]*$")
+    ttl: float | None = field(None, between=(0, MOST_TTL_S), is_published=False)
+    neg_ttl: float | None = field(None, between=(0, MOST_TTL_S), is_published=False)
+    resurrect_ttl: float | None = field(None, between=(0, MOST_TTL_S), is_published=False)
 
 
 VAULT_CONFIGS: Final[Mapping[str, type[Record]]] = {"env": EnvironmentVault}

@@ -27,6 +27,14 @@ class SnapshotView(Protocol):
     def children(self, entity_type: str, foreign_field: str, parent_id: str, /) -> Iterable[dict[str, Any]]: ...
 
 
+class EntityWriter(Protocol):
+    """The way to the store for `kong.db`; operation is `insert`, `update`, `upsert` or `delete`."""
+
+    async def __call__(
+        self, operation: Any, entity_name: str, key: str, by: str, values: Mapping[str, Any], ttl: int | None, /
+    ) -> dict[str, Any] | None: ...
+
+
 class Node:
     """Process-wide state behind `kong.node`, `kong.configuration`, `kong.ip` and the getters' limits."""
 
@@ -45,10 +53,12 @@ class Node:
         "statistics",
         "trusted_networks",
         "trusts_everyone",
+        "write_entity",
     )
 
     def __init__(self) -> None:
         self.snapshot: SnapshotView | None = None
+        self.write_entity: EntityWriter | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.statistics: Callable[[], Mapping[str, int]] | None = None
         self.configure({}, None)
@@ -66,7 +76,8 @@ class Node:
         self.trusted_networks = tuple(ipaddress.ip_network(text, strict=False) for text in texts)
         named = self.configuration.get("tracing_instrumentations") or ()
         self.instrumentations = frozenset((named,) if isinstance(named, str) else named) - {"off"}
-        self.sampling_rate = float(self.configuration.get("tracing_sampling_rate") or DEFAULT_SAMPLING_RATE)
+        rate = self.configuration.get("tracing_sampling_rate")
+        self.sampling_rate = DEFAULT_SAMPLING_RATE if rate is None else float(rate)
         self.trusts_everyone = {"0.0.0.0/0", "::/0"} <= set(texts)
         _is_in_networks.cache_clear()
 

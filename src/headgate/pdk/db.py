@@ -1,14 +1,16 @@
-"""`kong.db`: the gateway's entities, read-only, from the snapshot in force for the request (else the running one).
+"""`kong.db`: the gateway's entities, those of plugins too.
 
-PDK reference 20.2, the reading part: nothing here waits for a database. Entities are plain dicts as the Admin API shows
-them, shared by all requests: do not change them.
+PDK reference 20.2. Reading is local and never waits: it sees the snapshot in force for the request (else the running
+one). Entities are plain dicts as the Admin API shows them, shared by all requests: do not change them. Writing is
+awaited: the control process stores the entity, and the workers run a snapshot with it a moment later, so a request
+that has written does not read its own write.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
 
-from headgate.errors import GatewayError
+from headgate.errors import GatewayError, unsupported_write
 from headgate.pdk._call import current_call
 from headgate.pdk._node import SnapshotView, node
 from headgate.pdk._phase import any_phase
@@ -29,7 +31,9 @@ class EntityTable:
     """One type of entity: `kong.db.consumers`.
 
     `select_by_<unique field>(value)` returns an entity or None; `each_for_<foreign key>(id)` yields those that refer
-    to it.
+    to it. `update_by_<unique field>`, `upsert_by_<unique field>` and `delete_by_<unique field>` take a value of that
+    field in place of the id. All that write raise EntityError: of code 12 where no database holds the entities
+    (`database = off`), of code 8 when the store does not answer.
     """
 
     __slots__ = ("_type",)
@@ -64,6 +68,54 @@ class EntityTable:
         return found[:size], str(start + size) if len(found) > size else None
 
     @any_phase
+    async def insert(self, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Entity:
+        """Store a new entity; returns it complete, with its id.
+
+        Args: options, `ttl`: seconds until it disappears, for types that have it (0: never).
+        Raises: EntityError.
+        """
+        return _written(await _write("insert", self._type, "", "id", _table(entity, "entity"), options))
+
+    @any_phase
+    async def update(
+        self,
+        primary_key: str | Mapping[str, Any],
+        entity: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+    ) -> Entity:
+        """Change the given fields of an entity; returns it. Records merge deeply, lists and the rest are replaced.
+
+        Raises: EntityError, of code 6 when there is none.
+        """
+        return _written(
+            await _write("update", self._type, _id(primary_key), "id", _table(entity, "entity"), options)
+        )
+
+    @any_phase
+    async def upsert(
+        self,
+        primary_key: str | Mapping[str, Any],
+        entity: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+    ) -> Entity:
+        """Store an entity whole, new or in place of the one with that id; returns it.
+
+        Raises: EntityError.
+        """
+        return _written(
+            await _write("upsert", self._type, _id(primary_key), "id", _table(entity, "entity"), options)
+        )
+
+    @any_phase
+    async def delete(self, primary_key: str | Mapping[str, Any], options: Mapping[str, Any] | None = None) -> bool:
+        """Remove an entity and what goes with it; True, also when it was not there.
+
+        Raises: EntityError, of code 4 while something refers to it that does not go with it.
+        """
+        await _write("delete", self._type, _id(primary_key), "id", {}, options)
+        return True
+
+    @any_phase
     def cache_key(self, *keys: Any) -> str:
         """Return `<type>:<k1>:…:<k5>:<workspace>`; absent parts are empty, mappings stand for their id."""
         parts = [
@@ -88,7 +140,27 @@ class EntityTable:
                 return iter(_snapshot().children(type_, foreign_field, _id(foreign_key)))
 
             return each_for
-        raise AttributeError(f"kong.db.{type_} has no {name}: entities are read-only for plugins")
+        operation, separator, unique_field = name.partition("_by_")
+        if separator and unique_field and operation in ("update", "upsert"):
+
+            async def write_by(
+                value: str, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None
+            ) -> Entity:
+                _text(value, unique_field)
+                return _written(
+                    await _write(operation, type_, value, unique_field, _table(entity, "entity"), options)
+                )
+
+            return write_by
+        if separator and unique_field and operation == "delete":
+
+            async def delete_by(value: str, options: Mapping[str, Any] | None = None) -> bool:
+                _text(value, unique_field)
+                await _write("delete", type_, value, unique_field, {}, options)
+                return True
+
+            return delete_by
+        raise AttributeError(f"kong.db.{type_} has no {name}")
 
 
 class Database:
@@ -111,6 +183,39 @@ def _snapshot() -> SnapshotView:
     if node.snapshot is None:
         raise LookupError("kong.db is not available before the configuration was loaded")
     return node.snapshot
+
+
+async def _write(
+    operation: str,
+    type_: str,
+    key: str,
+    by: str,
+    values: Mapping[str, Any],
+    options: Mapping[str, Any] | None,
+) -> Entity | None:
+    unknown = set(options or ()) - {"ttl"}
+    if unknown:
+        raise ValueError(f"unknown option: {', '.join(sorted(unknown))}")
+    if node.write_entity is None:
+        raise unsupported_write(operation, type_, None if by == "id" else by)
+    return await node.write_entity(operation, type_, key, by, values, (options or {}).get("ttl"))
+
+
+def _written(entity: Entity | None) -> Entity:
+    if entity is None:
+        raise GatewayError("the store did not return the entity")
+    return entity
+
+
+def _table(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what} must be a table")
+    return value
+
+
+def _text(value: Any, what: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a string")
 
 
 def _id(primary_key: str | Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ request in `kong.ctx.plugin`. Finding and checking classes is `policy.catalog`'s
 """
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from headgate.pdk._call import current_call
@@ -52,6 +53,8 @@ class InstanceInfo:
     consumer_group_id: str | None
     sequence: int
     """Node-wide increasing number, new whenever the configuration is built anew."""
+    refs: Mapping[str, str] = field(default_factory=dict)
+    """Vault references in the configuration by dotted path; the fields themselves hold the secrets."""
 
 
 _infos: dict[int, tuple[weakref.ref[Any], InstanceInfo]] = {}

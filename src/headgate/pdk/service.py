@@ -125,7 +125,7 @@ class Service:
         """Set the CA certificates that the upstream's certificate is verified with, for this request.
 
         Args: PEM, in one text or several.
-        Raises: TypeError `argument must be a resty.openssl.x509.store object` (Kong's text; here PEM is meant). PEM that
+        Raises: TypeError `argument must be a resty.openssl.x509.store object` (Kong's text; here PEM is meant). What
             cannot be used ends the attempt with 502.
         """
         texts: Sequence[Any] = [store] if isinstance(store, str | bytes) or not isinstance(store, Sequence) else store

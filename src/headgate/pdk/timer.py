@@ -179,12 +179,13 @@ class TimerModule:
 
 def _loop() -> asyncio.AbstractEventLoop:
     """Return the worker's loop, from any of its threads."""
-    if node.loop is not None:
-        return node.loop
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        raise TimerError("timers need the loop of a worker; there is none in this process") from None
+        # The engine's thread, or one of the pool of blocking handlers.
+        if node.loop is None:
+            raise TimerError("timers need the loop of a worker; there is none in this process") from None
+        return node.loop
 
 
 timer = TimerModule()

@@ -7,12 +7,16 @@ beside the running plan; whatever is wrong is a PlanError with all faults, and t
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from headgate.config.general import LEGACY
 from headgate.errors import PlanError, SchemaViolation
+from headgate.pdk._bound import bind_references, secret_or_empty
+from headgate.pdk._reference import is_reference
+from headgate.pdk._secrets import secrets
 from headgate.pdk.plugin import InstanceInfo, remember_instance
 from headgate.policy.broken import BrokenInstance
 from headgate.policy.catalog import Catalog, PluginType
@@ -64,6 +68,7 @@ class CompiledPlan:
         "chains",
         "configuration_hash",
         "globals",
+        "holds_references",
         "revision",
         "snapshot",
     )
@@ -77,6 +82,8 @@ class CompiledPlan:
         services: list[dict[str, Any] | None],
         global_instances: Globals,
         engine_plan: dict[str, Any],
+        *,
+        holds_references: bool = False,
     ) -> None:
         self.snapshot = snapshot
         self.revision = snapshot.revision
@@ -87,6 +94,8 @@ class CompiledPlan:
         self._routes = routes
         self._services = services
         self._engine_plan = engine_plan
+        self.holds_references = holds_references
+        """Certificates of this plan come from vaults, so that it has to be compiled anew when secrets change."""
 
     def route(self, index: int) -> dict[str, Any]:
         """Return the route entity at a position."""
@@ -136,7 +145,8 @@ def compile_plan(
         ordering_algorithm,
     )
     faults: list[str] = []
-    certificates = {one["id"]: position for position, one in enumerate(snapshot.all("certificates"))}
+    certificate_plans, holds_references = _certificates(snapshot)
+    certificates = {one["id"]: position for position, one in enumerate(certificate_plans)}
     service_positions, service_plans = _services(snapshot, certificates)
     chains: list[Chain] = []
     routes: list[dict[str, Any]] = []
@@ -184,13 +194,17 @@ def compile_plan(
         "routes": route_plans,
         "services": service_plans,
         "upstreams": _upstreams(snapshot, certificates),
-        "certificates": [
-            _picked(one, "id", "cert", "key", "cert_alt", "key_alt") for one in snapshot.all("certificates")
-        ],
-        "snis": {one["name"]: certificates[one["certificate"]["id"]] for one in snapshot.all("snis")},
+        "certificates": certificate_plans,
+        "snis": {
+            one["name"]: certificates[one["certificate"]["id"]]
+            for one in snapshot.all("snis")
+            if one["certificate"]["id"] in certificates
+        },
         "ca_certificates": {one["id"]: one["cert"] for one in snapshot.all("ca_certificates")},
     }
-    return CompiledPlan(snapshot, instances, chains, routes, services, global_instances, engine_plan)
+    return CompiledPlan(
+        snapshot, instances, chains, routes, services, global_instances, engine_plan, holds_references=holds_references
+    )
 
 
 def _instances(
@@ -226,6 +240,8 @@ def _instances(
             except (Exception, SystemExit) as error:
                 fault = f"plugin '{name}' cannot be made: {type(error).__name__}: {error}"
             else:
+                if references := bind_references(config):
+                    info = replace(info, refs=references)
                 remember_instance(config, info)
                 by_name[name].append(PluginInstance(info, scope, config, handler, entity))
                 continue
@@ -273,6 +289,26 @@ def _unique(instances: Iterable[PluginInstance]) -> Iterable[PluginInstance]:
     return {one.scope: one for one in reversed(list(instances))}.values()
 
 
+def _certificates(snapshot: Snapshot) -> tuple[list[dict[str, Any]], bool]:
+    """Return the certificates with secrets in the place of references, and whether there were any references.
+
+    One whose secrets cannot be had is left out with a warning: names that it was for get the default certificate.
+    """
+    plans: list[dict[str, Any]] = []
+    holds_references = False
+    for certificate in snapshot.all("certificates"):
+        plan = _picked(certificate, "id", "cert", "key", "cert_alt", "key_alt")
+        for part, text in plan.items():
+            if is_reference(text):
+                holds_references = True
+                plan[part] = secret_or_empty(text, secrets, snapshot)
+        if not plan["cert"] or not plan["key"]:
+            _log.warning("certificate %s is not used: its secrets cannot be had", certificate["id"])
+            continue
+        plans.append({part: text for part, text in plan.items() if text})
+    return plans, holds_references
+
+
 def _services(snapshot: Snapshot, certificates: Mapping[str, int]) -> tuple[dict[str, int], list[dict[str, Any]]]:
     positions: dict[str, int] = {}
     plans: list[dict[str, Any]] = []
@@ -287,7 +323,7 @@ def _services(snapshot: Snapshot, certificates: Mapping[str, int]) -> tuple[dict
                 plan[f"{timeout}_ms"] = service[timeout]
         if service.get("ca_certificates") is not None:
             plan["ca_certificates"] = service["ca_certificates"]
-        if service.get("client_certificate"):
+        if (service.get("client_certificate") or {}).get("id") in certificates:
             plan["client_certificate"] = certificates[service["client_certificate"]["id"]]
         positions[service["id"]] = len(plans)
         plans.append(plan)
@@ -298,7 +334,7 @@ def _upstreams(snapshot: Snapshot, certificates: Mapping[str, int]) -> list[dict
     plans: list[dict[str, Any]] = []
     for upstream in snapshot.all("upstreams"):
         plan = _picked(upstream, "id", "name", "algorithm", "host_header")
-        if upstream.get("client_certificate"):
+        if (upstream.get("client_certificate") or {}).get("id") in certificates:
             plan["client_certificate"] = certificates[upstream["client_certificate"]["id"]]
         plan["targets"] = [_target(target) for target in snapshot.children("targets", "upstream", upstream["id"])]
         plans.append(plan)

@@ -23,6 +23,7 @@ from greenlet import greenlet
 
 from headgate.errors import GatewayError
 from headgate.pdk._body import RequestAbortedError
+from headgate.pdk._bound import resolve_bound
 from headgate.pdk._call import Call, current_call
 from headgate.pdk._exchange import Exchange
 from headgate.pdk._exit import Exit
@@ -127,6 +128,8 @@ class Runtime:
         A fault is logged and the plan is used anyway.
         """
         node.snapshot = plan.snapshot
+        # Their vaults may be new or changed ones.
+        resolve_bound()
         for name, plugin in self._catalog.items():
             if "configure" not in plugin.phases:
                 continue
