@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate.cli.watching import WatchSet, forget_bytecode
+from headgate.cli.watching import WatchSet, forget_bytecode, watch_set
+from headgate.config.load import load_settings
 from headgate.testing.gateway import Gateway, command
 
 PLUGIN = """
@@ -86,6 +87,24 @@ def test_only_what_may_change_the_node_is_watched() -> None:
     seen = ["/code/a.py", "/code/b/schema.py", "/code/b/page.html", "/etc/gateway.yml"]
     unseen = ["/etc/other.yml", "/code/a.py~", "/code/__pycache__/a.py", "/code/.git/x.py", "/code/tests/test_a.py"]
     assert [path for path in (*seen, *unseen) if wanted.concerns(Path(path))] == seen
+
+
+def test_package_of_an_editable_plugin_is_watched_and_an_installed_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("edited_one", "kept_one"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('watching must run no code of plugins')\n")
+        information = tmp_path / f"{name}-1.0.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (information / "entry_points.txt").write_text(f"[headgate.plugins]\n{name} = {name}.handler\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"prefix": str(tmp_path), "plugins": "bundled, edited-one", "plugin_path": str(tmp_path / "kept_one")}
+    settings = load_settings(None, {}, given)
+    assert watch_set(settings).folders == {tmp_path / "edited_one", tmp_path / "kept_one"}
+    monkeypatch.setattr("headgate.cli.watching.sysconfig.get_path", lambda _: str(tmp_path))
+    assert watch_set(settings).folders == {tmp_path / "kept_one"}
 
 
 def test_bytecode_of_changed_sources_is_forgotten(tmp_path: Path) -> None:

@@ -146,6 +146,14 @@ def test_check_tells_all_faults_at_once(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(json.loads(capsys.readouterr().out)["plugins"][0]["faults"]) == 6
 
 
+def test_check_covers_what_a_plugin_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "storing").mkdir()
+    (tmp_path / "storing" / "handler.py").write_text(GOOD)
+    (tmp_path / "storing" / "daos.py").write_text("ENTITIES = 1\n")
+    error = refusal(capsys, "check", str(tmp_path / "storing"))
+    assert error.startswith("Error: plugin 'storing': daos.py needs ENTITIES, a list of EntityDeclaration\n")
+
+
 def test_check_takes_names_files_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "inner-one").mkdir()
     (tmp_path / "inner-one" / "handler.py").write_text(GOOD)

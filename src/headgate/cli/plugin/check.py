@@ -34,7 +34,7 @@ def command(plugin: str, conf: str | None, plugin_path: tuple[str, ...], is_json
       headgate plugin check ./plugins/greeting.py
       headgate plugin check key-auth
     """
-    from headgate.cli.plugin.checking import Checked, check_place, handler_faults, places
+    from headgate.cli.plugin.checking import Checked, check_place, handler_faults, places, storage_faults
     from headgate.cli.plugin.found import find_one
 
     settings = settings_or_fail(conf, overrides(None, plugin_path))
@@ -44,7 +44,8 @@ def command(plugin: str, conf: str | None, plugin_path: tuple[str, ...], is_json
         results = [check_place(place) for place in places(path)]
     else:
         found = find_one(settings, plugin)
-        results = [Checked(found.name, found.origin, tuple(handler_faults(found.name, found.handler)))]
+        faults_of_code = (*handler_faults(found.name, found.handler), *storage_faults(found))
+        results = [Checked(found.name, found.origin, faults_of_code)]
     faults = [fault for result in results for fault in result.faults]
     if is_json:
         print_json({"valid": not faults, "plugins": [dataclasses.asdict(result) for result in results]})

@@ -20,8 +20,11 @@ from headgate.pdk.plugin import config_model_of
 from headgate.policy.catalog import (
     ENTRY_POINT_GROUP,
     PATH_PACKAGE,
+    Catalog,
     Origin,
+    PluginType,
     class_faults,
+    load_from,
     load_handler,
     misspelt_phases,
     phases_of,
@@ -108,7 +111,21 @@ def check_place(place: Place) -> Checked:
             handler = load_handler(place.name, place.origin)
         except PluginLoadError as error:
             return Checked(place.name, place.origin.description, tuple(error.faults))
-    return Checked(place.name, place.origin.description, tuple(handler_faults(place.name, handler)))
+        faults = handler_faults(place.name, handler)
+        try:
+            faults += storage_faults(load_from(place.name, place.origin))
+        except PluginLoadError as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+    return Checked(place.name, place.origin.description, tuple(faults))
+
+
+def storage_faults(plugin: PluginType) -> list[str]:
+    """Return every fault of what a loaded plugin keeps in the store: its entities beside others', its migrations."""
+    try:
+        Catalog([plugin]).migrations()
+    except PluginLoadError as error:
+        return list(error.faults)
+    return []
 
 
 def handler_faults(name: str, handler: type[Plugin[Any]]) -> list[str]:
