@@ -176,10 +176,15 @@ def _place_of(function: Any) -> str:
 
 @contextmanager
 def _importable(directories: tuple[str, ...]) -> Iterator[None]:
-    """Have modules of a project found first, whether it is installed or not."""
+    """Have modules of a project found first, whether it is installed or not; they are forgotten afterwards."""
     saved = list(sys.path)
+    known = set(sys.modules)
     sys.path[:0] = directories
     try:
         yield
     finally:
         sys.path[:] = saved
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and any(Path(file).is_relative_to(directory) for directory in directories):
+                del sys.modules[name]
