@@ -132,3 +132,35 @@ def test_traceback_is_shown_with_vv_only(capsys: pytest.CaptureFixture[str], mon
     assert capsys.readouterr().err == f"Error: unexpected RuntimeError: boom\n\n{HINT}"
     assert main(["check", "--vv"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "is_allowed"), [([], False), (["--allow-broken-plugins"], True)])
+def test_start_serves_with_broken_plugins_only_when_asked_to(
+    arguments: list[str], is_allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    monkeypatch.setattr("headgate.cli.start.run", lambda settings, sources, **_: started.append((settings, sources)))
+    assert main(["start", *arguments]) == 0
+    [(settings, sources)] = started
+    assert settings.general.allow_broken_plugins is is_allowed
+    # A reload reads the settings anew, from the same sources.
+    assert sources.overrides.get("allow_broken_plugins") == ("on" if is_allowed else None)
+
+
+def test_check_tells_a_circle_in_the_order_of_plugins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "circle.yml"
+    rules = "ordering: {{before: {{access: [{}]}}}}"
+    file.write_text(
+        '_format_version: "3.0"\n'
+        "services:\n- name: s\n  host: a.test\n  routes:\n  - {name: r, paths: [/]}\n"
+        f"plugins:\n- {{name: key-auth, {rules.format('acl')}}}\n"
+        f"- {{name: acl, config: {{allow: [a]}}, {rules.format('key-auth')}}}\n"
+    )
+    monkeypatch.setenv("HEADGATE_PLUGINS", "bundled")
+    monkeypatch.setenv("HEADGATE_DECLARATIVE_CONFIG", str(file))
+    assert main(["check"]) == 1
+    error = capsys.readouterr().err
+    assert "in 'ordering': There is a circular dependency in the graph." in error
+    assert "(acl before key-auth before acl)" in error
