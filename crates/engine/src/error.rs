@@ -66,6 +66,15 @@ pub enum Refusal {
         /// The https URL.
         location: Vec<u8>,
     },
+    /// A gRPC route was asked over HTTP/1.
+    #[error("gRPC over HTTP/1")]
+    Http2Required,
+    /// A gRPC route was asked for something else.
+    #[error("not gRPC on a gRPC route")]
+    NotGrpc,
+    /// A grpcs-only route was asked over a plain connection.
+    #[error("plain gRPC request to a grpcs-only route")]
+    GrpcsRequired,
     /// The upstream has no target that may be used.
     #[error("failure to get a peer from the ring-balancer")]
     NoPeer,
@@ -130,6 +139,9 @@ impl Refusal {
             Self::NoService => (503, "no Service found with those values", Gateway, false),
             Self::HttpsRequired => (426, "Please use HTTPS protocol", Gateway, false),
             Self::HttpsRedirect { status, .. } => (*status, "", Gateway, false),
+            Self::Http2Required => (426, "Please use HTTP2 protocol", Gateway, false),
+            Self::NotGrpc => (415, "Non-gRPC request matched gRPC route", Gateway, false),
+            Self::GrpcsRequired => (200, "", Gateway, false),
             Self::NoPeer => (503, "failure to get a peer from the ring-balancer", Gateway, false),
             Self::NameNotFound { .. } => (503, "name resolution failed", Gateway, false),
             Self::NameLookup { .. } | Self::Internal(_) => (500, text_of(500), Gateway, false),
@@ -145,9 +157,15 @@ impl Refusal {
                 ]
             }
             Self::HttpsRedirect { location, .. } => vec![("Location", location.clone())],
+            Self::Http2Required => vec![("Connection", b"Upgrade".to_vec()), ("Upgrade", b"HTTP/2".to_vec())],
+            Self::GrpcsRequired => vec![
+                ("Content-Type", b"application/grpc".to_vec()),
+                ("grpc-status", b"1".to_vec()),
+                ("grpc-message", b"gRPC request matched gRPCs route".to_vec()),
+            ],
             _ => Vec::new(),
         };
-        let has_body = !matches!(self, Self::HttpsRedirect { .. });
+        let has_body = !matches!(self, Self::HttpsRedirect { .. } | Self::GrpcsRequired);
         PublicAnswer {
             status,
             message: Cow::Borrowed(message),

@@ -240,6 +240,8 @@ pub struct Exchange {
     pub is_proxied: bool,
     /// Status of each attempt that got one.
     pub upstream_statuses: Vec<u16>,
+    /// HTTP/2 was spoken with the upstream.
+    pub is_http2_upstream: bool,
     /// Names that the upstream sent.
     pub upstream_names: Vec<Vec<u8>>,
     /// The upstream's whole body in buffered mode.
@@ -308,6 +310,7 @@ impl Exchange {
             is_failed: false,
             is_proxied: false,
             upstream_statuses: Vec::new(),
+            is_http2_upstream: false,
             upstream_names: Vec::new(),
             buffered: None,
             chunk: ResponseChunk::default(),

@@ -74,12 +74,18 @@ pub struct LiveRoute {
     pub plan: RoutePlan,
     /// Plain http is answered with a redirect or 426.
     pub is_https_only: bool,
+    /// Takes gRPC requests only.
+    pub is_grpc: bool,
+    /// Takes gRPC requests over TLS only.
+    pub is_grpcs_only: bool,
 }
 
 /// One service in force.
 pub struct LiveService {
     /// As planned.
     pub plan: ServicePlan,
+    /// HTTP/2 is spoken with it (grpc, grpcs).
+    pub is_http2: bool,
     /// TLS towards it, when its protocol asks for it.
     pub tls: Option<Arc<UpstreamTls>>,
 }
@@ -137,17 +143,21 @@ impl Live {
                 .get(service.host.as_str())
                 .and_then(|index| plan.upstreams.get(*index));
             let mut client_tls = None;
-            if service.protocol == "https" {
-                match foundation
-                    .client_tls
-                    .config_for(&plan, service, upstream, UpstreamAlpn::Http1)
-                {
+            let is_http2 = matches!(service.protocol.as_str(), "grpc" | "grpcs");
+            let alpn = if is_http2 {
+                UpstreamAlpn::Http2
+            } else {
+                UpstreamAlpn::Http1
+            };
+            if matches!(service.protocol.as_str(), "https" | "grpcs") {
+                match foundation.client_tls.config_for(&plan, service, upstream, alpn) {
                     Ok(config) => client_tls = Some(config),
                     Err(found) => faults.extend(found.iter().map(|fault| format!("services.{}: {fault}", service.id))),
                 }
             }
             services.push(LiveService {
                 plan: service.clone(),
+                is_http2,
                 tls: client_tls,
             });
         }
@@ -208,7 +218,14 @@ impl LiveRoute {
     fn of(plan: RoutePlan) -> Self {
         let has = |name: &str| plan.protocols.iter().any(|protocol| protocol == name);
         let is_https_only = has("https") && !has("http");
-        Self { plan, is_https_only }
+        let is_grpc = has("grpc") || has("grpcs");
+        let is_grpcs_only = has("grpcs") && !has("grpc");
+        Self {
+            plan,
+            is_https_only,
+            is_grpc,
+            is_grpcs_only,
+        }
     }
 }
 

@@ -23,15 +23,18 @@ use crate::http::forward::{
 };
 use crate::http::h1::body::Decoded;
 use crate::http::h1::parse::Framing;
-use crate::http::head::{Method, ResponseHead};
+use crate::http::head::{Method, ResponseHead, Version};
 use crate::http::headers::{HeaderBlock, Known};
-use crate::http::respond::refuse;
+use crate::http::respond::{is_grpc_content, refuse};
+use crate::live::LiveRoute;
 use crate::phase::Phase;
 use crate::router::path::{normalize, split_target};
 use crate::router::{HeaderLookup, RequestKey};
 use crate::runner::Step;
 use crate::telemetry::log_queue::LogQueue;
 use crate::upstream::attempt::{reach, Ended, Reached};
+use crate::upstream::body_pump::PumpFault;
+use crate::upstream::link::Link;
 
 /// Handle one request: answer it and log it. `fault`: its head was refused already.
 pub async fn run<C: ClientStream>(
@@ -247,14 +250,20 @@ impl<C: ClientStream> Flow<'_, C> {
         }
         finish_response(&mut exchange, &settings);
         add_debug_headers(&mut exchange);
-        let framing = response_framing(&exchange.response, is_head, self.client.can_chunk());
+        let mut framing = response_framing(&exchange.response, is_head, self.client.can_chunk());
+        let is_empty = matches!(&source, Source::Upstream(reached) if reached.link.is_body_done());
+        if is_empty && !filters && exchange.request.version == Version::Http2 {
+            // A gRPC answer without messages has its status in the head, which must then end the stream.
+            framing = Framing::None;
+        }
         let closes = closes || self.gateway.is_draining();
         self.client.send_head(&exchange.response, framing, closes);
         match source {
             Source::Own(body) => self.send_own(exchange, body).await,
             Source::Upstream(mut reached) if exchange.response.status == 101 => {
-                if poll_fn(|context| self.client.poll_flush(context)).await.is_ok() {
-                    self.client.tunnel(&mut reached.connection.transport).await;
+                let is_out = poll_fn(|context| self.client.poll_flush(context)).await.is_ok();
+                if let (true, Link::Http1(connection, _)) = (is_out, &mut reached.link) {
+                    self.client.tunnel(&mut connection.transport).await;
                 }
                 Some(exchange)
             }
@@ -286,7 +295,7 @@ impl<C: ClientStream> Flow<'_, C> {
     ) -> Option<Box<Exchange>> {
         loop {
             let (mut data, mut is_last) = match self.next_chunk(&mut exchange, &mut reached).await {
-                Ok(Some(chunk)) => (chunk, reached.connection.is_body_done()),
+                Ok(Some(chunk)) => (chunk, reached.link.is_body_done()),
                 Ok(None) => (Bytes::new(), true),
                 Err(Cut::Client) => return Some(self.left(exchange)),
                 Err(Cut::Upstream(cause)) => {
@@ -315,7 +324,7 @@ impl<C: ClientStream> Flow<'_, C> {
             }
         }
         exchange.timings.upstream_end = Some(Instant::now());
-        let trailers = reached.connection.take_trailers();
+        let trailers = reached.link.take_trailers();
         let is_whole = self.client.send_end(trailers.as_ref());
         if reached.pump.is_done() && !reached.pump.is_refused {
             // Before the client has its last byte: its next request may find this connection.
@@ -337,7 +346,7 @@ impl<C: ClientStream> Flow<'_, C> {
     /// The next piece of the upstream's body; what was queued for the client leaves first when there is none yet.
     async fn next_chunk(&mut self, exchange: &mut Exchange, reached: &mut Reached) -> Result<Option<Bytes>, Cut> {
         let Reached {
-            connection,
+            link: connection,
             pump,
             read_timeout,
             write_timeout,
@@ -354,7 +363,7 @@ impl<C: ClientStream> Flow<'_, C> {
             }
             if !pump.is_done() && !pump.is_refused {
                 match pump.poll(client, connection, &mut exchange.body, *write_timeout, context) {
-                    Poll::Ready(Err(crate::upstream::connection::PumpFault::Client(_))) => {
+                    Poll::Ready(Err(PumpFault::Client(_))) => {
                         return Poll::Ready(Err(Cut::Client));
                     }
                     Poll::Ready(Err(_)) => pump.is_refused = true,
@@ -384,10 +393,12 @@ impl<C: ClientStream> Flow<'_, C> {
     }
 
     fn give_back(&self, reached: Reached) {
-        let Reached { connection, key, .. } = reached;
-        if connection.is_reusable() {
-            let requests = connection.requests;
-            self.gateway.upstreams.pool.put_back(&key, connection, requests);
+        let Reached { link, key, .. } = reached;
+        if let Link::Http1(connection, _) = link {
+            if connection.is_reusable() {
+                let requests = connection.requests;
+                self.gateway.upstreams.pool.put_back(&key, connection, requests);
+            }
         }
     }
 
@@ -529,8 +540,26 @@ fn route(exchange: &mut Exchange) -> Result<(), Refusal> {
             _ => Refusal::HttpsRequired,
         });
     }
+    if let Some(refusal) = grpc_gate(exchange, route) {
+        exchange.matched = None;
+        return Err(refusal);
+    }
     exchange.phases = route.plan.phases;
     Ok(())
+}
+
+/// What a gRPC route demands of a request.
+fn grpc_gate(exchange: &Exchange, route: &LiveRoute) -> Option<Refusal> {
+    if !route.is_grpc {
+        return None;
+    }
+    if !is_grpc_content(&exchange.request.headers) {
+        return Some(Refusal::NotGrpc);
+    }
+    if exchange.request.version != Version::Http2 {
+        return Some(Refusal::Http2Required);
+    }
+    (route.is_grpcs_only && !is_forwarded_https(exchange)).then_some(Refusal::GrpcsRequired)
 }
 
 fn is_forwarded_https(exchange: &Exchange) -> bool {

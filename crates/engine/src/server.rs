@@ -20,6 +20,7 @@ use crate::settings::EngineSettings;
 use crate::telemetry::access_log::{AccessLog, FLUSH_INTERVAL};
 use crate::telemetry::log_queue::LogQueue;
 use crate::upstream::attempt::Upstreams;
+use crate::upstream::http2::Http2Connections;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve::Resolver;
 
@@ -47,6 +48,7 @@ impl Server {
         let upstreams = Upstreams {
             pool: Pool::new(settings.upstream_keepalive),
             resolver,
+            http2: Http2Connections::default(),
             client_tls: foundation.client_tls.clone(),
         };
         let access_log = match &settings.access_log {
@@ -150,10 +152,9 @@ async fn sweep_pools(gateway: Arc<Gateway>) {
     loop {
         ticks.tick().await;
         gateway.upstreams.pool.sweep(Instant::now());
-        gateway
-            .upstreams
-            .pool
-            .retain(crate::upstream::connection::UpstreamConnection::is_usable);
+        let idle = Duration::from_millis(gateway.settings.upstream_keepalive.idle_timeout_ms);
+        gateway.upstreams.http2.sweep(Instant::now(), idle);
+        gateway.upstreams.pool.retain(|connection| connection.is_usable());
     }
 }
 

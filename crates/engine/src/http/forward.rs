@@ -14,24 +14,73 @@ use crate::http::headers::{list_has_token, HeaderBlock, Known};
 use crate::router;
 use crate::settings::EngineSettings;
 
-/// Queue the head of the request to an upstream.
+/// Takes the fields of a request to an upstream.
+pub trait FieldSink {
+    /// One field; its value is the parts behind each other.
+    fn field(&mut self, name: &[u8], value: &[&[u8]]);
+}
+
+impl FieldSink for WriteQueue {
+    fn field(&mut self, name: &[u8], value: &[&[u8]]) {
+        self.push_slice(name);
+        self.push_slice(b": ");
+        for part in value {
+            self.push_slice(part);
+        }
+        self.push_slice(b"\r\n");
+    }
+}
+
+impl FieldSink for http::HeaderMap {
+    fn field(&mut self, name: &[u8], value: &[&[u8]]) {
+        let value = value.concat();
+        if let (Ok(name), Ok(value)) = (
+            http::HeaderName::from_bytes(name),
+            http::HeaderValue::from_bytes(&value),
+        ) {
+            self.append(name, value);
+        }
+    }
+}
+
+/// Queue the HTTP/1.1 head of the request to an upstream.
 ///
 /// `host` is the value of Host, `uri` path and query, `framing` what body will follow.
 pub fn queue_request_head(queue: &mut WriteQueue, exchange: &Exchange, host: &[u8], uri: &[u8], framing: Framing) {
-    let settings = &exchange.live.settings;
     let request = &exchange.request;
-    let headers = &request.headers;
-    let is_upgrade = is_websocket_upgrade(headers);
     queue.push_slice(request.method.as_str().as_bytes());
     queue.push_slice(b" ");
     queue.push_slice(uri);
     queue.push_slice(b" HTTP/1.1\r\nHost: ");
     queue.push_slice(host);
-    queue.push_slice(if is_upgrade {
+    queue.push_slice(if is_websocket_upgrade(&request.headers) {
         b"\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
     } else {
         b"\r\nConnection: keep-alive\r\n"
     });
+    forward_fields(queue, exchange);
+    match framing {
+        Framing::Length(length) => {
+            queue.push_slice(b"Content-Length: ");
+            queue.push_number(length);
+            queue.push_slice(b"\r\n");
+        }
+        Framing::Chunked => queue.push_slice(b"Transfer-Encoding: chunked\r\n"),
+        // A method that usually has a body says so when it has none (RFC 9110, section 8.6).
+        Framing::None if matches!(request.method, Method::POST | Method::PUT | Method::PATCH) => {
+            queue.push_slice(b"Content-Length: 0\r\n");
+        }
+        Framing::None | Framing::UntilClose => {}
+    }
+    queue.push_slice(b"\r\n");
+}
+
+/// Give `sink` every field that goes upstream: the client's that may pass, then the gateway's own.
+///
+/// Not among them: Host, Connection, Upgrade and what frames the body; they belong to the protocol spoken.
+pub fn forward_fields(sink: &mut impl FieldSink, exchange: &Exchange) {
+    let settings = &exchange.live.settings;
+    let headers = &exchange.request.headers;
     let named = ConnectionTokens::of(headers);
     for (known, name, value) in headers.iter() {
         match known {
@@ -55,104 +104,73 @@ pub fn queue_request_head(queue: &mut WriteQueue, exchange: &Exchange, host: &[u
             | Known::Via => continue,
             Known::XKongRequestId if settings.upstream_request_id => continue,
             Known::Other if named.has(name) => continue,
-            _ => push_field(queue, name, value),
+            _ => sink.field(name, &[value]),
         }
     }
-    queue_forwarded(queue, exchange);
+    forward_origin(sink, exchange);
     if headers
         .known_values(Known::Te)
         .any(|value| list_has_token(value, b"trailers"))
     {
-        queue.push_slice(b"TE: trailers\r\n");
+        sink.field(b"TE", &[b"trailers"]);
     }
-    queue.push_slice(b"Via: ");
-    for value in headers.known_values(Known::Via) {
-        queue.push_slice(value);
-        queue.push_slice(b", ");
-    }
-    queue.push_slice(request.version.via().as_bytes());
-    queue.push_slice(b" ");
-    queue.push_slice(settings.server_token.as_bytes());
-    queue.push_slice(b"\r\n");
+    let mut via = list_of(headers, Known::Via);
+    via.extend([
+        exchange.request.version.via().as_bytes(),
+        b" ",
+        settings.server_token.as_bytes(),
+    ]);
+    sink.field(b"Via", &via);
     if settings.upstream_request_id {
-        push_field(queue, b"X-Kong-Request-Id", &exchange.id);
+        sink.field(b"X-Kong-Request-Id", &[&exchange.id]);
     }
-    match framing {
-        Framing::Length(length) => {
-            queue.push_slice(b"Content-Length: ");
-            queue.push_number(length);
-            queue.push_slice(b"\r\n");
-        }
-        Framing::Chunked => queue.push_slice(b"Transfer-Encoding: chunked\r\n"),
-        // A method that usually has a body says so when it has none (RFC 9110, section 8.6).
-        Framing::None if matches!(request.method, Method::POST | Method::PUT | Method::PATCH) => {
-            queue.push_slice(b"Content-Length: 0\r\n");
-        }
-        Framing::None | Framing::UntilClose => {}
-    }
-    queue.push_slice(b"\r\n");
 }
 
-fn queue_forwarded(queue: &mut WriteQueue, exchange: &Exchange) {
+/// The fields that tell where the request came from (routing reference, section 12).
+fn forward_origin(sink: &mut impl FieldSink, exchange: &Exchange) {
     let headers = &exchange.request.headers;
     let connection = &exchange.connection;
     let is_trusted = connection.is_trusted;
     let same_client = exchange.forwarded_client.0 == connection.peer.ip();
     let forwarded_text;
     let client_text = if same_client {
-        connection.peer_ip_text.as_str()
-    } else {
-        forwarded_text = exchange.forwarded_client.0.to_string();
-        forwarded_text.as_str()
-    };
-    push_field(queue, b"X-Real-IP", client_text.as_bytes());
-    queue.push_slice(b"X-Forwarded-For: ");
-    let mut has_list = false;
-    for value in headers.known_values(Known::XForwardedFor) {
-        has_list = true;
-        queue.push_slice(value);
-        queue.push_slice(b", ");
-    }
-    queue.push_slice(if has_list {
         connection.peer_ip_text.as_bytes()
     } else {
-        client_text.as_bytes()
+        forwarded_text = exchange.forwarded_client.0.to_string();
+        forwarded_text.as_bytes()
+    };
+    sink.field(b"X-Real-IP", &[client_text]);
+    let mut chain = list_of(headers, Known::XForwardedFor);
+    chain.push(if chain.is_empty() {
+        client_text
+    } else {
+        connection.peer_ip_text.as_bytes()
     });
-    queue.push_slice(b"\r\n");
+    sink.field(b"X-Forwarded-For", &chain);
     let believed = |known: Known| if is_trusted { headers.known(known) } else { None };
-    push_field(
-        queue,
-        b"X-Forwarded-Proto",
-        believed(Known::XForwardedProto).unwrap_or(connection.scheme().as_bytes()),
-    );
+    let scheme = believed(Known::XForwardedProto).unwrap_or(connection.scheme().as_bytes());
+    sink.field(b"X-Forwarded-Proto", &[scheme]);
     match believed(Known::XForwardedHost) {
-        Some(host) => push_field(queue, b"X-Forwarded-Host", host),
-        None => push_field(queue, b"X-Forwarded-Host", &exchange.host()),
+        Some(host) => sink.field(b"X-Forwarded-Host", &[host]),
+        None => sink.field(b"X-Forwarded-Host", &[&exchange.host()]),
     }
     match believed(Known::XForwardedPort) {
-        Some(port) => push_field(queue, b"X-Forwarded-Port", port),
-        None => {
-            queue.push_slice(b"X-Forwarded-Port: ");
-            queue.push_number(u64::from(connection.mapped_port));
-            queue.push_slice(b"\r\n");
-        }
+        Some(port) => sink.field(b"X-Forwarded-Port", &[port]),
+        None => sink.field(b"X-Forwarded-Port", &[connection.mapped_port.to_string().as_bytes()]),
     }
     let raw_path = router::path::split_target(exchange.request.target()).path;
-    push_field(
-        queue,
+    sink.field(
         b"X-Forwarded-Path",
-        believed(Known::XForwardedPath).unwrap_or(raw_path),
+        &[believed(Known::XForwardedPath).unwrap_or(raw_path)],
     );
     if let Some(prefix) = believed(Known::XForwardedPrefix).or_else(|| exchange.stripped_prefix()) {
-        push_field(queue, b"X-Forwarded-Prefix", prefix);
+        sink.field(b"X-Forwarded-Prefix", &[prefix]);
     }
 }
 
-fn push_field(queue: &mut WriteQueue, name: &[u8], value: &[u8]) {
-    queue.push_slice(name);
-    queue.push_slice(b": ");
-    queue.push_slice(value);
-    queue.push_slice(b"\r\n");
+/// The values of a list field, each with a comma behind it; empty without one.
+fn list_of(headers: &HeaderBlock, known: Known) -> Vec<&[u8]> {
+    headers.known_values(known).flat_map(|value| [value, b", "]).collect()
 }
 
 /// True for a request that asks to become a WebSocket.
@@ -242,7 +260,7 @@ pub fn finish_response(exchange: &mut Exchange, settings: &EngineSettings) {
                 value.extend_from_slice(known);
                 value.extend_from_slice(b", ");
             }
-            value.extend_from_slice(b"1.1 ");
+            value.extend_from_slice(if exchange.is_http2_upstream { b"2 " } else { b"1.1 " });
             value.extend_from_slice(settings.server_token.as_bytes());
             headers.set(b"Via", &[value]);
         }

@@ -291,13 +291,7 @@ impl H2Client {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Ok(trailers)) => {
                     self.is_body_done = true;
-                    self.trailers = trailers.map(|map| {
-                        let mut block = HeaderBlock::new();
-                        for (name, value) in &map {
-                            block.add(name.as_str().as_bytes(), value.as_bytes());
-                        }
-                        block
-                    });
+                    self.trailers = trailers.as_ref().map(HeaderBlock::from_map);
                     Poll::Ready(Ok(None))
                 }
                 Poll::Ready(Err(_)) => Poll::Ready(Err(ClientFault::Gone)),
@@ -372,7 +366,8 @@ impl ClientStream for H2Client {
                 response.headers_mut().append(name, value);
             }
         }
-        let has_no_body = framing == Framing::None;
+        // The end goes with the head: gRPC reads its status there when no message follows.
+        let has_no_body = matches!(framing, Framing::None | Framing::Length(0));
         match respond.send_response(response, has_no_body) {
             Ok(send) => {
                 self.is_end_sent = has_no_body;
@@ -391,17 +386,7 @@ impl ClientStream for H2Client {
     }
 
     fn send_end(&mut self, trailers: Option<&HeaderBlock>) -> bool {
-        self.trailers_to_send = trailers.filter(|block| !block.is_empty()).map(|block| {
-            let mut map = http::HeaderMap::new();
-            for (_, name, value) in block.iter() {
-                if let (Ok(name), Ok(value)) =
-                    (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
-                {
-                    map.append(name, value);
-                }
-            }
-            map
-        });
+        self.trailers_to_send = trailers.filter(|block| !block.is_empty()).map(HeaderBlock::to_map);
         self.has_ended = true;
         !matches!(self.framing, Framing::Length(length) if length != self.sent_body_bytes)
     }

@@ -223,6 +223,28 @@ impl HeaderBlock {
             .map(|field| (field.known, self.text(field.name), self.text(field.value)))
     }
 
+    /// The fields of a `http::HeaderMap`, in its order.
+    #[must_use]
+    pub fn from_map(map: &http::HeaderMap) -> Self {
+        let mut block = Self::new();
+        for (name, value) in map {
+            block.add(name.as_str().as_bytes(), value.as_bytes());
+        }
+        block
+    }
+
+    /// The fields as a `http::HeaderMap`; what it does not take is left out.
+    #[must_use]
+    pub fn to_map(&self) -> http::HeaderMap {
+        let mut map = http::HeaderMap::with_capacity(self.len());
+        for (_, name, value) in self.iter() {
+            if let (Ok(name), Ok(value)) = (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value)) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+
     fn position(&self, name: &[u8]) -> Option<usize> {
         self.fields
             .iter()

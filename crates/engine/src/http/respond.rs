@@ -17,6 +17,7 @@ pub fn refuse(exchange: &mut Exchange, refusal: &Refusal) {
     let settings = exchange.live.settings.clone();
     let media = match answer.producer {
         Producer::Gateway => gateway_media(exchange),
+        Producer::Server if is_grpc_request(exchange) => Media::Grpc,
         Producer::Server => negotiate(&exchange.request.headers).unwrap_or_else(|| {
             let content_type = exchange
                 .request
@@ -151,13 +152,16 @@ fn set_headers(exchange: &mut Exchange, headers: &[(String, String)]) {
     }
 }
 
+/// True for bodies of gRPC messages.
+#[must_use]
+pub fn is_grpc_content(headers: &HeaderBlock) -> bool {
+    headers
+        .known(Known::ContentType)
+        .is_some_and(|value| value.starts_with(b"application/grpc"))
+}
+
 fn is_grpc_request(exchange: &Exchange) -> bool {
-    exchange.request.version == Version::Http2
-        && exchange
-            .request
-            .headers
-            .known(Known::ContentType)
-            .is_some_and(|value| value.starts_with(b"application/grpc"))
+    exchange.request.version == Version::Http2 && is_grpc_content(&exchange.request.headers)
 }
 
 fn gateway_media(exchange: &Exchange) -> Media {

@@ -10,26 +10,34 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+
 use crate::error::Refusal;
 use crate::exchange::{Attempt, Exchange};
 use crate::gateway::Gateway;
 use crate::http::client::{ClientFault, ClientStream};
-use crate::http::forward::queue_request_head;
+use crate::http::forward::{forward_fields, queue_request_head};
 use crate::http::h1::parse::Framing;
 use crate::http::head::{Method, ResponseHead};
 use crate::live::{Live, LiveService};
 use crate::settings::EngineSettings;
 use crate::tls::client::ClientTls;
-use crate::upstream::connect::{connect, ConnectErrorKind};
-use crate::upstream::connection::{BodyPump, PumpFault, TalkFault, UpstreamConnection};
+use crate::upstream::body_pump::{BodyPump, PumpFault};
+use crate::upstream::connect::{connect, ConnectErrorKind, UpstreamStream};
+use crate::upstream::connection::{TalkFault, UpstreamConnection};
 use crate::upstream::destination::{host_header, pick, pool_key, service_of, upstream_uri, Peer};
+use crate::upstream::http2::{Http2Connections, Http2Request};
+use crate::upstream::link::Link;
 use crate::upstream::pool::{Pool, PoolKey};
 use crate::upstream::resolve::Resolver;
 
 /// Connections and names towards upstreams, one per engine.
 pub struct Upstreams {
     /// Idle connections.
-    pub pool: Pool<UpstreamConnection>,
+    pub pool: Pool<Box<UpstreamConnection>>,
+    /// Shared HTTP/2 connections.
+    pub http2: Http2Connections,
     /// Names to addresses.
     pub resolver: Resolver,
     /// TLS configurations that plugins ask for.
@@ -39,7 +47,7 @@ pub struct Upstreams {
 /// A response head has come.
 pub struct Reached {
     /// The connection it came on; the body follows.
-    pub connection: UpstreamConnection,
+    pub link: Link,
     /// Where the connection belongs afterwards.
     pub key: PoolKey,
     /// What is still to be sent of the request body.
@@ -89,12 +97,20 @@ pub async fn reach<C: ClientStream>(
     let mut tried: Vec<usize> = Vec::new();
     let mut attempt = 0;
     loop {
+        let started = Instant::now();
         let peer = match pick(gateway, &live, exchange, service, &tried).await {
             Ok(peer) => peer,
             Err(Refusal::NoPeer) if attempt > 0 => return Err(Ended::Refused(Refusal::NoPeerForRetry)),
             Err(refusal) => return Err(Ended::Refused(refusal)),
         };
         tried.extend(peer.position);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        exchange.attempts.push(Attempt {
+            balancer_start_ns: unix.saturating_sub(started.elapsed()).as_nanos(),
+            balancer_latency: started.elapsed(),
+            address: peer.address,
+            failure: None,
+        });
         if !exchange.is_proxied {
             exchange.is_proxied = true;
             exchange.timings.proxied = Some(Instant::now());
@@ -199,56 +215,25 @@ async fn once<C: ClientStream>(
             cause,
         }))
     })?;
-    let started = Instant::now();
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    exchange.attempts.push(Attempt {
-        balancer_start_ns: unix.as_nanos(),
-        balancer_latency: started.elapsed(),
-        address: peer.address,
-        failure: None,
-    });
-
-    let mut is_reused = false;
-    let mut connection = loop {
-        match gateway.upstreams.pool.checkout(&key) {
-            Some(mut pooled) => {
-                if pooled.is_usable() {
-                    is_reused = true;
-                    break pooled;
-                }
-            }
-            None => {
-                let secured = match (tls, server_name) {
-                    (Some(tls), Some(name)) => Some((tls.config.clone(), name)),
-                    _ => None,
-                };
-                let mut connecting = pin!(connect(peer.address, secured, timeouts.connect));
-                let watches_client = client.is_body_done();
-                let outcome = poll_fn(|context| {
-                    if let Poll::Ready(outcome) = connecting.as_mut().poll(context) {
-                        return Poll::Ready(Some(outcome));
-                    }
-                    if watches_client && client.poll_gone(context).is_ready() {
-                        return Poll::Ready(None);
-                    }
-                    Poll::Pending
-                })
-                .await;
-                match outcome {
-                    None => return Err(OnceFailed::Ended(Ended::ClientGone)),
-                    Some(Ok(stream)) => break UpstreamConnection::new(stream),
-                    Some(Err(error)) => return Err(OnceFailed::Upstream(connect_failure(peer, &error.kind))),
-                }
-            }
-        }
-    };
-
-    connection.requests += 1;
-    let already_sent = connection.transport.sent_bytes();
     let framing = request_framing(exchange);
-    let uri = std::mem::take(&mut exchange.upstream_uri);
-    queue_request_head(&mut connection.transport.write, exchange, &host, &uri, framing);
-    exchange.upstream_uri = uri;
+    let secured = match (tls, server_name) {
+        (Some(tls), Some(name)) => Some((tls.config.clone(), name)),
+        _ => None,
+    };
+    let opening = Opening {
+        gateway,
+        peer,
+        key: &key,
+        secured,
+        timeout: timeouts.connect,
+    };
+    exchange.is_http2_upstream = service.is_http2;
+    let (mut link, is_reused) = if service.is_http2 {
+        opening.http2(exchange, client, &host, is_tls, framing).await?
+    } else {
+        opening.http1(exchange, client, &host, framing).await?
+    };
+    let already_sent = link.sent_bytes();
     let keeps_body = exchange
         .matched
         .as_ref()
@@ -260,9 +245,8 @@ async fn once<C: ClientStream>(
         0
     };
     let mut pump = BodyPump::start(
-        &mut connection,
+        &mut link,
         &exchange.body,
-        framing,
         keep_bytes,
         settings.limits.request_body_bytes,
     );
@@ -271,11 +255,11 @@ async fn once<C: ClientStream>(
     let mut is_waiting = false;
     let body = &mut exchange.body;
     let outcome = poll_fn(|context| {
-        match pump.poll(client, &mut connection, body, timeouts.write, context) {
+        match pump.poll(client, &mut link, body, timeouts.write, context) {
             Poll::Ready(Ok(())) => {
                 if !is_waiting {
                     is_waiting = true;
-                    connection.expect_bytes(timeouts.read);
+                    link.expect_bytes(timeouts.read);
                 }
             }
             Poll::Ready(Err(PumpFault::Upstream(fault @ TalkFault::WriteTimeout))) => {
@@ -284,13 +268,13 @@ async fn once<C: ClientStream>(
             Poll::Ready(Err(PumpFault::Upstream(_))) => {
                 // It takes no more of the body; an early answer may be on its way.
                 pump.is_refused = true;
-                connection.expect_bytes(timeouts.read);
+                link.expect_bytes(timeouts.read);
             }
             Poll::Ready(Err(PumpFault::Client(fault))) => return Poll::Ready(Talked::Client(fault)),
             Poll::Ready(Err(PumpFault::TooLarge)) => return Poll::Ready(Talked::TooLarge),
             Poll::Pending => {}
         }
-        match connection.poll_head(to_head_request, head_limit, context) {
+        match link.poll_head(to_head_request, head_limit, context) {
             Poll::Ready(Ok(head)) => return Poll::Ready(Talked::Head(head)),
             Poll::Ready(Err(fault)) => return Poll::Ready(Talked::Fault(fault)),
             Poll::Pending => {}
@@ -306,7 +290,7 @@ async fn once<C: ClientStream>(
             exchange.timings.upstream_head = Some(Instant::now());
             exchange.upstream_statuses.push(head.status);
             return Ok(Reached {
-                connection,
+                link,
                 key,
                 pump,
                 head,
@@ -324,11 +308,123 @@ async fn once<C: ClientStream>(
         Talked::TooLarge => return Err(OnceFailed::Ended(Ended::Refused(Refusal::BodyTooLarge))),
         Talked::Fault(fault) => fault,
     };
-    let was_sent = connection.transport.sent_bytes() > already_sent;
+    let was_sent = link.sent_bytes() > already_sent;
     let is_repeatable = !matches!(exchange.request.method.as_str(), "POST" | "LOCK" | "PATCH");
-    let may_retry = !exchange.body.is_gone && connection.is_silent() && (is_repeatable || !was_sent);
-    let is_stale = is_reused && may_retry && matches!(fault, TalkFault::Broken(_));
+    let was_not_processed = matches!(fault, TalkFault::NotProcessed(_));
+    let may_retry = !exchange.body.is_gone && link.is_silent() && (is_repeatable || !was_sent || was_not_processed);
+    let is_stale = is_reused && may_retry && (was_not_processed || matches!(fault, TalkFault::Broken(_)));
     Err(OnceFailed::Upstream(talk_failure(peer, &fault, may_retry, is_stale)))
+}
+
+/// Getting a connection for one attempt.
+struct Opening<'a> {
+    gateway: &'a Gateway,
+    peer: &'a Peer,
+    key: &'a PoolKey,
+    secured: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    timeout: Duration,
+}
+
+impl Opening<'_> {
+    /// An HTTP/1.1 connection with the request's head queued; true when it served requests before.
+    async fn http1<C: ClientStream>(
+        self,
+        exchange: &mut Exchange,
+        client: &mut C,
+        host: &[u8],
+        framing: Framing,
+    ) -> Result<(Link, bool), OnceFailed> {
+        let pool = &self.gateway.upstreams.pool;
+        let mut pooled = None;
+        while let Some(mut connection) = pool.checkout(self.key) {
+            if connection.is_usable() {
+                pooled = Some(connection);
+                break;
+            }
+        }
+        let is_reused = pooled.is_some();
+        let mut connection = match pooled {
+            Some(connection) => connection,
+            None => Box::new(UpstreamConnection::new(self.connect(client).await?)),
+        };
+        connection.requests += 1;
+        queue_request_head(
+            &mut connection.transport.write,
+            exchange,
+            host,
+            &exchange.upstream_uri,
+            framing,
+        );
+        Ok((Link::http1(connection, framing), is_reused))
+    }
+
+    /// A stream of an HTTP/2 connection that carries the request's head; true when the connection was open already.
+    async fn http2<C: ClientStream>(
+        self,
+        exchange: &mut Exchange,
+        client: &mut C,
+        host: &[u8],
+        is_tls: bool,
+        framing: Framing,
+    ) -> Result<(Link, bool), OnceFailed> {
+        let connections = &self.gateway.upstreams.http2;
+        let failed = |fault: TalkFault| OnceFailed::Upstream(talk_failure(self.peer, &fault, true, false));
+        let (mut sender, is_reused) = match connections.checkout(self.key).await {
+            Some(sender) => (sender, true),
+            None => {
+                let stream = self.connect(client).await?;
+                let opening = connections.open(self.key, stream);
+                let opened = tokio::time::timeout(self.timeout, opening)
+                    .await
+                    .unwrap_or(Err(TalkFault::ReadTimeout));
+                (opened.map_err(failed)?, false)
+            }
+        };
+        let head = http2_head(exchange, host, is_tls, framing).map_err(|cause| failed(TalkFault::Broken(cause)))?;
+        let is_whole = framing == Framing::None;
+        let request = Http2Request::start(&mut sender, head, is_whole)
+            .map_err(|fault| OnceFailed::Upstream(talk_failure(self.peer, &fault, true, is_reused)))?;
+        Ok((Link::Http2(Box::new(request)), is_reused))
+    }
+
+    async fn connect<C: ClientStream>(&self, client: &mut C) -> Result<UpstreamStream, OnceFailed> {
+        let mut connecting = pin!(connect(self.peer.address, self.secured.clone(), self.timeout));
+        let watches_client = client.is_body_done();
+        let outcome = poll_fn(|context| {
+            if let Poll::Ready(outcome) = connecting.as_mut().poll(context) {
+                return Poll::Ready(Some(outcome));
+            }
+            if watches_client && client.poll_gone(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await;
+        match outcome {
+            None => Err(OnceFailed::Ended(Ended::ClientGone)),
+            Some(Ok(stream)) => Ok(stream),
+            Some(Err(error)) => Err(OnceFailed::Upstream(connect_failure(self.peer, &error.kind))),
+        }
+    }
+}
+
+/// The head of a request over HTTP/2 (RFC 9113, section 8.3.1).
+fn http2_head(exchange: &Exchange, host: &[u8], is_tls: bool, framing: Framing) -> Result<http::Request<()>, String> {
+    let uri = http::Uri::builder()
+        .scheme(if is_tls { "https" } else { "http" })
+        .authority(host)
+        .path_and_query(exchange.upstream_uri.as_slice())
+        .build()
+        .map_err(|error| format!("no valid HTTP/2 request: {error}"))?;
+    let mut head = http::Request::new(());
+    *head.method_mut() = exchange.request.method.clone();
+    *head.uri_mut() = uri;
+    *head.version_mut() = http::Version::HTTP_2;
+    forward_fields(head.headers_mut(), exchange);
+    if let Framing::Length(length) = framing {
+        head.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    Ok(head)
 }
 
 enum Talked {

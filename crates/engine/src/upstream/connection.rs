@@ -6,11 +6,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::exchange::RequestBody;
-use crate::http::client::{ClientFault, ClientStream};
-use crate::http::h1::body::{BodyDecoder, BodyEncoder, Decoded};
+use crate::http::h1::body::{BodyDecoder, Decoded};
 use crate::http::h1::parse::{parse_response, Framing, Parsed};
 use crate::http::h1::transport::Transport;
 use crate::http::head::ResponseHead;
@@ -18,15 +14,15 @@ use crate::http::headers::HeaderBlock;
 use crate::timer::Watchdog;
 use crate::upstream::connect::UpstreamStream;
 
-/// Body bytes queued towards a slow upstream before the client is no longer read.
-const QUEUE_BYTES: usize = 64 * 1024;
-
 /// What can go wrong while talking to an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TalkFault {
     /// The connection broke or ended.
     #[error("{0}")]
     Broken(String),
+    /// The upstream says that it did not begin to process the request.
+    #[error("{0}")]
+    NotProcessed(String),
     /// What came is no valid HTTP.
     #[error("invalid response: {0}")]
     Invalid(&'static str),
@@ -201,112 +197,4 @@ impl UpstreamConnection {
     pub fn is_reusable(&self) -> bool {
         !self.closes && self.decoder.is_done() && self.transport.read.is_empty() && self.transport.write.is_empty()
     }
-}
-
-/// Moves a request body from the client to the upstream, as both allow.
-#[derive(Debug)]
-pub struct BodyPump {
-    encoder: BodyEncoder,
-    is_done: bool,
-    /// The upstream took no more; its response may still come.
-    pub is_refused: bool,
-    keep_bytes: usize,
-    limit_bytes: u64,
-    moved_bytes: u64,
-}
-
-impl BodyPump {
-    /// A pump for this request: what is held goes out first, up to `keep_bytes` more are kept for another attempt.
-    pub fn start(
-        connection: &mut UpstreamConnection,
-        body: &RequestBody,
-        framing: Framing,
-        keep_bytes: usize,
-        limit_bytes: u64,
-    ) -> Self {
-        let mut encoder = BodyEncoder::new(framing);
-        if !body.held.is_empty() {
-            encoder.data(&mut connection.transport.write, Bytes::copy_from_slice(&body.held));
-        }
-        let is_done = body.is_complete;
-        if is_done && framing != Framing::None {
-            encoder.end(&mut connection.transport.write, body.trailers.as_ref());
-        }
-        Self {
-            encoder,
-            is_done,
-            is_refused: false,
-            keep_bytes,
-            limit_bytes,
-            moved_bytes: body.held.len() as u64,
-        }
-    }
-
-    /// The whole body is queued.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.is_done
-    }
-
-    /// Move what can be moved now. Ready(Ok) when all is written; the task is woken for more otherwise.
-    ///
-    /// # Errors
-    /// What happened at the client's or the upstream's end.
-    pub fn poll<C: ClientStream>(
-        &mut self,
-        client: &mut C,
-        connection: &mut UpstreamConnection,
-        body: &mut RequestBody,
-        write_within: Duration,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), PumpFault>> {
-        if self.is_refused {
-            return Poll::Ready(Ok(()));
-        }
-        loop {
-            let flushed = connection
-                .poll_flush(write_within, context)
-                .map_err(PumpFault::Upstream)?;
-            if self.is_done {
-                return flushed.map(Ok);
-            }
-            if connection.transport.write.len() >= QUEUE_BYTES {
-                return Poll::Pending;
-            }
-            match client.poll_body(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(fault)) => return Poll::Ready(Err(PumpFault::Client(fault))),
-                Poll::Ready(Ok(None)) => {
-                    self.is_done = true;
-                    body.trailers = client.take_trailers();
-                    self.encoder
-                        .end(&mut connection.transport.write, body.trailers.as_ref());
-                    body.is_complete = !body.is_gone;
-                }
-                Poll::Ready(Ok(Some(chunk))) => {
-                    self.moved_bytes += chunk.len() as u64;
-                    if self.limit_bytes != 0 && self.moved_bytes > self.limit_bytes {
-                        return Poll::Ready(Err(PumpFault::TooLarge));
-                    }
-                    if !body.is_gone && body.held.len() + chunk.len() <= self.keep_bytes {
-                        body.held.extend_from_slice(&chunk);
-                    } else {
-                        body.is_gone = true;
-                    }
-                    self.encoder.data(&mut connection.transport.write, chunk);
-                }
-            }
-        }
-    }
-}
-
-/// Where a body got stuck.
-#[derive(Debug)]
-pub enum PumpFault {
-    /// At the client.
-    Client(ClientFault),
-    /// At the upstream.
-    Upstream(TalkFault),
-    /// Beyond `client_max_body_size`.
-    TooLarge,
 }

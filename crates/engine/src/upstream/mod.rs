@@ -5,8 +5,11 @@
 
 pub mod attempt;
 pub mod balance;
+pub mod body_pump;
 pub mod connect;
 pub mod connection;
 pub mod destination;
+pub mod http2;
+pub mod link;
 pub mod pool;
 pub mod resolve;
