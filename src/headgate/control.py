@@ -1,7 +1,7 @@
 """The control process: holds the configuration of the node, publishes it to the workers, serves Admin and Status API.
 
-Owns loading at start (declarative file, text, or the configuration kept from before), replacement of the whole
-configuration, and its keeping on disk. The data path never waits for it. Started by the supervisor as
+Owns loading at start (declarative file, text, the configuration kept from before, or the database), replacement of the
+whole configuration, and its keeping on disk. The data path never waits for it. Started by the supervisor as
 `python -m headgate.control`.
 """
 
@@ -17,20 +17,23 @@ import setproctitle
 import uvloop
 
 from headgate.admin.node import Node
+from headgate.cluster.follower import Follower
 from headgate.config.general import General
-from headgate.errors import DeclarativeError, PluginLoadError
+from headgate.config.load import Settings
+from headgate.errors import DeclarativeError, EntityError, GatewayError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
 from headgate.node.kept import keep, kept
 from headgate.policy.catalog import Catalog, load_catalog
 from headgate.policy.configuration import load_configuration
+from headgate.store.base import Store
 from headgate.store.snapshot import EMPTY, Snapshot
 
 _log = logging.getLogger("headgate.control")
 
 
 def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog) -> Snapshot:
-    """Return the configuration to start with; the revision is the time, so that it grows over restarts of this process.
+    """Return the configuration to start with.
 
     Raises: StartError with a text for a person.
     """
@@ -49,7 +52,36 @@ def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog) -> Snapshot:
             raise StartError([f"error parsing declarative config:\n{error.report()}"]) from error
     elif snapshot is None:
         snapshot = kept(settings.prefix) or EMPTY
+    return with_starting_revision(snapshot)
+
+
+def with_starting_revision(snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot under the time as its revision, so that revisions grow over restarts of this process."""
     return snapshot.with_revision(int(time.time() * 1000))
+
+
+def database_store(settings: Settings, catalog: Catalog) -> Store:
+    """Return the store in the database that the settings name.
+
+    Raises: StartError with a text for a person.
+    """
+    # Imported where it is needed: a node without a database stays without its libraries.
+    from headgate.node.database import open_store
+
+    try:
+        return open_store(settings, catalog)
+    except PluginLoadError as error:
+        raise StartError(error.faults) from error
+    except GatewayError as error:
+        raise StartError([str(error)]) from error
+
+
+def stored_snapshot(store: Store) -> Snapshot:
+    """Return what a store holds. Raises: StartError."""
+    try:
+        return store.snapshot()
+    except EntityError as error:
+        raise StartError([f"cannot read the database: {error}"]) from error
 
 
 def parse_declarative(path: Path, catalog: Catalog, settings: General) -> Snapshot:
@@ -84,6 +116,7 @@ class Control:
         self._bootstrap = bootstrap
         self._channel = channel
         self._stopping = asyncio.Event()
+        self._seen_revision = 0
 
     async def run(self) -> int:
         """Serve until told to stop; returns the exit code."""
@@ -98,6 +131,9 @@ class Control:
         except StartError as error:
             self._channel.report("fault", faults=error.faults)
             return 1
+        follower = Follower(node.store, node.publisher, self._seen_revision)
+        node.publisher.answer_store_request = follower.answer
+        node.follower = follower
         await node.publisher.open()
         self._channel.report("checked")
         # Imported after the workers have their snapshot on its way: the web framework is slow to load.
@@ -106,7 +142,8 @@ class Control:
         servers = AdminServers(node, self._bootstrap.listeners)
         await servers.start()
         self._channel.report("ready")
-        keeping = asyncio.ensure_future(self._keep_when_accepted(node))
+        is_following = node.settings.datastore.database != "off"
+        keeping = asyncio.ensure_future(follower.run() if is_following else self._keep_when_accepted(node))
         parent = asyncio.ensure_future(self._channel.wait_for_end())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((parent, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -115,6 +152,7 @@ class Control:
             task.cancel()
         await servers.stop()
         await node.publisher.close()
+        node.store.close()
         return 0
 
     async def _keep_when_accepted(self, node: Node) -> None:
@@ -135,7 +173,12 @@ class Control:
             )
         except PluginLoadError as error:
             raise StartError(error.faults) from error
-        return Node(self._bootstrap, catalog, initial_snapshot(self._bootstrap, catalog))
+        if settings.datastore.database == "off":
+            return Node(self._bootstrap, catalog, initial_snapshot(self._bootstrap, catalog))
+        store = database_store(settings, catalog)
+        stored = stored_snapshot(store)
+        self._seen_revision = stored.revision
+        return Node(self._bootstrap, catalog, with_starting_revision(stored), store)
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from headgate.errors import DECLARATIVE_CONFIG, ENTITY_ERRORS, DeclarativeError,
 from headgate.store.declarative import export_declarative
 
 _RETRY_AFTER_S = 5
+_WITH_DATABASE = "this endpoint is only available when Kong is configured to not use a database"
 
 
 class ConfigurationEndpoint:
@@ -28,10 +29,14 @@ class ConfigurationEndpoint:
 
     async def get(self, request: Request) -> Response:
         """Answer the configuration in force as YAML text."""
+        if self._node.has_database:
+            return message(400, _WITH_DATABASE)
         return Json({"config": export_declarative(self._node.snapshot, self._node.entity_types)})
 
     async def post(self, request: Request) -> Response:
         """Replace the configuration; answers when all workers run it."""
+        if self._node.has_database:
+            return message(400, _WITH_DATABASE)
         body = await read_body(request, self._node.settings.http.admin_max_body_bytes, is_text_allowed=True)
         text = document_text(body)
         arguments = request.query_params

@@ -92,7 +92,7 @@ class InformationEndpoints:
                     ],
                 },
                 "server": counters,
-                "database": {"reachable": True},
+                "database": {"reachable": self._node.is_database_reachable},
                 "configuration_hash": self._node.snapshot.configuration_hash,
                 **({"broken_plugins": broken} if (broken := self._node.broken_plugins) else {}),
             }
@@ -107,6 +107,8 @@ class InformationEndpoints:
         if serving < wanted:
             text = f"router builds not yet complete, router ready in {serving} of {wanted} workers"
             return message(503, text)
+        if not self._node.is_database_reachable:
+            return message(503, "failed to connect to database")
         if self._node.snapshot.configuration_hash == EMPTY_HASH:
             return message(503, "no configuration available (empty configuration present)")
         return message(200, "ready")

@@ -1,5 +1,7 @@
 """`headgate config`: work with declarative files."""
 
+import os
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -15,7 +17,7 @@ from headgate.cli.options import (
     verbosity_options,
 )
 from headgate.cli.output import CommandError, fault_error, print_json
-from headgate.errors import DeclarativeError, PluginLoadError
+from headgate.errors import DeclarativeError, EntityError, PluginLoadError
 
 _EXAMPLE = """\
 # A declarative configuration: everything the gateway serves, in one file.
@@ -112,3 +114,76 @@ def init_command(file: str) -> None:
     except FileExistsError:
         raise CommandError(f"{file} already exists. Will not overwrite it.") from None
     click.echo(f"wrote {file}; next: headgate config parse {file}")
+
+
+@command.command("db_import")
+@click.argument("file")
+@conf_option
+@prefix_option
+@plugin_path_option
+@verbosity_options
+def db_import_command(file: str, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...]) -> None:
+    """Put the entities of a declarative FILE into the database, all or none of them; nothing is removed.
+
+    \b
+    Example:
+      headgate config db_import kong.yml -c headgate.conf
+    """
+    from headgate.node.database import open_store
+
+    path = Path(file)
+    if not path.is_file():
+        raise CommandError(f"no file at: {file}")
+    settings = settings_or_fail(conf, overrides(prefix, plugin_path))
+    if settings.datastore.database == "off":
+        raise CommandError("config db_import needs a database", hint="Set database = sqlite or database = postgres.")
+    try:
+        catalog = plugin_catalog(settings)
+        snapshot = parse(path, catalog, is_broken_allowed=settings.general.allow_broken_plugins)
+        click.echo("parse successful, beginning import")
+        with closing(open_store(settings, catalog)) as store:
+            store.load(snapshot)
+    except PluginLoadError as error:
+        raise fault_error("in the plugins", error.faults) from error
+    except DeclarativeError as error:
+        raise CommandError(
+            f"Failed parsing:\n{error.report().removeprefix('Failed parsing:').strip(chr(10))}"
+        ) from error
+    except EntityError as error:
+        raise CommandError(f"Failed importing: {error.message}") from error
+    click.echo("import successful")
+
+
+@command.command("db_export")
+@click.argument("file", default="kong.yml")
+@conf_option
+@prefix_option
+@plugin_path_option
+@verbosity_options
+def db_export_command(file: str, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...]) -> None:
+    """Write all entities of the database into a declarative FILE, by default ./kong.yml.
+
+    \b
+    Example:
+      headgate config db_export all.yml -c headgate.conf
+    """
+    from headgate.node.database import open_store
+    from headgate.store.declarative import export_declarative
+
+    settings = settings_or_fail(conf, overrides(prefix, plugin_path))
+    if settings.datastore.database == "off":
+        raise CommandError("config db_export needs a database", hint="Set database = sqlite or database = postgres.")
+    try:
+        catalog = plugin_catalog(settings)
+        with closing(open_store(settings, catalog)) as store:
+            text = export_declarative(store.snapshot(), catalog.entity_types)
+    except PluginLoadError as error:
+        raise fault_error("in the plugins", error.faults) from error
+    try:
+        # It holds secrets: only its owner may read it.
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise CommandError(f"{file} already exists. Will not overwrite it.") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as exported:
+        exported.write(text)
+    click.echo(f"wrote {file}")

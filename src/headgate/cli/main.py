@@ -15,7 +15,7 @@ from headgate.errors import GatewayError
 
 _COMMANDS = (
     *("start", "stop", "quit", "restart", "reload", "check", "health", "version"),
-    *("dev", "config", "plugin", "explain"),
+    *("dev", "config", "migrations", "plugin", "explain"),
 )
 
 

@@ -5,7 +5,7 @@ ends are the same release of this program, so there is no version negotiation.
 """
 
 import asyncio
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,10 @@ LENGTH_BYTES = 4
 MAX_DOWN_BYTES = 512 * 1024 * 1024
 """Largest frame a worker accepts: a snapshot of hundreds of thousands of entities fits, a broken length does not."""
 MAX_UP_BYTES = 4 * 1024 * 1024
-"""Largest frame control accepts: a worker sends faults and counters, nothing larger."""
+"""Largest frame control accepts: a worker sends faults, counters and single entities, nothing larger."""
+
+MAX_STORE_REQUESTS = 256
+"""Most writes of one worker on their way at the same time; more are refused, so that nothing piles up."""
 
 
 class Hello(msgspec.Struct, tag="hello"):
@@ -61,6 +64,36 @@ class StatsReply(msgspec.Struct, tag="stats"):
     python_objects: int
 
 
+class StoreRequest(msgspec.Struct, tag="store?"):
+    """Up: write an entity; `key` and `by` name it, `values` are given by a plugin. Answered by one `StoreReply`."""
+
+    serial: int
+    operation: Literal["insert", "update", "upsert", "delete"]
+    entity: str
+    key: str = ""
+    by: str = "id"
+    values: dict[str, Any] = {}
+    ttl: int | None = None
+
+
+class StoreFault(msgspec.Struct):
+    """An `EntityError` on the wire."""
+
+    code: int
+    name: str
+    message: str
+    fields: dict[str, Any] | None
+    status: int
+
+
+class StoreReply(msgspec.Struct, tag="store"):
+    """Down: the write is in the database, or was refused. `entity` is None after a delete."""
+
+    serial: int
+    entity: dict[str, Any] | None = None
+    fault: StoreFault | None = None
+
+
 class Event(msgspec.Struct, tag="event"):
     """Both ways: something every worker or control should know; `data` is JSON-like."""
 
@@ -68,8 +101,8 @@ class Event(msgspec.Struct, tag="event"):
     data: dict[str, object]
 
 
-Down: TypeAlias = SnapshotFrame | StatsRequest | Event
-Up: TypeAlias = Hello | Ack | Nack | StatsReply | Event
+Down: TypeAlias = SnapshotFrame | StatsRequest | StoreReply | Event
+Up: TypeAlias = Hello | Ack | Nack | StatsReply | StoreRequest | Event
 
 _encoder = msgspec.msgpack.Encoder()
 down_decoder = msgspec.msgpack.Decoder(Down)

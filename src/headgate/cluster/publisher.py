@@ -7,7 +7,7 @@ worker has taken it; one refusal puts the old one back everywhere. It compiles n
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from headgate.cluster.frames import (
+    MAX_STORE_REQUESTS,
     MAX_UP_BYTES,
     Ack,
     Down,
@@ -24,11 +25,14 @@ from headgate.cluster.frames import (
     SnapshotFrame,
     StatsReply,
     StatsRequest,
+    StoreFault,
+    StoreReply,
+    StoreRequest,
     encode,
     read_body,
     up_decoder,
 )
-from headgate.errors import ControlError
+from headgate.errors import DATABASE_ERROR, ControlError
 from headgate.store.snapshot import Snapshot
 
 _log = logging.getLogger("headgate.control")
@@ -54,6 +58,7 @@ class _Worker:
     writer: asyncio.StreamWriter
     running_revision: int = 0
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    store_requests: int = 0
 
     async def send(self, message: Down) -> None:
         async with self.sending:
@@ -66,6 +71,7 @@ class Publisher:
 
     def __init__(self, path: Path, initial: Snapshot) -> None:
         self._path = path
+        self.answer_store_request: Callable[[StoreRequest], Awaitable[StoreReply]] | None = None
         self._current = initial
         self._offered = initial
         self._newest_revision = initial.revision
@@ -224,8 +230,22 @@ class Publisher:
         elif isinstance(message, StatsReply) and message.serial in self._replies:
             self._replies[message.serial][worker] = message
             self._wake_stats()
+        elif isinstance(message, StoreRequest):
+            self._start(self._serve_store_request(worker, message))
         elif isinstance(message, Event):
             self._start(self.broadcast(message))
+
+    async def _serve_store_request(self, worker: _Worker, request: StoreRequest) -> None:
+        if self.answer_store_request is None or worker.store_requests >= MAX_STORE_REQUESTS:
+            text = "no store answers" if self.answer_store_request is None else "too many writes are on their way"
+            reply = StoreReply(request.serial, fault=StoreFault(DATABASE_ERROR, "database error", text, None, 503))
+        else:
+            worker.store_requests += 1
+            try:
+                reply = await self.answer_store_request(request)
+            finally:
+                worker.store_requests -= 1
+        await self._send_or_drop(worker, reply)
 
     def _answer(self, worker: _Worker, revision: int, result: Nack | None) -> None:
         answer = self._waiting.get(worker)

@@ -1,18 +1,21 @@
 """A worker's end of the link: takes snapshots from control, answers, reconnects when control is replaced.
 
 Owns the connection; what is done with a snapshot is the worker's. Snapshots are applied one after the other, never
-two at once, and only the newest of those waiting.
+two at once, and only the newest of those waiting. Writes of plugins go up to control and are answered one by one.
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from headgate.cluster.frames import (
     MAX_DOWN_BYTES,
+    MAX_STORE_REQUESTS,
+    MAX_UP_BYTES,
     Ack,
     Event,
     Hello,
@@ -20,16 +23,20 @@ from headgate.cluster.frames import (
     SnapshotFrame,
     StatsReply,
     StatsRequest,
+    StoreReply,
+    StoreRequest,
     Up,
     down_decoder,
     encode,
     read_body,
 )
-from headgate.errors import ControlError
+from headgate.errors import DATABASE_ERROR, ControlError, EntityError
 
 _log = logging.getLogger("headgate.worker")
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
+# Twice the time that a statement may take by default.
+STORE_TIMEOUT_S = 10.0
 
 
 class RefusedError(Exception):
@@ -63,6 +70,8 @@ class Subscriber:
         self._writer: asyncio.StreamWriter | None = None
         self._newest: SnapshotFrame | None = None
         self._has_newest = asyncio.Event()
+        self._store_serial = 0
+        self._store_replies: dict[int, asyncio.Future[StoreReply]] = {}
 
     async def run(self) -> None:
         """Connect, serve, and connect again after the link was lost; the worker goes on serving meanwhile."""
@@ -94,6 +103,46 @@ class Subscriber:
         except ConnectionError:
             self._writer.close()
 
+    async def write_entity(
+        self,
+        operation: Literal["insert", "update", "upsert", "delete"],
+        entity_name: str,
+        key: str,
+        by: str,
+        values: Mapping[str, Any],
+        ttl: int | None,
+    ) -> dict[str, Any] | None:
+        """Have control write to the store; returns when it is written, with the entity (None after a delete).
+
+        It is in force in the workers a moment later.
+        Raises: EntityError, of code 8 when control does not answer in time: then it may have been written or not.
+        """
+        writer = self._writer
+        if writer is None or writer.is_closing():
+            raise _unavailable("there is no link to the store")
+        if len(self._store_replies) >= MAX_STORE_REQUESTS:
+            raise _unavailable("too many writes are on their way")
+        self._store_serial += 1
+        serial = self._store_serial
+        frame = encode(StoreRequest(serial, operation, entity_name, key, by, dict(values), ttl))
+        if len(frame) > MAX_UP_BYTES:
+            raise _unavailable(f"an entity of {len(frame)} bytes is larger than the limit of {MAX_UP_BYTES}")
+        reply = self._store_replies[serial] = asyncio.get_running_loop().create_future()
+        try:
+            writer.write(frame)
+            await writer.drain()
+            answer: StoreReply = await asyncio.wait_for(reply, STORE_TIMEOUT_S)
+        except ConnectionError:
+            raise _unavailable("the link to the store was lost") from None
+        except TimeoutError:
+            raise _unavailable(f"the store did not answer within {STORE_TIMEOUT_S:g} s") from None
+        finally:
+            del self._store_replies[serial]
+        if answer.fault is not None:
+            fault = answer.fault
+            raise EntityError(fault.code, fault.name, fault.message, fault.fields, fault.status)
+        return answer.entity
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self.send(self._hello)
@@ -104,12 +153,19 @@ class Subscriber:
                     self._has_newest.set()
                 elif isinstance(message, StatsRequest):
                     await self.send(self._receiver.stats(message.serial))
+                elif isinstance(message, StoreReply):
+                    waiting = self._store_replies.get(message.serial)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(message)
                 elif isinstance(message, Event):
                     self._receiver.take_event(message)
         except (ControlError, msgspec.DecodeError, ConnectionError) as error:
             _log.warning("link to control: %s", error)
         finally:
             writer.close()
+            for waiting in self._store_replies.values():
+                if not waiting.done():
+                    waiting.set_exception(ConnectionResetError())
 
     async def _apply_newest(self) -> None:
         while True:
@@ -124,3 +180,7 @@ class Subscriber:
                 await self.send(Nack(frame.revision, refusal.faults))
             else:
                 await self.send(Ack(frame.revision))
+
+
+def _unavailable(text: str) -> EntityError:
+    return EntityError(DATABASE_ERROR, message=text, status=503)

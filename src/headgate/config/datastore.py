@@ -1,11 +1,15 @@
 """Settings of the store and of routing, which is built from it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate.config.kinds import Choice, Text
+from headgate.config.kinds import Boolean, Choice, Number, Text
 from headgate.config.setting import setting
+
+# It is written into the connection's options, where anything else would be another option.
+_SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -15,8 +19,29 @@ class Datastore:
     database: str = setting(
         Choice(("off", "sqlite", "postgres")),
         "off",
-        "Store of the entities. off: a declarative document, given by file or by POST /config.",
+        "Store of the entities. off: a declarative document, given by file or by POST /config. sqlite: a file of this "
+        "node. postgres: a server that nodes share.",
     )
+    sqlite_path: str = setting(
+        Text("path"), "headgate.db", "File of database = sqlite, relative to the prefix; made when it is not there."
+    )
+    pg_host: str = setting(Text(), "127.0.0.1", "Host of the PostgreSQL server.")
+    pg_port: int = setting(Number(1, 65535), "5432", "Port of the PostgreSQL server.")
+    pg_user: str = setting(Text(), "kong", "User of the PostgreSQL server.")
+    pg_password: str | None = setting(Text(), None, "Password of that user.", is_secret=True)
+    pg_database: str = setting(Text(), "kong", "Database on the PostgreSQL server.")
+    pg_schema: str | None = setting(Text(), None, "Schema in that database; without it, the user's own choice.")
+    pg_timeout_ms: int = setting(
+        Number(1, 2147483646),
+        "5000",
+        "Milliseconds for connecting, and for each statement but those of migrations.",
+        name="pg_timeout",
+    )
+    pg_ssl: bool = setting(Boolean(), "off", "Connect with TLS.")
+    pg_ssl_verify: bool = setting(
+        Boolean(), "off", "Check the server's certificate against the system's authorities, and its name."
+    )
+    pg_pool_size: int = setting(Number(1, 1000), "5", "Most connections to the PostgreSQL server.")
     declarative_config: str | None = setting(
         Text("path"), None, "Declarative file (.yml, .yaml, .json) loaded at start."
     )
@@ -34,11 +59,13 @@ class Datastore:
 
     def check(self) -> Iterator[str]:
         """Yield faults that concern more than the syntax of one setting."""
-        if self.database != "off":
+        if self.database != "off" and (self.declarative_config or self.declarative_config_string):
             yield (
-                f"database = {self.database} is not available in this release: "
-                "set database = off and give a declarative_config"
+                f"declarative_config is not read with database = {self.database}: "
+                "headgate config db_import FILE puts a document into the database"
             )
+        if self.pg_schema is not None and _SCHEMA.fullmatch(self.pg_schema) is None:
+            yield "pg_schema must be letters, digits and underscores and start with a letter"
         if self.router_flavor == "expressions":
             yield (
                 "router_flavor = expressions is not available in this release: "

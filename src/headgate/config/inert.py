@@ -5,7 +5,8 @@ about security or data). A name in neither table and not a setting is unknown.
 """
 
 _NO_NGINX = "there is no nginx here"
-_NO_DATABASE = "the store is declarative"
+_NO_SUCH_OPTION = "connections to the database have no such option"
+_NO_READS = "requests read snapshots, never the database"
 _NO_LUA_CODE = "no Lua code runs in this release"
 _NO_GUI = "there is no graphical manager"
 _ALWAYS_ON = "the engine decides this itself"
@@ -59,8 +60,8 @@ INERT = {
 
 INERT_PREFIXES = {
     "admin_gui_": _NO_GUI,
-    "pg_": _NO_DATABASE,
-    "db_": _NO_DATABASE,
+    "pg_": _NO_SUCH_OPTION,
+    "db_": _NO_READS,
     "cluster_": "this node is not part of a cluster",
     "nginx_": _NO_NGINX,
     "pluginserver_": "external plugin servers are not available in this release",

@@ -87,9 +87,7 @@ class EntityTable:
 
         Raises: EntityError, of code 6 when there is none.
         """
-        return _written(
-            await _write("update", self._type, _id(primary_key), "id", _table(entity, "entity"), options)
-        )
+        return _written(await _write("update", self._type, _id(primary_key), "id", _table(entity, "entity"), options))
 
     @any_phase
     async def upsert(
@@ -102,9 +100,7 @@ class EntityTable:
 
         Raises: EntityError.
         """
-        return _written(
-            await _write("upsert", self._type, _id(primary_key), "id", _table(entity, "entity"), options)
-        )
+        return _written(await _write("upsert", self._type, _id(primary_key), "id", _table(entity, "entity"), options))
 
     @any_phase
     async def delete(self, primary_key: str | Mapping[str, Any], options: Mapping[str, Any] | None = None) -> bool:
@@ -147,9 +143,7 @@ class EntityTable:
                 value: str, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None
             ) -> Entity:
                 _text(value, unique_field)
-                return _written(
-                    await _write(operation, type_, value, unique_field, _table(entity, "entity"), options)
-                )
+                return _written(await _write(operation, type_, value, unique_field, _table(entity, "entity"), options))
 
             return write_by
         if separator and unique_field and operation == "delete":

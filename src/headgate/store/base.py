@@ -103,6 +103,10 @@ class Store(ABC):
         """Return the revision once it differs from a known one, at the latest after the timeout."""
 
     @abstractmethod
+    def purge(self) -> int:
+        """Forget entities whose time to live is over; returns how many. What is seen does not change."""
+
+    @abstractmethod
     def close(self) -> None:
         """Give back connections; the store is not used afterwards."""
 

@@ -78,5 +78,8 @@ class MemoryStore(Store):
             self._changed.wait_for(lambda: self._snapshot.revision != revision, timeout_s)
             return self._snapshot.revision
 
+    def purge(self) -> int:
+        return 0
+
     def close(self) -> None:
         """There is nothing to give back."""

@@ -127,7 +127,8 @@ class Migrator:
                         self._step(connection, subsystem, name, "teardown", migration.teardown)
                     self._record(connection, subsystem, name, "executed")
                     self._report(f"{subsystem} migrated up to: {name} (executed)")
-            self._count(sum(map(len, state.pending.values())), 0)
+            if state.pending:
+                self._count(sum(map(len, state.pending.values())), 0)
             return bool(state.pending)
 
     def reset(self) -> bool:

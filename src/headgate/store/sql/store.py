@@ -216,7 +216,6 @@ class SqlStore(Store):
         self._write(put_all)
 
     def purge(self) -> int:
-        """Remove the rows whose time to live is over; returns how many. What is seen does not change."""
         removed = 0
         with writing(self._engine) as connection:
             for name, entity_type in self.entity_types.items():
