@@ -1,10 +1,14 @@
 """Write the pages of docs/ that are derived from code; with --check only say whether they are current.
 
-Settings come from their declarations, so that no list is written twice.
+Settings come from their declarations, the PDK from its docstrings, checks of configurations from the schema itself, so
+that no list is written twice.
 """
 
 import sys
 from pathlib import Path
+
+from pdk_page import pdk_page
+from schema_page import schema_page
 
 from headgate.config.page import settings_page
 
@@ -13,7 +17,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 def pages() -> dict[str, str]:
     """Return the text of each generated page by file name."""
-    return {"settings.md": settings_page()}
+    return {"settings.md": settings_page(), "pdk.md": pdk_page(), "config-schema.md": schema_page()}
 
 
 def main(arguments: list[str]) -> int:

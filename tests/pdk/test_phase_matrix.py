@@ -1,7 +1,9 @@
 """Every PDK function in every phase: accepted, or refused with exactly the documented text."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,6 +211,12 @@ def test_the_phase_is_checked_before_the_arguments() -> None:
 
 def test_the_docstring_names_the_phases() -> None:
     assert (kong.client.authenticate.__doc__ or "").endswith("Phases: access.")
+
+
+def test_every_function_is_on_the_page_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "pdk.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^### `(?:await )?kong\.([\w.<>]+)\(", page, re.MULTILINE))
+    assert {name.replace("db.consumers", "db.<entity>") for name in FUNCTIONS} - shown == set()
 
 
 def test_the_signature_is_the_public_one() -> None:
