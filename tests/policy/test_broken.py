@@ -7,6 +7,7 @@ import pytest
 
 from headgate.errors import PlanError
 from headgate.pdk import Plugin, kong
+from headgate.phases import Phase
 from headgate.policy.catalog import Catalog, PluginType, load_catalog
 from headgate.policy.compile import CompiledPlan, compile_plan
 from headgate.policy.runner import Runtime
@@ -125,6 +126,25 @@ def test_a_global_instance_of_such_a_plugin_refuses_unmatched_requests_too() -> 
     one = world()
     one.types.append(broken_type("gone"))
     one.plugin("gone")
+    assert request(one, None).response_status == 500
+
+
+def test_an_instance_whose_plugin_has_no_early_phase_leaves_unmatched_requests_alone() -> None:
+    one = world()
+    one.plugin("logger", WRONG)
+    plan = compiled(one)
+    assert plan.globals.mask == 0
+    assert plan.chains[0].phases == Phase.ACCESS
+
+
+def test_one_whose_plugin_sees_handshakes_refuses_requests_and_no_handshake() -> None:
+    class Shaking(Logging):
+        def certificate(self, conf: Config) -> None: ...
+
+    one = world()
+    one.install("shaking", Shaking)
+    one.plugin("shaking", WRONG)
+    assert compiled(one).globals.mask == Phase.REWRITE
     assert request(one, None).response_status == 500
 
 

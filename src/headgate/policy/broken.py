@@ -14,7 +14,7 @@ from headgate.phases import Phase
 from headgate.policy.chain import HANDLED_PHASES, PluginInstance
 from headgate.policy.precedence import Scope
 
-_EARLY_PHASES = (Phase.CERTIFICATE, Phase.REWRITE)
+_EARLY_PHASES = frozenset((Phase.CERTIFICATE.label, Phase.REWRITE.label))
 
 
 class BrokenPluginError(GatewayError):
@@ -22,7 +22,10 @@ class BrokenPluginError(GatewayError):
 
 
 class BrokenInstance(PluginInstance):
-    """An instance without a configuration: `access` fails, and the early phases that its plugin takes part in."""
+    """An instance without a configuration: `access` fails, and `rewrite` when its plugin may take part so early.
+
+    A handshake is let through, since only a request can be answered.
+    """
 
     __slots__ = ("fault", "is_plugin_broken")
 
@@ -33,15 +36,14 @@ class BrokenInstance(PluginInstance):
         entity: Mapping[str, Any],
         fault: str,
         *,
-        early_phases: frozenset[str] = frozenset(),
+        plugin_phases: frozenset[str] = frozenset(),
         is_plugin_broken: bool = False,
     ) -> None:
         super().__init__(info, scope, None, cast(Plugin[Any], _Refusing(fault)), entity)
         self.fault = fault
         self.is_plugin_broken = is_plugin_broken
-        for phase in _EARLY_PHASES:
-            if not is_plugin_broken and phase.label not in early_phases:
-                setattr(self, phase.label, None)
+        if not is_plugin_broken and _EARLY_PHASES.isdisjoint(plugin_phases):
+            self.rewrite = None
         self.phases = sum(phase.value for phase in HANDLED_PHASES if getattr(self, phase.label) is not None)
 
 
@@ -54,4 +56,4 @@ class _Refusing:
     def _refuse(self, config: Any) -> None:
         raise BrokenPluginError(f"the plugin instance is broken: {self._fault}")
 
-    certificate = rewrite = access = _refuse
+    rewrite = access = _refuse

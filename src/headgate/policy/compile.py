@@ -255,7 +255,7 @@ def _instances(
             fault,
         )
         broken = BrokenInstance(
-            info, scope, entity, fault, early_phases=plugin.phases, is_plugin_broken=plugin.fault is not None
+            info, scope, entity, fault, plugin_phases=plugin.phases, is_plugin_broken=plugin.fault is not None
         )
         by_name[name].append(broken)
     if faults:
