@@ -80,7 +80,7 @@ class Development:
         node = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "headgate", "start", *self._arguments),
             pass_fds=(writing_fd,),
-            env={**os.environ, "HEADGATE_READY_FD": str(writing_fd)},
+            env=self._environment() | {"HEADGATE_READY_FD": str(writing_fd)},
             # The terminal's signals come here first and go on to the node once.
             start_new_session=True,
         )
@@ -101,6 +101,11 @@ class Development:
             with contextlib.suppress(asyncio.CancelledError):
                 await following
         return ended.result()
+
+    def _environment(self) -> dict[str, str]:
+        """Return the node's environment: one worker when nobody said how many, since each has to start at a change."""
+        workers = {} if "workers" in self._settings.given else {"HEADGATE_WORKERS": "1"}
+        return {**os.environ, **workers}
 
     async def _follow(self, watcher: Watcher, ready: BinaryIO) -> None:
         """Wait until the node serves, then reload it after every change."""
