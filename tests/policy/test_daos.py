@@ -1,5 +1,7 @@
 """Entities and migrations of plugins, found beside their handlers."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,21 @@ def test_two_plugins_cannot_have_the_same_entity(tmp_path: Path) -> None:
     write(tmp_path, "notes", {"daos": DAOS})
     write(tmp_path, "other", {"daos": DAOS})
     assert faults(tmp_path, "notes", "other")[0] == "plugin 'other': entity 'notes' is there already"
+
+
+def test_a_worker_loads_such_a_plugin_without_a_database_library(tmp_path: Path) -> None:
+    index = 'MIGRATIONS = ["000_base_notes"]'
+    write(
+        tmp_path,
+        "notes",
+        {"daos": DAOS, "migrations/__init__": index, "migrations/000_base_notes": MIGRATION},
+    )
+    program = (
+        "import sys, headgate.worker, headgate.policy.runner, headgate.policy.compile, headgate.cluster.subscriber\n"
+        "from headgate.policy.catalog import load_catalog\n"
+        f"catalog = load_catalog(['bundled', 'notes'], [{str(tmp_path)!r}])\n"
+        "assert 'notes' in catalog.entity_types\n"
+        "print(sorted({'sqlalchemy', 'alembic', 'psycopg', 'fastapi'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
