@@ -627,11 +627,18 @@ def test_waiting_for_the_request_body_holds_no_thread(
     assert "phase access" not in caplog.text
 
 
-def test_nothing_is_measured_when_it_is_switched_off(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("slow_handler_ms", "is_clock_read"), [(0, False), (100, True)])
+def test_without_recording_the_clock_is_only_read_for_slow_handlers(
+    slow_handler_ms: int, is_clock_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(runner, "perf_counter_ns", lambda: looks.append(0) or 0)
     world = world_of(Filtering, {"label": "a"})
     plan = world.plan()
-    one = drive(Runtime(Catalog(world.types), NeedBody, is_timed=False), plan, exchange(plan))
+    runtime = Runtime(Catalog(world.types), NeedBody, is_timed=False, slow_handler_ms=slow_handler_ms)
+    one = drive(runtime, plan, exchange(plan))
     assert one.state.times == []
+    assert bool(looks) is is_clock_read
 
 
 class Hanging(Plugin[Config]):

@@ -109,14 +109,13 @@ class General:
     plugin_timing: bool = setting(
         Boolean(),
         "on",
-        "Measure how long each plugin takes in each phase, for logging plugins and for slow_handler_ms; costs about "
-        "0.2 microseconds per handler.",
+        "Tell logging plugins how long each plugin took in each phase. Without it and with slow_handler_ms = 0 no "
+        "clock is read, which saves about 0.2 microseconds per handler.",
     )
     slow_handler_ms: int = setting(
         Number(minimum=0),
         "100",
-        "A handler that holds its thread for longer is logged with plugin and instance; 0 is never. It needs "
-        "plugin_timing.",
+        "A handler that holds its thread for longer is logged with plugin and instance; 0 is never.",
     )
     handler_timeout_ms: int = setting(
         Number(minimum=0),

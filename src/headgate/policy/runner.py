@@ -83,9 +83,9 @@ class Runtime:
     """One worker's runtime.
 
     Args: `need_body` makes the engine's `NeedBody(limit_bytes, resume)`; without it synchronous handlers cannot read a
-        body that is still on the connection. `is_timed`: handlers are measured, and one that holds its thread for
-        longer than `slow_handler_ms` is logged. `handler_timeout_ms`: a handler that waits for longer ends, and its
-        request with it. 0: no such limit.
+        body that is still on the connection. `is_timed`: what handlers take is kept for the log phase.
+        `slow_handler_ms`: one that holds its thread for longer is logged. `handler_timeout_ms`: one that waits for
+        longer ends, and its request with it. 0: no such limit.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class Runtime:
         handler_timeout_ms: int = 60_000,
     ) -> None:
         self.need_body = need_body
-        self._is_timed = is_timed
+        self._is_recorded = is_timed
+        self._is_timed = is_timed or slow_handler_ms > 0
         self._slow_ns = slow_handler_ms * 1_000_000 or 2**63
         self._timeout_ms = handler_timeout_ms
         self._timeout_s = handler_timeout_ms / 1000 or None
@@ -319,7 +320,7 @@ class Runtime:
 
         Args: `stops`: an answer or a fault ends the phase; otherwise the next handler runs.
         """
-        times, slow_ns, is_timed = call.times, self._slow_ns, self._is_timed
+        times, slow_ns, is_timed = call.times if self._is_recorded else None, self._slow_ns, self._is_timed
         for instance, handle, config in steps:
             call.instance = instance
             started_ns = perf_counter_ns() if is_timed else 0
@@ -329,7 +330,8 @@ class Runtime:
                 finally:
                     if is_timed:
                         took_ns = perf_counter_ns() - started_ns
-                        times.append((instance, call.phase, took_ns))
+                        if times is not None:
+                            times.append((instance, call.phase, took_ns))
                         if took_ns > slow_ns:
                             self._tell_slow(call, took_ns)
             except Exit:
@@ -365,7 +367,7 @@ class Runtime:
             except _FAULTS as error:
                 _fault(call, error)
                 is_over = stops
-            if self._is_timed and instance is not None:
+            if self._is_recorded and instance is not None:
                 call.times.append((instance, call.phase, perf_counter_ns() - started_ns))
             if is_over or (stops and call.is_answered):
                 break
