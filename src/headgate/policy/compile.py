@@ -23,11 +23,9 @@ from headgate.policy.catalog import Catalog, PluginType
 from headgate.policy.chain import Chain, ChainBuilder, Globals, PluginInstance
 from headgate.policy.order import CycleError
 from headgate.policy.precedence import Scope
-from headgate.schema import validate
+from headgate.schema import HTTP_PROTOCOLS, validate
 from headgate.store.snapshot import Snapshot
 
-HTTP_PROTOCOLS = ("http", "https")
-"""Protocols served now; routes and services of others are left out with a warning."""
 HTTP_SUBSYSTEM = frozenset(("http", "https", "grpc", "grpcs", "ws", "wss"))
 """A plugin instance takes part when it names any of these (reference: phases 16)."""
 
