@@ -35,6 +35,7 @@ MODULES: dict[str, Any] = {
     "kong.db.<entity>": EntityTable("consumers"),
     "kong.shared_dict(name)": SharedDict("name"),
     "kong.timer": kong.timer,
+    "kong.worker_events": kong.worker_events,
     "kong.dns": kong.dns,
     "kong.jwe": kong.jwe,
     "kong.tracing": kong.tracing,

@@ -49,6 +49,8 @@ class Worker:
         self._catalog: Any = None
         self._plan: Any = None
         self._applying = asyncio.Lock()
+        self._subscriber: Subscriber | None = None
+        self._sending: set[asyncio.Task[None]] = set()
         self._is_started = False
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
@@ -69,7 +71,7 @@ class Worker:
             self._channel.report("fault", faults=error.faults)
             return 1
         hello = Hello(self._bootstrap.index, os.getpid(), self._bootstrap.generation)
-        subscriber = Subscriber(self._bootstrap.link_path, hello, self)
+        subscriber = self._subscriber = Subscriber(self._bootstrap.link_path, hello, self)
         self._let_plugins_write(subscriber)
         link = asyncio.ensure_future(subscriber.run())
         rotation = asyncio.ensure_future(rotate_secrets(self._take_changed_secrets))
@@ -107,7 +109,11 @@ class Worker:
 
         settings = self._bootstrap.settings
         configure_node(settings.node_configuration(), self._bootstrap.node_id)
-        attach_worker(loop, lambda: {} if self._engine is None else self._engine.stats())
+        attach_worker(
+            loop,
+            lambda: {} if self._engine is None else self._engine.stats(),
+            lambda kind, data: loop.call_soon_threadsafe(self._send_event, Event(kind, data)),
+        )
         try:
             shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
             configure_pool(settings.general.blocking_threads)
@@ -234,8 +240,20 @@ class Worker:
         return StatsReply(serial, counters, _resident_bytes(), len(gc.get_objects(0)))
 
     def take_event(self, event: Event) -> None:
-        """Pass an event of control on to who listens for it; none is known yet."""
-        _log.debug("event %s", event.kind)
+        """Pass an event of control on to who listens for it."""
+        from headgate.pdk import worker_events
+
+        if event.kind == worker_events.EVENT_KIND:
+            worker_events.receive(event.data)
+        else:
+            _log.debug("event %s", event.kind)
+
+    def _send_event(self, event: Event) -> None:
+        """Have control pass an event on to all workers of the node; on the loop."""
+        if self._subscriber is not None:
+            task = asyncio.ensure_future(self._subscriber.send(event))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
     async def _drain(self, stopping: "asyncio.Future[Any]", parent: "asyncio.Future[Any]") -> None:
         """Let running requests finish, until they have or a stop comes."""

@@ -1,10 +1,12 @@
 """kong.node, kong.ip, kong.configuration, kong.table, kong.ctx, kong.db, kong itself."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from headgate.errors import EntityError
 from headgate.pdk import configure_node, kong
 from headgate.pdk._kong import version_number
 from headgate.pdk._node import node
@@ -128,8 +130,13 @@ def test_entities_are_found_by_id_by_unique_field_and_by_parent() -> None:
         assert kong.db.consumers.select("9") is None
         assert [one["username"] for one in kong.db.consumers.each()] == ["anna", "bert"]
         assert [one["group"] for one in kong.db.acls.each_for_consumer({"id": "1"})] == ["g"]
-        with pytest.raises(AttributeError, match="read-only"):
-            kong.db.consumers.insert({})
+
+
+def test_without_a_database_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "write_entity", None)
+    with phase("access", entities=ENTITIES), pytest.raises(EntityError) as caught:
+        asyncio.run(kong.db.consumers.insert({}))
+    assert caught.value.message == "cannot create 'consumers' entities when not using a database"
 
 
 def test_pages() -> None:

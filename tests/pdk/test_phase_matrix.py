@@ -66,6 +66,7 @@ MATRIX: dict[str, str] = {
     "vault.is_reference vault.parse_reference vault.get vault.update vault.try_ "
     "jwe.encrypt jwe.decrypt jwe.decode dns.resolve dns.toip "
     "timer.at timer.every timer.named_at timer.named_every timer.cancel timer.stats "
+    "worker_events.register worker_events.unregister worker_events.post worker_events.post_local "
     "cache.get cache.get_with_level cache.probe cache.renew cache.get_bulk cache.safe_set cache.invalidate "
     "cache.invalidate_local cache.purge "
     "tracing.new tracing.set_global_tracer tracing.start_span tracing.create_span tracing.link_span "
@@ -114,6 +115,7 @@ MODULES: dict[str, Any] = {
     "dns": kong.dns,
     "timer": kong.timer,
     "cache": kong.cache,
+    "worker_events": kong.worker_events,
     "tracing": kong.tracing,
 }
 

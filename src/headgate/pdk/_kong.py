@@ -23,6 +23,7 @@ from headgate.pdk.telemetry import Telemetry, telemetry
 from headgate.pdk.timer import TimerModule, timer
 from headgate.pdk.tracing import Tracer, tracing
 from headgate.pdk.vault import Vault, vault
+from headgate.pdk.worker_events import WorkerEvents, worker_events
 
 if TYPE_CHECKING:
     from headgate.pdk.cache import Cache
@@ -64,6 +65,7 @@ class Kong:
         self.dns: Dns = dns
         self.jwe: Jwe = jwe
         self.tracing: Tracer = tracing
+        self.worker_events: WorkerEvents = worker_events
         self.telemetry: Telemetry = telemetry
 
     @property

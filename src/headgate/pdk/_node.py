@@ -48,6 +48,7 @@ class Node:
         "max_request_headers",
         "max_response_headers",
         "max_uri_args",
+        "post_event",
         "sampling_rate",
         "snapshot",
         "statistics",
@@ -61,6 +62,7 @@ class Node:
         self.write_entity: EntityWriter | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.statistics: Callable[[], Mapping[str, int]] | None = None
+        self.post_event: Callable[[str, dict[str, Any]], object] | None = None
         self.configure({}, None)
 
     def configure(self, configuration: Mapping[str, Any], node_id: str | None) -> None:
@@ -111,10 +113,17 @@ def _hostname() -> str:
 node = Node()
 
 
-def attach_worker(loop: asyncio.AbstractEventLoop, statistics: Callable[[], Mapping[str, int]]) -> None:
-    """Tell the PDK the worker's loop, for timers, and where its counters come from, for `kong.nginx`."""
+def attach_worker(
+    loop: asyncio.AbstractEventLoop,
+    statistics: Callable[[], Mapping[str, int]],
+    post_event: Callable[[str, dict[str, Any]], object],
+) -> None:
+    """Tell the PDK the worker's loop, for timers, where its counters come from, for `kong.nginx`, and how an event
+    (kind, data) gets to the node's other workers; `post_event` may be called on any thread.
+    """
     node.loop = loop
     node.statistics = statistics
+    node.post_event = post_event
 
 
 def configure_node(configuration: Mapping[str, Any], node_id: str | None = None) -> None:
