@@ -13,13 +13,14 @@ from headgate.admin.node import Node
 from headgate.config.load import load_settings
 from headgate.node.bootstrap import Bootstrap
 from headgate.policy.catalog import load_catalog
+from headgate.store.base import Store
 from headgate.store.snapshot import EMPTY
 
 
 class Api:
     """Both APIs of one node; `call` is synchronous, each call on its own loop."""
 
-    def __init__(self, prefix: Path, **settings: str) -> None:
+    def __init__(self, prefix: Path, store: Store | None = None, **settings: str) -> None:
         given = {
             "prefix": str(prefix),
             "plugins": "key-auth, request-termination",
@@ -42,6 +43,7 @@ class Api:
             ),
             load_catalog(loaded.general.plugins, []),
             EMPTY.with_revision(1),
+            store,
         )
         self.apps = {"admin": admin_app(self.node), "status": status_app(self.node)}
 

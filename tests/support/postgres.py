@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,16 @@ class Server:
     port: int
     host: str = "127.0.0.1"
     user: str = USER
+    control: Callable[..., None] = lambda *arguments: None
+    """Runs `pg_ctl` with the arguments of this server."""
+
+    def stop(self) -> None:
+        """Cut all connections and take no more, until `start`."""
+        self.control("-m", "immediate", "stop")
+
+    def start(self) -> None:
+        """Serve again, on the same port."""
+        self.control("start")
 
     def new_database(self) -> str:
         """Create an empty database and return its name."""
@@ -82,11 +92,15 @@ def running(binaries: Path) -> Iterator[Server]:
         )
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c jit=off"
         control = [str(binaries / "pg_ctl"), "-D", str(data), "-w", "-t", str(_START_TIMEOUT_S)]
-        # Without a log of its own the server would hold the pipe of the program that starts it open.
-        run(*control, "-l", str(directory / "log"), "-o", options, "start")
+
+        def pg_ctl(*arguments: str) -> None:
+            # Without a log of its own the server would hold the pipe of the program that starts it open.
+            run(*control, "-l", str(directory / "log"), "-o", options, *arguments)
+
+        pg_ctl("start")
         try:
-            yield Server(port)
+            yield Server(port, control=pg_ctl)
         finally:
-            run(*control, "-m", "immediate", "stop")
+            pg_ctl("-m", "immediate", "stop")
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -25,6 +25,9 @@ def admin_app(node: Node) -> ASGIApp:
     """Return the Admin API over a node."""
     entities = EntityEndpoints(node)
     derived = [*ConsumerGroupEndpoints(node, entities).all(), *entities.all()]
+    if node.has_database:
+        # What refuses writes tells that there is no database.
+        derived = [endpoint.without_writes for endpoint in derived if endpoint.without_writes.methods]
     paths = [endpoint.shown for endpoint in derived]
     information = InformationEndpoints(node, paths)
     configuration = ConfigurationEndpoint(node)

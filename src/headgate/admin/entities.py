@@ -1,4 +1,4 @@
-"""Read endpoints of every entity, derived from the registry; writes are refused as the store is declarative.
+"""Read endpoints of every entity, derived from the registry; writes are refused with the texts of a declarative store.
 
 Owns the paths (reference: admin-api 2): collection, entity, children of a parent, the parent of a child. It knows no
 single entity but where the reference makes an exception: certificates (found by SNI), targets, consumer groups.
@@ -6,7 +6,7 @@ single entity but where the reference makes an exception: certificates (found by
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -34,6 +34,11 @@ class Endpoint:
     path: str
     shown: str
     methods: dict[str, Handler]
+
+    @property
+    def without_writes(self) -> "Endpoint":
+        """The same path for reading only: other methods are not allowed, and `Allow` says so."""
+        return replace(self, methods={name: handler for name, handler in self.methods.items() if name not in _WRITES})
 
 
 def is_id(key: str) -> bool:

@@ -113,7 +113,10 @@ class EntityTable:
 
     @any_phase
     def cache_key(self, *keys: Any) -> str:
-        """Return `<type>:<k1>:…:<k5>:<workspace>`; absent parts are empty, mappings stand for their id."""
+        """Return `<type>:<k1>:…:<k5>:<workspace>`; absent parts are empty, mappings stand for their id.
+
+        Args: the values of the type's `cache_key` fields in their order.
+        """
         parts = [
             ("" if key is None else _id(key) if isinstance(key, Mapping) else str(key)) for key in keys[:_KEY_PARTS]
         ]

@@ -1,0 +1,102 @@
+"""A node on PostgreSQL: the start, what other processes write, and a database that goes away for a while."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headgate.testing.gateway import Gateway, StartFailed, command, environment
+from tests.support import postgres
+
+pytestmark = pytest.mark.wire
+
+DOCUMENT = """
+_format_version: "3.0"
+routes:
+- name: r
+  paths: [/{name}]
+  plugins:
+  - name: request-termination
+    config: {{status_code: 200, message: "{name}"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    binaries = postgres.programs()
+    if binaries is None:
+        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed (Debian: postgresql-15)")
+    with postgres.running(binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server: postgres.Server) -> dict[str, object]:
+    return {
+        "database": "postgres",
+        "pg_host": server.host,
+        "pg_port": server.port,
+        "pg_user": server.user,
+        "pg_database": server.new_database(),
+    }
+
+
+def run(settings: dict[str, object], prefix: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command(), *arguments], env=environment(settings, prefix), capture_output=True, text=True, check=False
+    )
+
+
+def until(running: Gateway, is_there: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 15
+    while not is_there():
+        assert time.monotonic() < deadline_s, running.output()
+
+
+def reachable(running: Gateway) -> object:
+    return running.request("GET", "/status", to="admin").json()["database"]["reachable"]
+
+
+def test_start_needs_a_bootstrapped_database(settings: dict[str, object]) -> None:
+    with pytest.raises(StartFailed) as raised:
+        Gateway(None, **settings)
+    assert "Database needs bootstrapping; run 'headgate migrations bootstrap'" in raised.value.output
+
+
+def test_start_with_a_document_is_refused_as_it_would_not_be_read(settings: dict[str, object]) -> None:
+    with pytest.raises(StartFailed) as raised:
+        Gateway(DOCUMENT.format(name="a"), **settings)
+    assert "declarative_config is not read with database = postgres" in raised.value.output
+
+
+def test_node_follows_its_database_and_outlives_it(
+    settings: dict[str, object], server: postgres.Server, tmp_path: Path
+) -> None:
+    document = tmp_path / "kong.yml"
+    document.write_text(DOCUMENT.format(name="first"), encoding="utf-8")
+    for arguments in (["migrations", "bootstrap"], ["config", "db_import", str(document)]):
+        done = run(settings, tmp_path, *arguments)
+        assert done.returncode == 0, done.stderr
+    with Gateway(None, **settings) as running:
+        assert running.request("GET", "/first").status == 200
+        document.write_text(DOCUMENT.format(name="second"), encoding="utf-8")
+        assert run(settings, tmp_path, "config", "db_import", str(document)).returncode == 0
+        until(running, lambda: running.request("GET", "/second").status == 200)
+        assert reachable(running) is True
+        server.stop()
+        try:
+            until(
+                running,
+                lambda: running.request("GET", "/status", to="admin").json()["database"] == {"reachable": False},
+            )
+            assert running.request("GET", "/second").status == 200
+            assert running.process.poll() is None
+        finally:
+            server.start()
+        document.write_text(DOCUMENT.format(name="third"), encoding="utf-8")
+        assert run(settings, tmp_path, "config", "db_import", str(document)).returncode == 0
+        until(running, lambda: running.request("GET", "/third").status == 200)
+        os.kill(running.process.pid, 0)
