@@ -67,6 +67,22 @@ def test_faults_are_answered_whole_and_the_old_configuration_stays(api: Api) -> 
     assert api.get("/services")["data"][0]["name"] == "my-service"
 
 
+def test_a_circle_in_the_order_of_plugins_is_refused_at_its_paths(api: Api) -> None:
+    api.load(DOCUMENT)
+
+    def ordered(name: str, other: str) -> dict[str, object]:
+        return {"name": name, "ordering": {"before": {"access": [other]}}}
+
+    plugins = [ordered("key-auth", "request-termination"), ordered("request-termination", "key-auth")]
+    routed = {"name": "s", "host": "a.test", "routes": [{"name": "r", "paths": ["/"]}]}
+    answer = api.call("POST", "/config", json={"_format_version": "3.0", "services": [routed], "plugins": plugins})
+    assert answer.status_code == 400
+    text = "There is a circular dependency in the graph. It is not possible to derive a topological sort."
+    fields = answer.json()["fields"]["plugins"]
+    assert [fault["ordering"].partition(" (")[0] for fault in fields] == [text, text]
+    assert api.get("/services")["data"][0]["name"] == "my-service"
+
+
 def test_text_that_is_no_document_is_a_parse_failure(api: Api) -> None:
     answer = api.call("POST", "/config", json={"config": "a: [b"})
     assert answer.status_code == 400

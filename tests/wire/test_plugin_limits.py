@@ -119,3 +119,31 @@ def test_an_async_body_filter_holds_the_upstream_back(gateway: Gateway, upstream
         assert processes.memory_bytes(gateway.worker_pids[0]) - before < 16 * MEGABYTE
     let_go(gate)
     assert finished.wait(10)
+
+
+@pytest.mark.timeout(60)
+def test_a_plugin_that_broke_meanwhile_keeps_the_old_workers_unless_broken_ones_are_allowed(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    plugin = tmp_path / "changing.py"
+    plugin.write_text(
+        "from headgate import Plugin, kong\n\n\n"
+        "class Handler(Plugin):\n"
+        '    VERSION = "1.0.0"\n'
+        "    PRIORITY = 1\n\n"
+        "    def header_filter(self, conf):\n"
+        '        kong.response.set_header("X-Changing", "whole")\n',
+        encoding="utf-8",
+    )
+    changing = {"name": "changing", "paths": ["/changing"], "plugins": [{"name": "changing"}]}
+    whole = {"name": "whole", "paths": ["/"]}
+    started = document(services=[service(upstream, routes=[changing, whole])])
+    settings = {"plugins": "bundled,changing", "plugin_path": tmp_path}
+    with Gateway(started, **settings) as gateway:
+        plugin.write_text("import a_library_that_was_removed\n", encoding="utf-8")
+        finished = gateway.reload()
+        assert finished.returncode == 1, finished.stdout
+        assert "a_library_that_was_removed" in finished.stderr + gateway.output()
+        assert gateway.get("/changing").headers["X-Changing"] == "whole"
+    with Gateway(started, allow_broken_plugins="on", **settings) as gateway:
+        assert (gateway.get("/changing").status, gateway.get("/").status) == (500, 200)
