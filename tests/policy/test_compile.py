@@ -102,10 +102,10 @@ def test_routes_of_a_disabled_service_are_left_out() -> None:
 
 def test_a_route_of_another_protocol_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    world.route(protocols=["grpc"], name="streams")
+    world.route(protocols=["tcp"], name="streams")
     with caplog.at_level(logging.WARNING, "headgate.policy"):
         assert world.plan().chains == []
-    assert "route streams is not served: protocols grpc" in caplog.text
+    assert "route streams is not served: protocols tcp" in caplog.text
 
 
 def test_a_route_whose_service_has_another_protocol_is_kept_without_service(caplog: pytest.LogCaptureFixture) -> None:
