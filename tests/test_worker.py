@@ -17,6 +17,7 @@ from headgate.cluster.publisher import PublicationRefusedError, Publisher
 from headgate.config.load import load_settings
 from headgate.node.bootstrap import Bootstrap, ParentChannel
 from headgate.pdk import shared_dict
+from headgate.policy.rotation import rotate_once
 from headgate.store.snapshot import EMPTY, Snapshot
 from headgate.worker import Worker
 
@@ -28,13 +29,15 @@ class NativeStandIn:
         self.settings = json.loads(settings)
         self.runner = runner
         self.calls: list[str] = []
+        self.plans: list[dict[str, Any]] = []
         self.refuses = False
         self.is_running = False
 
     def apply(self, plan: bytes, attachment: Any) -> None:
         if self.refuses:
             raise ValueError(["routes[0].paths[0]: bad", "routes[1]: worse"])
-        self.calls.append(f"apply {json.loads(plan)['revision']}")
+        self.plans.append(json.loads(plan))
+        self.calls.append(f"apply {self.plans[-1]['revision']}")
 
     def start(self) -> None:
         self.calls.append("start")
@@ -168,6 +171,27 @@ def test_plan_the_engine_refuses_leaves_the_one_before(tmp_path: Path) -> None:
         with pytest.raises(PublicationRefusedError) as caught:
             await node.publisher.publish(EMPTY, 10)
         assert caught.value.faults == ["routes[0].paths[0]: bad", "routes[1]: worse"]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert asyncio.run(node.running(play)) == 0
+
+
+def test_changed_certificate_secrets_reach_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(tmp_path)
+    reference = "{vault://env/worker-test?ttl=0.001}"
+    entity = {"id": "0dc6f45b-8f8d-40d2-a504-473544ee190b", "cert": reference, "key": reference}
+
+    async def play() -> None:
+        await node.report()
+        monkeypatch.setenv("WORKER_TEST", "one")
+        await node.publisher.publish(Snapshot({"certificates": {entity["id"]: entity}}), 10)
+        engine = node.engines[0]
+        for value in ("two", "two"):
+            monkeypatch.setenv("WORKER_TEST", value)
+            await asyncio.sleep(0.002)
+            await rotate_once(node.worker._take_changed_secrets)
+        assert engine.calls == ["apply 1", "start", "apply 2", "apply 2"]
+        assert [plan["certificates"][0]["key"] for plan in engine.plans[1:]] == ["one", "two"]
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert asyncio.run(node.running(play)) == 0
