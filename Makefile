@@ -82,7 +82,7 @@ check-python: $(VENV)/.stamp-development $(VENV)/.stamp-engine
 	@echo "==> mypy"
 	@$(BIN)/mypy
 	@echo "==> the native module against its stub"
-	@MYPYPATH=src $(BIN)/python -m mypy.stubtest headgate._engine --ignore-missing-stub --allowlist tools/stubtest_allowlist.txt
+	@MYPYPATH=src $(BIN)/python -m mypy.stubtest headgate._engine --ignore-missing-stub
 	@echo "==> generated documentation is current"
 	@$(BIN)/python tools/generate_docs.py --check
 
