@@ -100,3 +100,27 @@ def test_node_follows_its_database_and_outlives_it(
         assert run(settings, tmp_path, "config", "db_import", str(document)).returncode == 0
         until(running, lambda: running.request("GET", "/third").status == 200)
         os.kill(running.process.pid, 0)
+
+
+WRITER = """
+from headgate import Plugin, PluginConfig, kong
+
+class Handler(Plugin[PluginConfig]):
+    VERSION = "1.0.0"
+    PRIORITY = 10
+
+    async def init_worker(self):
+        made = await kong.db.consumers.upsert_by_username("from-init-worker", {})
+        assert made["username"] == "from-init-worker"
+        kong.timer.at(0, self.write)
+
+    async def write(self):
+        await kong.db.consumers.upsert_by_username("from-timer", {})
+"""
+
+
+def test_plugins_write_before_and_beside_requests(tmp_path: Path) -> None:
+    (tmp_path / "writer.py").write_text(WRITER, encoding="utf-8")
+    with Gateway(None, database="sqlite", plugins="writer", plugin_path=tmp_path, workers=2) as running:
+        until(running, lambda: running.request("GET", "/consumers/from-timer", to="admin").status == 200)
+        assert len(running.request("GET", "/consumers", to="admin").json()["data"]) == 2
