@@ -191,6 +191,7 @@ class Chain:
     `access` and `collected` hold all of it when nothing depends on the consumer (`is_static`); otherwise the access
     pass takes its steps from `late_steps`.
 
+    Args: `clients`: ids of the consumers and of the groups that instances of late slots are scoped to.
     Raises: CycleError, when rules that apply without any client contradict each other.
     """
 
@@ -209,7 +210,12 @@ class Chain:
     )
 
     def __init__(
-        self, slots: Sequence[PluginInstance | LateSlot], algorithm: str = LEGACY, *, has_rules: bool = True
+        self,
+        slots: Sequence[PluginInstance | LateSlot],
+        algorithm: str,
+        clients: tuple[frozenset[str], frozenset[str]],
+        *,
+        has_rules: bool,
     ) -> None:
         self.slots = tuple(slots)
         self._algorithm = algorithm
@@ -217,8 +223,7 @@ class Chain:
         late = [slot for slot in slots if isinstance(slot, LateSlot)]
         fixed = [slot for slot in slots if isinstance(slot, PluginInstance)]
         self.is_static = not late
-        self._consumers: frozenset[str] = frozenset().union(*(slot.consumers for slot in late))
-        self._groups: frozenset[str] = frozenset().union(*(slot.groups for slot in late))
+        self._consumers, self._groups = clients
         self._resolutions: dict[tuple[str | None, tuple[str, ...], bool], Resolution] = {}
         self._collections: dict[tuple[PluginInstance | None, ...], Collected] = {}
         unknown = self.resolution(None, None)
@@ -337,6 +342,7 @@ class ChainBuilder:
         self._routes = frozenset(scope.route for scope in scopes)
         self._services = frozenset(scope.service for scope in scopes)
         self._chains: dict[tuple[str | None, str | None], Chain] = {}
+        self._clients_of: dict[tuple[str, ...], tuple[frozenset[str], frozenset[str]]] = {}
 
     def chain(self, route: str | None, service: str | None) -> Chain:
         """Return the chain of a route and its service.
@@ -346,8 +352,20 @@ class ChainBuilder:
         key = (route if route in self._routes else None, service if service in self._services else None)
         chain = self._chains.get(key)
         if chain is None:
-            chain = self._chains[key] = Chain(list(self._slots(*key)), self._algorithm, has_rules=self._has_rules)
+            slots = list(self._slots(*key))
+            chain = self._chains[key] = Chain(slots, self._algorithm, self._clients(slots), has_rules=self._has_rules)
         return chain
+
+    def _clients(self, slots: Sequence[PluginInstance | LateSlot]) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the clients of late slots; chains with the same ones share the sets, which may be large."""
+        late = [slot for slot in slots if isinstance(slot, LateSlot)]
+        key = tuple(slot.name for slot in late)
+        clients = self._clients_of.get(key)
+        if clients is None:
+            consumers: frozenset[str] = frozenset().union(*(slot.consumers for slot in late))
+            groups: frozenset[str] = frozenset().union(*(slot.groups for slot in late))
+            clients = self._clients_of[key] = (consumers, groups)
+        return clients
 
     def _slots(self, route: str | None, service: str | None) -> Iterable[PluginInstance | LateSlot]:
         for candidates in self._candidates:

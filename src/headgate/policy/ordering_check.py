@@ -76,6 +76,32 @@ def _check_names(instances: Sequence[_Instance], catalog: Catalog, report: Order
             )
 
 
+class _Group:
+    """The instances of one route and service, summed up: places have few of these, and instances may be many."""
+
+    def __init__(self) -> None:
+        self.instances: list[_Instance] = []
+        self.names: set[str] = set()
+        self.rules: dict[str, Rules] = {}
+        # Those scoped to consumers or their groups: by name, and by name and what they want to come before.
+        self.of_clients: dict[str, list[_Instance]] = {}
+        self.wishes: dict[tuple[str, tuple[str, ...]], _Instance] = {}
+
+    def add(self, one: _Instance) -> None:
+        self.instances.append(one)
+        self.names.add(one.name)
+        if one.rules is not None:
+            known = self.rules.get(one.name, Rules())
+            self.rules[one.name] = Rules(
+                tuple(dict.fromkeys(known.before + one.rules.before)),
+                tuple(dict.fromkeys(known.after + one.rules.after)),
+            )
+        if one.scope.consumer is not None or one.scope.consumer_group is not None:
+            self.of_clients.setdefault(one.name, []).append(one)
+            if one.rules is not None and one.rules.before:
+                self.wishes.setdefault((one.name, one.rules.before), one)
+
+
 class _Check:
     """One look over all places and clients."""
 
@@ -91,10 +117,10 @@ class _Check:
         self._catalog = catalog
         self._algorithm = algorithm
         self._report = report
-        self._by_place: dict[Place, list[_Instance]] = {}
+        self._by_place: dict[Place, _Group] = {}
         self._by_name: dict[str, dict[Scope, _Instance]] = {name: {} for name in catalog}
         for one in instances:
-            self._by_place.setdefault((one.scope.route, one.scope.service), []).append(one)
+            self._by_place.setdefault((one.scope.route, one.scope.service), _Group()).add(one)
             self._by_name[one.name].setdefault(one.scope, one)
         self._told: set[tuple[str, str]] = set()
 
@@ -115,24 +141,21 @@ class _Check:
 
     def place(self, route: str | None, service: str | None) -> None:
         """Check what may apply to the requests of one place."""
-        here = [
-            one
-            for key in dict.fromkeys(((None, None), (route, None), (None, service), (route, service)))
-            for one in self._by_place.get(key, ())
-        ]
+        keys = dict.fromkeys(((None, None), (route, None), (None, service), (route, service)))
+        groups = [group for key in keys if (group := self._by_place.get(key)) is not None]
+        names = {name for group in groups for name in group.names}
         # Fewer rules make no circle: only where all rules together make one, clients are tried one by one.
         together: dict[str, Rules] = {}
-        for one in here:
-            if one.rules is not None:
-                known = together.get(one.name, Rules())
-                together[one.name] = Rules(known.before + one.rules.before, known.after + one.rules.after)
-        names = {one.name for one in here}
+        for group in groups:
+            for name, rules in group.rules.items():
+                known = together.get(name, Rules())
+                together[name] = Rules(known.before + rules.before, known.after + rules.after)
         if together and find_cycle(requirements(together, names)) is not None:
-            for consumer, groups in self._clients(here):
-                self._find_circle(names, route, service, consumer, groups)
-        of_clients = [one for one in here if one.scope.consumer is not None or one.scope.consumer_group is not None]
-        if of_clients:
-            self._check_clients(names, of_clients, route, service)
+            here = [one for group in groups for one in group.instances]
+            for consumer, consumer_groups in self._clients(here):
+                self._find_circle(names, route, service, consumer, consumer_groups)
+        if any(group.of_clients for group in groups):
+            self._check_clients(names, groups, route, service)
 
     def _clients(self, here: Sequence[_Instance]) -> Iterator[tuple[str | None, tuple[str, ...]]]:
         """Yield the clients that the instances tell apart: nobody, every group, every consumer with its groups."""
@@ -180,9 +203,7 @@ class _Check:
                 if own is not None and other in getattr(own, side):
                     self._report.faults.setdefault(picked[owner].id, str(CycleError(cycle)))
 
-    def _check_clients(
-        self, names: set[str], of_clients: Sequence[_Instance], route: str | None, service: str | None
-    ) -> None:
+    def _check_clients(self, names: set[str], groups: Sequence[_Group], route: str | None, service: str | None) -> None:
         """Warn of what comes before the consumer is known, though it depends on the consumer."""
         picked = self._picked(names, route, service, None, ())
         static = [name for name in self._by_name if name in names]
@@ -195,23 +216,25 @@ class _Check:
         identifying = next((name for name in order if name in picked and self._identifies(name)), None)
         if identifying is None:
             return
-        for one in of_clients:
-            if turn[one.name] < turn[identifying]:
-                self._warn(
-                    one,
-                    identifying,
-                    f"plugin '{one.name}' runs before '{identifying}', which identifies the consumer: "
-                    f"its instance {one.id}, scoped to a {_kind(one)}, does not apply",
-                )
-                continue
-            for name in one.rules.before if one.rules is not None else ():
-                if name in turn and turn[name] <= turn[identifying]:
+        for group in groups:
+            for name, instances in group.of_clients.items():
+                if turn[name] < turn[identifying]:
+                    more = f" and {len(instances) - 1} more" if len(instances) > 1 else ""
                     self._warn(
-                        one,
-                        name,
-                        f"plugin '{one.name}' cannot run before '{name}' for the {_kind(one)} of its instance "
-                        f"{one.id}: the consumer is only known after '{identifying}'",
+                        instances[0],
+                        identifying,
+                        f"plugin '{name}' runs before '{identifying}', which identifies the consumer: its instance "
+                        f"{instances[0].id}{more}, scoped to a {_kind(instances[0])}, does not apply",
                     )
+            for (name, before), one in group.wishes.items():
+                for other in before:
+                    if other in turn and turn[other] <= turn[identifying] < turn[name]:
+                        self._warn(
+                            one,
+                            other,
+                            f"plugin '{name}' cannot run before '{other}' for the {_kind(one)} of its instance "
+                            f"{one.id}: the consumer is only known after '{identifying}'",
+                        )
 
     def _identifies(self, name: str) -> bool:
         return self._catalog[name].handler.IDENTIFIES_CONSUMER
