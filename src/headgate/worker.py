@@ -72,7 +72,7 @@ class Worker:
             return 1
         hello = Hello(self._bootstrap.index, os.getpid(), self._bootstrap.generation)
         subscriber = self._subscriber = Subscriber(self._bootstrap.link_path, hello, self)
-        self._let_plugins_write(subscriber)
+        self._open_store_to_plugins(subscriber)
         link = asyncio.ensure_future(subscriber.run())
         rotation = asyncio.ensure_future(rotate_secrets(self._take_changed_secrets))
         parent = asyncio.ensure_future(self._channel.wait_for_end())
@@ -92,11 +92,12 @@ class Worker:
             self._engine.stop()
         return self._exit_code
 
-    @staticmethod
-    def _let_plugins_write(subscriber: Subscriber) -> None:
+    def _open_store_to_plugins(self, subscriber: Subscriber) -> None:
+        """Give `kong.db` the way to the store, and what it must know of the types of entities."""
         from headgate.pdk._node import node
 
         node.write_entity = subscriber.write_entity
+        node.cache_keys = {kind.name: kind.cache_key for kind in self._catalog.entity_types.values() if kind.cache_key}
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load plugins and make the engine; nothing runs yet."""

@@ -62,6 +62,7 @@ def test_declaration_without_endpoints() -> None:
         ({"model": dict}, "model is no headgate.schema.Record"),
         ({"endpoint_key": "rank"}, "endpoint_key: 'rank' must be unique"),
         ({"endpoint_key": "other"}, "endpoint_key: there is no field 'other'"),
+        ({"cache_key": ("rank",) * 6}, "cache_key: at most 5 fields"),
         ({"cache_key": ("rank",)}, "cache_key: 'rank' must be unique"),
         ({"unique_together": (("rank", "words"),)}, "unique_together: 'words' is of type array and cannot be a key"),
         ({"admin_api_nested_names": {"rank": "x"}}, "admin_api_nested_names: there is no foreign field 'rank'"),

@@ -16,6 +16,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 # Names of the store's own tables and of what databases keep for themselves.
 _RESERVED_PREFIXES: Final = ("headgate_", "pg_", "sqlite_")
 _KEYABLE_KINDS: Final = ("string", "integer", "number", "boolean", "foreign")
+_MOST_CACHE_KEY_FIELDS: Final = 5
 _LONGEST_REFERENCE_COLUMN: Final = 55
 
 
@@ -65,6 +66,8 @@ def _faults(declaration: EntityDeclaration) -> Iterator[str]:
         yield "it needs the field id: types.Id"
     if declaration.ttl and "ttl" in members:
         yield "a field named ttl cannot be declared where ttl = True"
+    if len(declaration.cache_key) > _MOST_CACHE_KEY_FIELDS:
+        yield f"cache_key: at most {_MOST_CACHE_KEY_FIELDS} fields"
     unique = {name for name, member in members.items() if member.definition.spec.unique is True}
     for title, names in (
         ("endpoint_key", () if declaration.endpoint_key is None else (declaration.endpoint_key,)),

@@ -39,6 +39,7 @@ class Node:
     """Process-wide state behind `kong.node`, `kong.configuration`, `kong.ip` and the getters' limits."""
 
     __slots__ = (
+        "cache_keys",
         "configuration",
         "hostname",
         "id",
@@ -60,6 +61,7 @@ class Node:
     def __init__(self) -> None:
         self.snapshot: SnapshotView | None = None
         self.write_entity: EntityWriter | None = None
+        self.cache_keys: Mapping[str, tuple[str, ...]] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self.statistics: Callable[[], Mapping[str, int]] | None = None
         self.post_event: Callable[[str, dict[str, Any]], object] | None = None

@@ -115,8 +115,14 @@ class EntityTable:
     def cache_key(self, *keys: Any) -> str:
         """Return `<type>:<k1>:…:<k5>:<workspace>`; absent parts are empty, mappings stand for their id.
 
-        Args: the values of the type's `cache_key` fields in their order.
+        Args: an entity, whose `cache_key` fields are taken (its id when the type has none or all are empty); or the
+        values of these fields in their order.
         """
+        if len(keys) == 1 and isinstance(keys[0], Mapping):
+            entity = keys[0]
+            keys = tuple(entity.get(name) for name in node.cache_keys.get(self._type, ()))
+            if all(key is None for key in keys):
+                keys = (entity,)
         parts = [
             ("" if key is None else _id(key) if isinstance(key, Mapping) else str(key)) for key in keys[:_KEY_PARTS]
         ]
