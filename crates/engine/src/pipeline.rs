@@ -120,6 +120,11 @@ impl<C: ClientStream> Flow<'_, C> {
                 return self.answered(exchange).await;
             }
         }
+        let body = &exchange.body;
+        if limit != 0 && !body.is_replaced && body.held.len() as u64 > limit {
+            // A plugin had a body of unannounced length read into memory.
+            return self.refused(exchange, Refusal::BodyTooLarge).await;
+        }
         let reached = match reach(self.gateway, &mut exchange, self.client).await {
             Ok(reached) => reached,
             Err(Ended::Refused(refusal)) => return self.refused(exchange, refusal).await,
