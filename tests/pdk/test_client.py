@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from headgate.pdk import ProtocolError, kong
+from headgate.pdk.client import TokenError
 from headgate.testing import Request
-from tests.pdk.calls import phase
+from tests.pdk.calls import continued, phase
 
 ANNA = {"id": "5d5a5a6e-9c41-4c36-9f0b-5f6a9c3c7c11", "username": "anna"}
 GROUPS = [{"id": "1", "name": "silver"}, {"id": "2", "name": "gold"}]
@@ -104,3 +105,35 @@ def test_route_and_service_are_the_entities() -> None:
         assert (kong.router.get_service() or {})["name"] == "s"
     with phase("access"):
         assert kong.router.get_service() is None
+
+
+def test_the_single_group_forms_see_the_first_group() -> None:
+    with phase("access"):
+        assert kong.client.get_consumer_group() is None
+        kong.client.set_authenticated_consumer_groups([{"id": "2", "name": "b"}, {"id": "1", "name": "a"}])
+        assert kong.client.get_consumer_group() == {"id": "1", "name": "a"}
+        kong.client.set_authenticated_consumer_group({"id": "3", "name": "c"})
+        assert kong.client.get_consumer_groups() == [{"id": "3", "name": "c"}]
+        kong.client.set_authenticated_consumer_group()
+        assert kong.client.get_consumer_groups() is None
+        with pytest.raises(TypeError, match="consumer group must be a table or nil"):
+            kong.client.set_authenticated_consumer_group("c")  # type: ignore[arg-type]
+
+
+def test_a_stored_token_is_there_for_later_plugins_and_can_be_looked_into() -> None:
+    with phase("access") as exchange:
+        with pytest.raises(TokenError, match="no token is stored"):
+            kong.client.get_jwt_token_header()
+        kong.client.set_token("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm5hIn0.")
+    with continued(exchange, "log"):
+        assert kong.client.get_jwt_token_header() == {"alg": "none"}
+        assert kong.client.get_jwt_token_payload() == {"sub": "anna"}
+        for wrong in ("opaque", "!.a.b", "W10.W10.x"):
+            kong.client.set_token(wrong)
+            assert kong.client.get_token() == wrong
+            with pytest.raises(TokenError):
+                kong.client.get_jwt_token_header()
+        kong.client.set_token("")
+        assert kong.client.get_token() is None
+        with pytest.raises(TypeError, match="token must be a string or nil"):
+            kong.client.set_token(1)  # type: ignore[arg-type]

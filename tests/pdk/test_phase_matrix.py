@@ -34,6 +34,10 @@ MATRIX: dict[str, str] = {
     "client.get_consumer client.get_credential client.get_protocol client.load_consumer router.get_route "
     "router.get_service client.get_consumer_groups "
     "client.set_authenticated_consumer_groups": "- - - - + - + + + + - - -",
+    "client.set_authenticated_consumer_group client.get_consumer_group "
+    # From 3.14 on, in the WebSocket phases too.
+    "client.set_token client.get_token client.get_jwt_token_header "
+    "client.get_jwt_token_payload": "- - - - + - + + + + - - -",
     "client.authenticate service.set_upstream service.set_retries service.set_timeouts "
     "service.set_target_retry_callback client.authenticate_consumer_group_by_consumer_id": "- - - - + - - - - - - - -",
     "service.set_target service.set_tls_cert_key service.set_tls_verify service.set_tls_verify_depth "
@@ -165,6 +169,8 @@ def refusal(name: str, phase: Phase) -> str:
     accepted = set(EXPECTED[name])
     if Phase.ADMIN_API in accepted and Phase.LOG in accepted and Phase.REWRITE in accepted:
         accepted.add(Phase.CLUSTER_LISTENER)
+    if "token" in name:
+        accepted |= {Phase.WS_HANDSHAKE, Phase.WS_CLIENT_FRAME, Phase.WS_UPSTREAM_FRAME, Phase.WS_CLOSE}
     only = ", ".join(one.label for one in Phase if one in accepted)
     return f"function cannot be called in {phase.label} phase (only in: {only})"
 

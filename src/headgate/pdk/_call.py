@@ -31,7 +31,8 @@ class Call:
     `suspend` reads the request body from within a synchronous handler: it takes the limit in bytes and returns when the
     engine has read; None where that is impossible. `suspended`: which instance waited there in which phase, and for
     how many nanoseconds. `times`: how long handlers took in nanoseconds, several entries for one that ran in pieces.
-    `trace`: the spans of `kong.tracing`. The other lists are created on first use.
+    `token`: the bearer token a plugin has stored. `trace`: the spans of `kong.tracing`. The other lists are created on
+    first use.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Call:
         "suspend",
         "suspended",
         "times",
+        "token",
         "trace",
     )
 
@@ -72,6 +74,7 @@ class Call:
     suspend: Callable[[int], object] | None
     suspended: tuple[Instance | None, int, int] | None
     times: list[tuple[Instance, int, int]]
+    token: str | None
     trace: Any
 
     def __init__(self, exchange: Exchange, phase: int) -> None:
@@ -92,6 +95,7 @@ class Call:
         self.suspend = None
         self.suspended = None
         self.times = []
+        self.token = None
         self.trace = None
 
 

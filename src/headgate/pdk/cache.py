@@ -43,6 +43,7 @@ STALE_KEPT_S = 3600
 """How long an expired value stays within reach of `resurrect_ttl` (own choice; Kong keeps it until room is needed)."""
 
 _STRIPES = 256
+_STRIPE_NAMES = tuple(f"g{number}" for number in range(_STRIPES))
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.02
 
@@ -125,8 +126,10 @@ class Cache:
             `db_resurrect_ttl`. `callback(*args)` returns the value, or `WithTtl(value, ttl_s)`.
         Raises: TypeError `key must be a string`; CacheError `failed to get from node cache: …`.
         """
-        hit = self.get_with_level(key, opts, callback, *args)
-        return _value_of(hit) if inspect.isawaitable(hit) else hit.value
+        hit = self._get(key, opts, callback, args)
+        if hit.__class__ is Hit:
+            return _ready(hit.value) if callback is not None and _is_asynchronous(callback) else hit.value
+        return _value_of(hit)
 
     @any_phase
     def get_with_level(
@@ -136,24 +139,10 @@ class Cache:
 
         Raises: as `get`.
         """
-        need_string(key, "key")
-        is_asynchronous = callback is not None and inspect.iscoroutinefunction(inspect.unwrap(callback))
-        generation = self._generation(key)
-        entry = self._entries.get(key)
-        if entry is not None and entry.generation == generation and self._is_live(entry.expires_at_s):
-            with suppress(KeyError):
-                # Another thread of this worker may have evicted it.
-                self._entries.move_to_end(key)
-            hit = Hit(entry.value, WORKER)
-            return _ready(hit) if is_asynchronous else hit
-        options = options_of(opts)
-        found = self._from_node(key, options, generation)
-        if found is not None or callback is None:
-            hit = Hit(None, 0) if found is None else found
-            return _ready(hit) if is_asynchronous else hit
-        if is_asynchronous:
-            return self._load_later(key, options, callback, args)
-        return self._load(key, options, callback, args)
+        hit = self._get(key, opts, callback, args)
+        if hit.__class__ is Hit:
+            return _ready(hit) if callback is not None and _is_asynchronous(callback) else hit
+        return hit
 
     @any_phase
     def probe(self, key: str) -> Probe | None:
@@ -179,7 +168,7 @@ class Cache:
         if not callable(callback):
             raise TypeError("callback must be a function")
         options = options_of(opts)
-        if inspect.iscoroutinefunction(inspect.unwrap(callback)):
+        if _is_asynchronous(callback):
             return _value_of(self._load_later(key, options, callback, args, is_forced=True))
         return self._load(key, options, callback, args, is_forced=True).value
 
@@ -247,6 +236,27 @@ class Cache:
         # The generations go with the values: those that follow start from the time, above all earlier ones.
         self._shared.clear()
         self._entries.clear()
+
+    def _get(
+        self, key: str, opts: Mapping[str, Any] | None, callback: Callable[..., Any] | None, arguments: tuple[Any, ...]
+    ) -> Any:
+        """Return a hit, or an awaitable of one where an asynchronous callback has to run."""
+        need_string(key, "key")
+        generation = self._generation(key)
+        entry = self._entries.get(key)
+        if entry is not None and entry.generation == generation and self._is_live(entry.expires_at_s):
+            with suppress(KeyError):
+                # Another thread of this worker may have evicted it.
+                self._entries.move_to_end(key)
+            return Hit(entry.value, WORKER)
+        options = options_of(opts)
+        found = self._from_node(key, options, generation)
+        if found is not None:
+            return found
+        if callback is None:
+            return Hit(None, 0)
+        load = self._load_later if _is_asynchronous(callback) else self._load
+        return load(key, options, callback, arguments)
 
     # -- levels -------------------------------------------------------------------------------------------------------
 
@@ -402,7 +412,14 @@ class Cache:
 
 
 def _stripe(key: str) -> str:
-    return f"g{crc32(key.encode('utf-8', 'surrogateescape')) % _STRIPES}"
+    return _STRIPE_NAMES[crc32(key.encode("utf-8", "surrogateescape")) % _STRIPES]
+
+
+def _is_asynchronous(callback: Callable[..., Any]) -> bool:
+    code = getattr(callback, "__code__", None)
+    if code is not None and not hasattr(callback, "__wrapped__"):
+        return bool(code.co_flags & inspect.CO_COROUTINE)
+    return inspect.iscoroutinefunction(inspect.unwrap(callback)) or inspect.iscoroutinefunction(type(callback).__call__)
 
 
 def _prefix(is_forced: bool) -> str:
@@ -418,7 +435,7 @@ def _pauses(timeout_s: float) -> Iterator[float]:
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-async def _ready(hit: Hit) -> Hit:
+async def _ready(hit: Any) -> Any:
     return hit
 
 

@@ -3,6 +3,8 @@
 PDK reference 4. `authenticate` decides which consumer-scoped plugin instances later plugins of the access pass get.
 """
 
+import base64
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -15,9 +17,15 @@ from headgate.pdk.client_tls import ClientTls, client_tls
 from headgate.pdk.router import RoutedPlan, matched_route
 from headgate.phases import Phase
 
+TOKEN_PHASES = AUTHENTICATED | Phase.WS_HANDSHAKE | Phase.WS_CLIENT_FRAME | Phase.WS_UPSTREAM_FRAME | Phase.WS_CLOSE
+
 
 class ProtocolError(GatewayError):
     """`get_protocol` cannot tell (Kong returns nil and this text)."""
+
+
+class TokenError(GatewayError):
+    """No token is stored, or what is stored is no compact JWT (Kong returns nil and a text)."""
 
 
 class Client:
@@ -134,6 +142,52 @@ class Client:
             call.consumer_groups = _groups(call, {"id": consumer_id})
 
     @phases(AUTHENTICATED)
+    def set_authenticated_consumer_group(self, call: Call, group: Mapping[str, Any] | None = None) -> None:
+        """Set the one consumer group of the client; None clears. Kept for old plugins: there may be several.
+
+        Raises: TypeError `consumer group must be a table or nil`.
+        """
+        if group is not None and not isinstance(group, Mapping):
+            raise TypeError("consumer group must be a table or nil")
+        call.consumer_groups = None if group is None else [dict(group)]
+
+    @phases(AUTHENTICATED)
+    def get_consumer_group(self, call: Call) -> dict[str, Any] | None:
+        """Return the first consumer group of the client, by name; None without any. Kept for old plugins."""
+        return call.consumer_groups[0] if call.consumer_groups else None
+
+    @phases(TOKEN_PHASES)
+    def set_token(self, call: Call, token: str | None = None) -> None:
+        """Store the bearer token of this request for later plugins; None or an empty text clears it.
+
+        Raises: TypeError `token must be a string or nil`.
+        """
+        if token is not None and not isinstance(token, str):
+            raise TypeError("token must be a string or nil")
+        call.token = token or None
+
+    @phases(TOKEN_PHASES)
+    def get_token(self, call: Call) -> str | None:
+        """Return the token that a plugin has stored; None without one."""
+        return call.token
+
+    @phases(TOKEN_PHASES)
+    def get_jwt_token_header(self, call: Call) -> dict[str, Any]:
+        """Return the decoded header of the stored JWT. The signature is not looked at.
+
+        Raises: TokenError without a token or for what is no compact JWT.
+        """
+        return _jwt_part(call.token, 0)
+
+    @phases(TOKEN_PHASES)
+    def get_jwt_token_payload(self, call: Call) -> dict[str, Any]:
+        """Return the decoded claims of the stored JWT. The signature is not looked at.
+
+        Raises: TokenError without a token or for what is no compact JWT.
+        """
+        return _jwt_part(call.token, 1)
+
+    @phases(AUTHENTICATED)
     def get_protocol(self, call: Call, allow_terminated: bool = False) -> str:
         """Return the protocol of the matched route that this request uses.
 
@@ -157,6 +211,22 @@ class Client:
             if values and values[0].lower() == "https":
                 return "https"
         return "http"
+
+
+def _jwt_part(token: str | None, position: int) -> dict[str, Any]:
+    if token is None:
+        raise TokenError("no token is stored")
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise TokenError("the stored token is no JWT: expected three parts")
+    part = parts[position]
+    try:
+        decoded = json.loads(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
+    except ValueError as error:
+        raise TokenError(f"the stored token cannot be decoded: {error}") from None
+    if not isinstance(decoded, dict):
+        raise TokenError("the stored token cannot be decoded: not an object")
+    return decoded
 
 
 def _groups(call: Call, consumer: Mapping[str, Any]) -> list[dict[str, Any]] | None:
