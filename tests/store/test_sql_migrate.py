@@ -12,11 +12,12 @@ from headgate.entities.declared import declared_type
 from headgate.entities.registry import ENTITY_TYPES
 from headgate.schema import EntityDeclaration, Record, field, types
 from headgate.store.migration import Migration, MigrationError
-from headgate.store.sql.connect import sqlite_engine, writing
+from headgate.store.sql.connect import postgres_engine, sqlite_engine, writing
 from headgate.store.sql.migrate import NotMigratedError, require_current
 from headgate.store.sql.store import SqlStore
 from headgate.store.sql.tables import Tables
 from tests.store.conftest import PLUGINS, migrator
+from tests.support import postgres
 
 
 class Note(Record):
@@ -155,3 +156,18 @@ def test_reset_drops_everything_and_says_when_there_was_nothing(engine: sa.Engin
     assert migrator(engine).reset()
     assert sa.inspect(engine).get_table_names() == []
     assert not migrator(engine).reset()
+
+
+def test_schema_of_postgresql_is_made_when_it_is_not_there(postgres_server: postgres.Server) -> None:
+    server, name = postgres_server, postgres_server.new_database()
+    engine = postgres_engine(server.host, server.port, server.user, None, name, schema="gateway")
+    plain = postgres_engine(server.host, server.port, server.user, None, name)
+    assert migrator(engine).state().needs_bootstrap
+    assert migrator(engine).bootstrap()
+    store = SqlStore(engine, ENTITY_TYPES, PLUGINS)
+    assert store.insert("services", {"host": "h"}) in store.page("services").entities
+    assert sa.inspect(plain).get_table_names("gateway")
+    assert migrator(plain).state().needs_bootstrap
+    assert migrator(engine).reset()
+    engine.dispose()
+    plain.dispose()
