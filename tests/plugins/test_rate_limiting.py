@@ -186,15 +186,23 @@ def test_instances_of_different_scopes_count_apart() -> None:
     assert counters.get(f"ratelimit:{zero}:{SERVICE_ID}:{ADA['id']}:{start_ms}:minute") == 1
 
 
+@pytest.fixture
+def _failing_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise shared_dict.SharedDictError("the store is out of order")
+
+    monkeypatch.setattr(shared_dict, "_memory", fail)
+
+
+@pytest.mark.usefixtures("_failing_store")
 def test_a_failing_store_lets_requests_pass_when_faults_are_tolerated() -> None:
-    shared_dict.close()
     played = play({"minute": 1}, consumer=ADA)
     assert played.refusal is None
     assert played.client_headers == {}
 
 
+@pytest.mark.usefixtures("_failing_store")
 def test_a_failing_store_is_an_error_when_faults_are_not_tolerated() -> None:
-    shared_dict.close()
     with pytest.raises(shared_dict.SharedDictError):
         play({"minute": 1, "fault_tolerant": False}, consumer=ADA)
 
