@@ -142,7 +142,7 @@ def test_reload_changes_to_a_new_generation_on_the_same_port(tmp_path: Path) -> 
 
 def test_refused_reload_keeps_the_old_generation_and_tells_all_faults(tmp_path: Path) -> None:
     async def play(running: Running) -> None:
-        running.write(log_level="loud", database="postgres")
+        running.write(log_level="loud", database="cassandra")
         os.kill(os.getpid(), signal.SIGHUP)
         assert len((await running.reload_result())["faults"]) == 2
         running.write()
