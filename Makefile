@@ -25,6 +25,9 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 
+# The order of tests is random from commit to commit, and the same for everybody who tests this one.
+TEST_SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1))
+
 RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \) 2>/dev/null) $(wildcard Cargo.toml Cargo.lock rust-toolchain.toml)
 
 .PHONY: run build test test-rust test-python check check-rust check-python bench docs wheel plugin-example clean
@@ -68,8 +71,8 @@ test-rust: $(VENV)/.stamp-runtime
 
 test-python: build $(VENV)/.stamp-development
 	@tools/debian_packages.sh nginx:nginx-light redis-server:redis-server openssl:openssl curl:curl
-	@echo "==> testing the package"
-	@$(BIN)/python -m pytest -q $(PYTEST_ARGUMENTS)
+	@echo "==> testing the package, in the order of seed $(TEST_SEED)"
+	@$(BIN)/python -m pytest -q --randomly-seed=$(TEST_SEED) $(PYTEST_ARGUMENTS)
 
 check: check-python check-rust
 

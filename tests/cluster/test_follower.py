@@ -14,6 +14,7 @@ from headgate.cluster.publisher import Publisher
 from headgate.cluster.subscriber import Subscriber
 from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import EntityError
+from headgate.pdk._call import current_call
 from headgate.pdk._node import node
 from headgate.pdk.db import EntityTable
 from headgate.store.base import Store
@@ -52,6 +53,8 @@ def sqlite_store(tmp_path: Path) -> SqlStore:
 def clean_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node, "write_entity", None)
     monkeypatch.setattr(node, "snapshot", None)
+    # `kong.db` reads the snapshot of the current request, if a test before left one.
+    current_call.set(None)
 
 
 def run(
