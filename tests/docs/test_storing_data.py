@@ -88,6 +88,8 @@ def test_plugin_of_the_page_remembers_over_requests_workers_and_restarts(setting
         until(running, lambda: ask(running, "/first", "192.0.2.1").status == 200)
         # Either worker may answer: both know the visitor once the write is in force.
         until(running, lambda: ask(running, "/second", "192.0.2.1").headers.get("x-first-path") == "/first")
+        # Control shows it once every worker has said that it runs it.
+        until(running, lambda: running.request("GET", "/visitors/192.0.2.1", to="admin").status == 200)
         found = running.request("GET", "/visitors/192.0.2.1", to="admin").json()
         assert found["first_path"] == "/first"
         assert 3500 < found["ttl"] <= 3600
