@@ -36,6 +36,7 @@ MODULES: dict[str, Any] = {
     "kong.shared_dict(name)": SharedDict("name"),
     "kong.timer": kong.timer,
     "kong.worker_events": kong.worker_events,
+    "kong.cluster_events": kong.cluster_events,
     "kong.dns": kong.dns,
     "kong.jwe": kong.jwe,
     "kong.tracing": kong.tracing,

@@ -6,6 +6,7 @@ whole configuration, and its keeping on disk. The data path never waits for it. 
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ import uvloop
 
 from headgate.admin.node import Node
 from headgate.cluster.follower import Follower
+from headgate.cluster.relay import Relay
 from headgate.config.general import General
 from headgate.config.load import Settings
 from headgate.errors import DeclarativeError, EntityError, GatewayError, PluginLoadError
@@ -131,9 +133,19 @@ class Control:
         except StartError as error:
             self._channel.report("fault", faults=error.faults)
             return 1
-        follower = Follower(node.store, node.publisher, self._seen_revision)
+        relay = Relay(
+            node.publisher,
+            getattr(node.store, "events", None),
+            self._bootstrap.node_id,
+            node.settings.datastore.db_update_propagation_ms / 1000,
+        )
+        follower = Follower(node.store, node.publisher, self._seen_revision, relay)
+        node.publisher.take_cluster_event = relay.take
         node.publisher.answer_store_request = follower.answer
         node.follower = follower
+        # A database that is gone by now: the follower says so, and tries again.
+        with contextlib.suppress(EntityError):
+            await relay.start()
         await node.publisher.open()
         self._channel.report("checked")
         # Imported after the workers have their snapshot on its way: the web framework is slow to load.

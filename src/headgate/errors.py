@@ -186,6 +186,7 @@ _UNSUPPORTED: Final = {
     "upsert": "cannot create or update {}",
     "update": "cannot update {}",
     "delete": "cannot remove {}",
+    "truncate": "cannot remove all {}",
 }
 
 

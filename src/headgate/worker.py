@@ -12,12 +12,13 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 import setproctitle
 import uvloop
 
-from headgate.cluster.frames import Event, Hello, StatsReply
+from headgate.cluster.frames import ClusterEvent, Event, Hello, StatsReply
 from headgate.cluster.subscriber import RefusedError, Subscriber
 from headgate.engine import Engine, InheritedListener, NativeFactory, default_certificate_pairs, need_body_type
 from headgate.errors import GatewayError, PlanError, PluginLoadError
@@ -51,6 +52,7 @@ class Worker:
         self._applying = asyncio.Lock()
         self._subscriber: Subscriber | None = None
         self._sending: set[asyncio.Task[None]] = set()
+        self._announcer: Any = None
         self._is_started = False
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
@@ -103,17 +105,21 @@ class Worker:
         """Load plugins and make the engine; nothing runs yet."""
         # Imported here, after the log is set up: plugin modules may log while they are loaded.
         from headgate.pdk import configure_node, shared_dict
-        from headgate.pdk._node import attach_worker
+        from headgate.pdk._crud import Announcer
+        from headgate.pdk._node import attach_worker, node
         from headgate.policy.blocking import configure_pool
         from headgate.policy.catalog import load_catalog
         from headgate.policy.runner import Runtime
 
         settings = self._bootstrap.settings
         configure_node(settings.node_configuration(), self._bootstrap.node_id)
+        node.generation = self._bootstrap.generation
+        self._announcer = Announcer()
         attach_worker(
             loop,
             lambda: {} if self._engine is None else self._engine.stats(),
             lambda kind, data: loop.call_soon_threadsafe(self._send_event, Event(kind, data)),
+            lambda *event: loop.call_soon_threadsafe(self._send_to_cluster, ClusterEvent(*event)),
         )
         try:
             shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
@@ -177,6 +183,35 @@ class Worker:
             self._refuse(error.faults if isinstance(error, PlanError) else [str(error)])
         self._plan = plan
         _log.info("revision %d is in force", revision)
+        if previous is not None:
+            await self._tell_changes(previous.snapshot, plan.snapshot)
+
+    async def _tell_changes(self, old: Any, new: Any) -> None:
+        """Forget what plugins have cached of changed entities, and tell those that listen.
+
+        After the plan is in force, and before control hears so: who has written an entity and waits for that finds no
+        worker with an old value.
+        """
+        from headgate.pdk import _crud
+
+        announcer = self._announcer
+
+        def forget() -> list[Any]:
+            from headgate.store.changes import changes
+
+            changed = list(changes(old, new))
+            if changed:
+                _crud.forget(changed)
+            return changed
+
+        try:
+            changed = await asyncio.to_thread(forget)
+        except Exception:
+            # The plan is in force: a full shared memory is no reason to refuse it.
+            _log.exception("caches of changed entities could not be emptied")
+            return
+        if changed and announcer.is_listened_to:
+            announcer.announce(changed)
 
     def _compiled(self, snapshot: Any) -> tuple[Any, bytes]:
         """Compile a snapshot beside the running plan; called on another thread."""
@@ -249,12 +284,28 @@ class Worker:
         else:
             _log.debug("event %s", event.kind)
 
+    def take_cluster_event(self, event: ClusterEvent) -> None:
+        """Pass a message of a plugin on to its subscribers, or to the caches of this node."""
+        from headgate.pdk import cache, cluster_events
+
+        if not cache.receive(event.channel, event.data):
+            cluster_events.receive(event.channel, event.data)
+
+    def _send_to_cluster(self, event: ClusterEvent) -> None:
+        """Have control pass a message on to the cluster; on the loop."""
+        has_others = self._bootstrap.settings.datastore.database != "off"
+        if self._subscriber is not None and (has_others or not event.is_for_others):
+            self._start_sending(self._subscriber.send_to_cluster(event))
+
     def _send_event(self, event: Event) -> None:
         """Have control pass an event on to all workers of the node; on the loop."""
         if self._subscriber is not None:
-            task = asyncio.ensure_future(self._subscriber.send(event))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            self._start_sending(self._subscriber.send(event))
+
+    def _start_sending(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(sending)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     async def _drain(self, stopping: "asyncio.Future[Any]", parent: "asyncio.Future[Any]") -> None:
         """Let running requests finish, until they have or a stop comes."""

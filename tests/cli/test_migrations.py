@@ -79,12 +79,13 @@ def test_the_way_from_nothing_over_an_upgrade_and_back(
     assert out("list", code=3) == "Database needs bootstrapping; run 'headgate migrations bootstrap'\n"
     assert out("bootstrap") == (
         f"Bootstrapping database...\nmigrating core on database '{database}'...\n"
-        "core migrated up to: 000_base (executed)\n1 migration processed\n1 executed\nDatabase is up-to-date\n"
+        "core migrated up to: 000_base (executed)\ncore migrated up to: 001_cluster_events (executed)\n"
+        "2 migrations processed\n2 executed\nDatabase is up-to-date\n"
     )
     assert out("bootstrap") == "Database already bootstrapped\n"
     assert out("up") == "Database is already up-to-date\n"
     assert out("finish") == "No pending migrations to finish\n"
-    assert out("list") == "Executed migrations:\ncore: 000_base\n"
+    assert out("list") == "Executed migrations:\ncore: 000_base, 001_cluster_events\n"
     monkeypatch.setenv("HEADGATE_PLUGINS", "notes")
     assert "New migrations available:\nnotes: 000_base_notes\n" in out("list", code=5)
     assert "notes migrated up to: 000_base_notes (executed)" in out("up")

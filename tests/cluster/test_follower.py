@@ -9,7 +9,16 @@ import pytest
 
 from headgate.cluster import subscriber as subscribing
 from headgate.cluster.follower import Follower
-from headgate.cluster.frames import MAX_STORE_REQUESTS, MAX_UP_BYTES, Event, Hello, StatsReply, StoreReply, StoreRequest
+from headgate.cluster.frames import (
+    MAX_STORE_REQUESTS,
+    MAX_UP_BYTES,
+    ClusterEvent,
+    Event,
+    Hello,
+    StatsReply,
+    StoreReply,
+    StoreRequest,
+)
 from headgate.cluster.publisher import Publisher
 from headgate.cluster.subscriber import Subscriber
 from headgate.entities.registry import ENTITY_TYPES
@@ -39,6 +48,9 @@ class Worker:
         return StatsReply(serial, {}, 0, 0)
 
     def take_event(self, event: Event) -> None:
+        pass
+
+    def take_cluster_event(self, event: ClusterEvent) -> None:
         pass
 
 
@@ -118,6 +130,22 @@ def test_a_plugin_writes_and_reads_what_it_wrote(tmp_path: Path, sqlite_store: S
     run(tmp_path, sqlite_store, scenario)
 
 
+def test_all_entities_of_a_type_can_be_removed(tmp_path: Path, sqlite_store: SqlStore) -> None:
+    consumers, services, routes = EntityTable("consumers"), EntityTable("services"), EntityTable("routes")
+
+    async def scenario(worker: Worker, publisher: Publisher) -> None:
+        for name in "ab":
+            await consumers.insert({"username": name})
+        assert await consumers.truncate()
+        assert sqlite_store.page("consumers").entities == []
+        service = await services.insert({"host": "h"})
+        await routes.insert({"paths": ["/"], "service": {"id": service["id"]}})
+        assert (await refused(services.truncate())).code == 4
+        assert len(sqlite_store.page("services").entities) == 1
+
+    run(tmp_path, sqlite_store, scenario)
+
+
 def test_refusals_come_back_as_they_are(tmp_path: Path, sqlite_store: SqlStore) -> None:
     consumers = EntityTable("consumers")
 
@@ -134,7 +162,7 @@ def test_refusals_come_back_as_they_are(tmp_path: Path, sqlite_store: SqlStore) 
         assert (await refused(EntityTable("nothings").insert({}))).message == "there are no 'nothings' entities"
         assert (await refused(consumers.delete_by_tags("x"))).code == 6
         assert (await refused(consumers.insert({"username": "a"}, {"ttl": 1}))).code == 11
-        with pytest.raises(ValueError, match="unknown option: workspace"):
+        with pytest.raises(EntityError, match="workspace: invalid workspace"):
             await consumers.insert({}, {"workspace": "x"})
         with pytest.raises(TypeError, match="entity must be a table"):
             await consumers.insert("x")  # type: ignore[arg-type]

@@ -60,3 +60,72 @@ def test_a_write_in_a_test_of_a_phase_is_refused_as_without_a_database(monkeypat
 def test_misspelt_function_is_named() -> None:
     with pytest.raises(AttributeError, match=r"kong\.db\.consumers has no selekt"):
         kong.db.consumers.selekt
+
+
+def test_an_entity_is_found_by_its_cache_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "cache_keys", {"notes": ("consumer", "label")})
+    with phase("access", entities=ENTITIES):
+        for note in kong.db.notes.each():
+            assert kong.db.notes.select_by_cache_key(kong.db.notes.cache_key(note)) == note
+        assert kong.db.consumers.select_by_cache_key(kong.db.consumers.cache_key("c1"))["username"]
+        assert kong.db.notes.select_by_cache_key("notes:no") is None
+        with pytest.raises(TypeError, match="cache_key must be a string"):
+            kong.db.notes.select_by_cache_key(1)  # type: ignore[arg-type]
+
+
+def test_pages_of_children_and_of_tags() -> None:
+    rows = [
+        {"id": f"n{number}", "label": str(number), "consumer": {"id": "c1"}, "tags": tags}
+        for number, tags in enumerate((["a"], ["a", "b"], ["b"], None))
+    ]
+    with phase("access", entities={"notes": rows, "consumers": [{"id": "c1", "username": "u"}]}):
+        first, offset = kong.db.notes.page_for_consumer("c1", 3)
+        rest, end = kong.db.notes.page_for_consumer({"id": "c1"}, 3, offset)
+        assert [note["id"] for note in (*first, *rest)] == ["n0", "n1", "n2", "n3"]
+        assert end is None
+        for options, wanted in (
+            ({"tags": "a,b"}, ["n1"]),
+            ({"tags": "a/b"}, ["n0", "n1", "n2"]),
+            ({"tags": ["b"]}, ["n1", "n2"]),
+            ({"tags": ["a", "b"], "tags_cond": "or", "workspace": "default"}, ["n0", "n1", "n2"]),
+        ):
+            assert [note["id"] for note in kong.db.notes.each(options=options)] == wanted
+            assert [note["id"] for note in kong.db.notes.page(options=options)[0]] == wanted
+            assert [note["id"] for note in kong.db.notes.each_for_consumer("c1", options=options)] == wanted
+        assert len(kong.db.notes.page(options={"pagination": {"page_size": 2}})[0]) == 2
+        with pytest.raises(PageError, match="size must be an integer between 1 and 2"):
+            kong.db.notes.page(3, options={"pagination": {"max_page_size": 2}})
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"tags": "a,b,c,d,e,f"}, "invalid option (tags: cannot query more than 5 tags)"),
+        ({"tags": "a,b/c"}, "invalid option (tags: invalid filter syntax)"),
+        (
+            {"tags": ["a", "b"]},
+            "invalid option (tags_cond: must be a either 'and' or 'or' when more than one tag is specified)",
+        ),
+        ({"workspace": "x"}, "invalid option (workspace: invalid workspace)"),
+        ({"ttl": 1}, "invalid option (ttl: unknown option)"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], text: str) -> None:
+    with phase("access", entities=ENTITIES), pytest.raises(EntityError) as raised:
+        kong.db.notes.page(options=options)
+    assert (raised.value.code, raised.value.message) == (11, text)
+
+
+def test_programming_errors_are_raised() -> None:
+    wrong: Any = 1.5
+    with phase("access", entities=ENTITIES):
+        with pytest.raises(TypeError, match="primary_key must be a table"):
+            kong.db.notes.select(wrong)
+        with pytest.raises(TypeError, match="size must be a number"):
+            kong.db.notes.page("1")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="offset must be a string"):
+            kong.db.notes.page(1, wrong)
+        with pytest.raises(TypeError, match="options must be a table when specified"):
+            kong.db.notes.each(options=wrong)
+        with pytest.raises(TypeError, match="label must be a string"):
+            kong.db.notes.select_by_label(wrong)

@@ -65,6 +65,7 @@ MATRIX: dict[str, str] = {
     "log.debug log.info log.notice log.warn log.err log.crit log.alert log.emerg log.trace log.new log.set_format "
     "ip.is_trusted node.get_id node.get_memory_stats node.get_hostname plugin.get_id table.new table.clear table.merge "
     "db.consumers.select db.consumers.each db.consumers.page db.consumers.cache_key "
+    "db.consumers.select_by_cache_key db.consumers.truncate cluster_events.subscribe cluster_events.broadcast "
     "db.consumers.insert db.consumers.update db.consumers.upsert db.consumers.delete "
     "nginx.get_subsystem nginx.get_statistics cluster.get_id telemetry.log telemetry.set_exporter "
     "vault.is_reference vault.parse_reference vault.get vault.update vault.try_ "
@@ -120,6 +121,7 @@ MODULES: dict[str, Any] = {
     "timer": kong.timer,
     "cache": kong.cache,
     "worker_events": kong.worker_events,
+    "cluster_events": kong.cluster_events,
     "tracing": kong.tracing,
 }
 

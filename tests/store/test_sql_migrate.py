@@ -71,8 +71,9 @@ def test_bootstrap_happens_once_and_tells_what_it_does(engine: sa.Engine) -> Non
         "Bootstrapping database...",
         f"migrating core on database '{engine.url.database}'...",
         "core migrated up to: 000_base (executed)",
-        "1 migration processed",
-        "1 executed",
+        "core migrated up to: 001_cluster_events (executed)",
+        "2 migrations processed",
+        "2 executed",
         "Database is up-to-date",
     ]
     require_current(migrator(engine).state())

@@ -10,6 +10,7 @@ import time
 
 from headgate.cluster.frames import StoreFault, StoreReply, StoreRequest
 from headgate.cluster.publisher import PublicationRefusedError, PublicationTimeoutError, Publisher
+from headgate.cluster.relay import Relay
 from headgate.errors import DATABASE_ERROR, NOT_FOUND, EntityError
 from headgate.store.base import Store
 from headgate.store.snapshot import Snapshot
@@ -24,13 +25,15 @@ PURGE_INTERVAL_S = 300.0
 class Follower:
     """The link between a store and a publisher.
 
-    Args: seen, the revision of the store that the publisher's snapshot was made of.
+    Args: seen, the revision of the store that the publisher's snapshot was made of; relay, messages between nodes,
+    which are looked for as often as changes.
     """
 
-    def __init__(self, store: Store, publisher: Publisher, seen: int) -> None:
+    def __init__(self, store: Store, publisher: Publisher, seen: int, relay: Relay | None = None) -> None:
         self._store = store
         self._publisher = publisher
         self._seen = seen
+        self._relay = relay
         self.is_reachable = True
 
     async def run(self) -> None:
@@ -44,9 +47,13 @@ class Follower:
                     _log.warning("the database is there again")
                 if revision != self._seen:
                     await self._publish(await asyncio.to_thread(self._store.snapshot))
+                if self._relay is not None:
+                    await self._relay.poll()
                 if time.monotonic() - purged_at_s > PURGE_INTERVAL_S:
                     purged_at_s = time.monotonic()
                     await asyncio.to_thread(self._store.purge)
+                    if self._relay is not None:
+                        await self._relay.purge()
             except EntityError as error:
                 if self.is_reachable:
                     self.is_reachable = False
@@ -88,5 +95,8 @@ class Follower:
             return store.update(name, request.key, request.values, by=request.by, ttl=request.ttl)
         if request.operation == "upsert":
             return store.upsert(name, request.key, request.values, by=request.by, ttl=request.ttl)
+        if request.operation == "truncate":
+            store.truncate(name)
+            return None
         store.delete(name, request.key, by=request.by)
         return None

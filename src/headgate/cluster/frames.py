@@ -68,7 +68,7 @@ class StoreRequest(msgspec.Struct, tag="store?"):
     """Up: write an entity; `key` and `by` name it, `values` are given by a plugin. Answered by one `StoreReply`."""
 
     serial: int
-    operation: Literal["insert", "update", "upsert", "delete"]
+    operation: Literal["insert", "update", "upsert", "delete", "truncate"]
     entity: str
     key: str = ""
     by: str = "id"
@@ -101,8 +101,17 @@ class Event(msgspec.Struct, tag="event"):
     data: dict[str, object]
 
 
-Down: TypeAlias = SnapshotFrame | StatsRequest | StoreReply | Event
-Up: TypeAlias = Hello | Ack | Nack | StatsReply | StoreRequest | Event
+class ClusterEvent(msgspec.Struct, tag="cluster"):
+    """Up: a plugin's message to all nodes; down: one of this node or another. `is_for_others`: not to this node."""
+
+    channel: str
+    data: Any
+    delay_s: float = 0.0
+    is_for_others: bool = False
+
+
+Down: TypeAlias = SnapshotFrame | StatsRequest | StoreReply | Event | ClusterEvent
+Up: TypeAlias = Hello | Ack | Nack | StatsReply | StoreRequest | Event | ClusterEvent
 
 _encoder = msgspec.msgpack.Encoder()
 down_decoder = msgspec.msgpack.Decoder(Down)

@@ -18,6 +18,7 @@ from headgate.cluster.frames import (
     MAX_STORE_REQUESTS,
     MAX_UP_BYTES,
     Ack,
+    ClusterEvent,
     Down,
     Event,
     Hello,
@@ -72,6 +73,7 @@ class Publisher:
     def __init__(self, path: Path, initial: Snapshot) -> None:
         self._path = path
         self.answer_store_request: Callable[[StoreRequest], Awaitable[StoreReply]] | None = None
+        self.take_cluster_event: Callable[[ClusterEvent], Awaitable[None]] | None = None
         self._current = initial
         self._offered = initial
         self._newest_revision = initial.revision
@@ -188,7 +190,7 @@ class Publisher:
         del self._stats[serial]
         return {worker.hello.pid: reply for worker, reply in self._replies.pop(serial).items()}
 
-    async def broadcast(self, event: Event) -> None:
+    async def broadcast(self, event: Event | ClusterEvent) -> None:
         """Send an event to all workers."""
         await asyncio.gather(*(self._send_or_drop(worker, event) for worker in list(self._workers)))
 
@@ -234,6 +236,14 @@ class Publisher:
             self._start(self._serve_store_request(worker, message))
         elif isinstance(message, Event):
             self._start(self.broadcast(message))
+        elif isinstance(message, ClusterEvent):
+            self._start(self._pass_on(message))
+
+    async def _pass_on(self, event: ClusterEvent) -> None:
+        if self.take_cluster_event is not None:
+            await self.take_cluster_event(event)
+        elif not event.is_for_others:
+            await self.broadcast(event)
 
     async def _serve_store_request(self, worker: _Worker, request: StoreRequest) -> None:
         if self.answer_store_request is None or worker.store_requests >= MAX_STORE_REQUESTS:

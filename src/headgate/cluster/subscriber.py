@@ -6,6 +6,7 @@ two at once, and only the newest of those waiting. Writes of plugins go up to co
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -17,6 +18,7 @@ from headgate.cluster.frames import (
     MAX_STORE_REQUESTS,
     MAX_UP_BYTES,
     Ack,
+    ClusterEvent,
     Event,
     Hello,
     Nack,
@@ -37,6 +39,8 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 # Twice the time that a statement may take by default.
 STORE_TIMEOUT_S = 10.0
+MOST_HELD_BACK = 1000
+"""Messages to the cluster that wait for the link."""
 
 
 class RefusedError(Exception):
@@ -59,6 +63,9 @@ class Receiver(Protocol):
     def take_event(self, event: Event) -> None:
         """Handle an event from control."""
 
+    def take_cluster_event(self, event: ClusterEvent) -> None:
+        """Handle a message of a plugin, of this node or another."""
+
 
 class Subscriber:
     """The link of one worker; `run` serves it until cancelled."""
@@ -70,6 +77,7 @@ class Subscriber:
         self._writer: asyncio.StreamWriter | None = None
         self._newest: SnapshotFrame | None = None
         self._has_newest = asyncio.Event()
+        self._held_back: deque[ClusterEvent] = deque()
         self._store_serial = 0
         self._store_replies: dict[int, asyncio.Future[StoreReply]] = {}
 
@@ -103,9 +111,19 @@ class Subscriber:
         except ConnectionError:
             self._writer.close()
 
+    async def send_to_cluster(self, event: ClusterEvent) -> None:
+        """Send a message of a plugin; without a connection it waits for the next one."""
+        if self._writer is not None and not self._writer.is_closing():
+            await self.send(event)
+            return
+        if len(self._held_back) >= MOST_HELD_BACK:
+            _log.warning("link to control: a cluster event is dropped, %d wait already", MOST_HELD_BACK)
+            return
+        self._held_back.append(event)
+
     async def write_entity(
         self,
-        operation: Literal["insert", "update", "upsert", "delete"],
+        operation: Literal["insert", "update", "upsert", "delete", "truncate"],
         entity_name: str,
         key: str,
         by: str,
@@ -146,6 +164,8 @@ class Subscriber:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self.send(self._hello)
+            while self._held_back:
+                await self.send(self._held_back.popleft())
             while (body := await read_body(reader, MAX_DOWN_BYTES)) is not None:
                 message = down_decoder.decode(body)
                 if isinstance(message, SnapshotFrame):
@@ -159,6 +179,8 @@ class Subscriber:
                         waiting.set_result(message)
                 elif isinstance(message, Event):
                     self._receiver.take_event(message)
+                elif isinstance(message, ClusterEvent):
+                    self._receiver.take_cluster_event(message)
         except (ControlError, msgspec.DecodeError, ConnectionError) as error:
             _log.warning("link to control: %s", error)
         finally:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate.config.kinds import Boolean, Choice, Number, Text
+from headgate.config.kinds import Boolean, Choice, Number, Seconds, Text
 from headgate.config.setting import setting
 
 # It is written into the connection's options, where anything else would be another option.
@@ -42,6 +42,13 @@ class Datastore:
         Boolean(), "off", "Check the server's certificate against the system's authorities, and its name."
     )
     pg_pool_size: int = setting(Number(1, 1000), "5", "Most connections to the PostgreSQL server.")
+    db_update_propagation_ms: int = setting(
+        Seconds(),
+        "0",
+        "Seconds by which messages of other nodes (kong.cluster_events, kong.cache) are delayed, for databases whose "
+        "replicas lag.",
+        name="db_update_propagation",
+    )
     declarative_config: str | None = setting(
         Text("path"), None, "Declarative file (.yml, .yaml, .json) loaded at start."
     )

@@ -29,6 +29,7 @@ INERT = {
     "worker_consistency": "a changed configuration is live in all workers when the call returns",
     "router_consistency": "a changed configuration is live in all workers when the call returns",
     "worker_state_update_frequency": "a changed configuration is live in all workers when the call returns",
+    "db_update_frequency": "changes and messages of other nodes are looked for every half second",
     "worker_events_max_payload": "events have a fixed bound",
     "dns_order": _ALWAYS_ON,
     "dns_no_sync": _ALWAYS_ON,

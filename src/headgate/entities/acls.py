@@ -22,4 +22,5 @@ ENTITY = EntityType(
     composite_unique=(("consumer", "group"),),
     id_fields=("consumer", "group"),
     is_id_prefixed=True,
+    cache_key=("consumer", "group"),
 )

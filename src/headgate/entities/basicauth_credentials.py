@@ -42,4 +42,5 @@ ENTITY = EntityType(
     id_fields=("username",),
     is_id_prefixed=True,
     transform=_hash_password,
+    cache_key=("username",),
 )

@@ -23,4 +23,5 @@ ENTITY = EntityType(
     nested_under={"consumer": "hmac-auth"},
     id_fields=("username",),
     is_id_prefixed=True,
+    cache_key=("username",),
 )

@@ -42,4 +42,6 @@ class JwtSecret(Record):
     tags: types.Tags | None = None
 
 
-ENTITY = EntityType("jwt_secrets", JwtSecret, "jwts", endpoint_key="key", nested_under={"consumer": "jwt"})
+ENTITY = EntityType(
+    "jwt_secrets", JwtSecret, "jwts", endpoint_key="key", nested_under={"consumer": "jwt"}, cache_key=("key",)
+)

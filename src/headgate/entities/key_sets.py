@@ -14,4 +14,4 @@ class KeySet(Record):
     updated_at: types.TimestampSeconds
 
 
-ENTITY = EntityType("key_sets", KeySet, "key-sets", endpoint_key="name", id_fields=("name",))
+ENTITY = EntityType("key_sets", KeySet, "key-sets", endpoint_key="name", id_fields=("name",), cache_key=("name",))

@@ -21,4 +21,5 @@ ENTITY = EntityType(
     endpoint_key="key",
     nested_under={"consumer": "key-auth"},
     has_ttl=True,
+    cache_key=("key",),
 )

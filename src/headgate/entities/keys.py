@@ -91,4 +91,5 @@ ENTITY = EntityType(
     composite_unique=(("kid", "set"),),
     id_fields=("kid", "set"),
     is_id_prefixed=True,
+    cache_key=("kid", "set"),
 )

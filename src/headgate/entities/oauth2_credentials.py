@@ -64,4 +64,5 @@ ENTITY = EntityType(
     endpoint_key="client_id",
     nested_under={"consumer": "oauth2"},
     transform=_hash_secret,
+    cache_key=("client_id",),
 )

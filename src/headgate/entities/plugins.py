@@ -144,4 +144,5 @@ ENTITY = EntityType(
     id_fields=("name", "route", "service", "consumer"),
     optional_id_fields=("consumer_group",),
     is_id_prefixed=True,
+    cache_key=("name", "route", "service", "consumer", "consumer_group"),
 )

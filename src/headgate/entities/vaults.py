@@ -56,4 +56,6 @@ class Vault(Record):
     tags: types.Tags | None = None
 
 
-ENTITY = EntityType("vaults", Vault, "vaults", endpoint_key="prefix", id_fields=("prefix",), is_id_prefixed=True)
+ENTITY = EntityType(
+    "vaults", Vault, "vaults", endpoint_key="prefix", id_fields=("prefix",), is_id_prefixed=True, cache_key=("prefix",)
+)

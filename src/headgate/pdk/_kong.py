@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from headgate.pdk.client import Client, client
 from headgate.pdk.cluster import Cluster, cluster
+from headgate.pdk.cluster_events import ClusterEvents, cluster_events
 from headgate.pdk.configuration import Configuration, configuration
 from headgate.pdk.ctx import Context
 from headgate.pdk.db import Database, db
@@ -59,6 +60,7 @@ class Kong:
         self.table: Table = table
         self.db: Database = db
         self.cluster: Cluster = cluster
+        self.cluster_events: ClusterEvents = cluster_events
         self.nginx: Nginx = nginx
         self.vault: Vault = vault
         self.timer: TimerModule = timer

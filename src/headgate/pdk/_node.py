@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
@@ -24,7 +24,16 @@ class SnapshotView(Protocol):
     def all(self, entity_type: str, /) -> Iterable[dict[str, Any]]: ...
     def get(self, entity_type: str, entity_id: str, /) -> dict[str, Any] | None: ...
     def by(self, entity_type: str, unique_field: str, value: str, /) -> dict[str, Any] | None: ...
-    def children(self, entity_type: str, foreign_field: str, parent_id: str, /) -> Iterable[dict[str, Any]]: ...
+    def children(self, entity_type: str, foreign_field: str, parent_id: str, /) -> Sequence[dict[str, Any]]: ...
+    def indexed(
+        self, entity_type: str, index_name: str, key: Callable[[dict[str, Any]], str], value: str, /
+    ) -> dict[str, Any] | None: ...
+
+
+class Broadcast(Protocol):
+    """The way to all nodes of the cluster; callable on any thread. `is_for_others`: not to this node."""
+
+    def __call__(self, channel: str, data: Any, delay_s: float, is_for_others: bool, /) -> object: ...
 
 
 class EntityWriter(Protocol):
@@ -39,8 +48,10 @@ class Node:
     """Process-wide state behind `kong.node`, `kong.configuration`, `kong.ip` and the getters' limits."""
 
     __slots__ = (
+        "broadcast",
         "cache_keys",
         "configuration",
+        "generation",
         "hostname",
         "id",
         "instrumentations",
@@ -61,6 +72,9 @@ class Node:
     def __init__(self) -> None:
         self.snapshot: SnapshotView | None = None
         self.write_entity: EntityWriter | None = None
+        self.broadcast: Broadcast | None = None
+        # Of the processes: one of an earlier generation goes on for a while with other code and configuration.
+        self.generation = 0
         self.cache_keys: Mapping[str, tuple[str, ...]] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self.statistics: Callable[[], Mapping[str, int]] | None = None
@@ -119,10 +133,12 @@ def attach_worker(
     loop: asyncio.AbstractEventLoop,
     statistics: Callable[[], Mapping[str, int]],
     post_event: Callable[[str, dict[str, Any]], object],
+    broadcast: Broadcast | None = None,
 ) -> None:
-    """Tell the PDK the worker's loop, for timers, where its counters come from, for `kong.nginx`, and how an event
-    (kind, data) gets to the node's other workers; `post_event` may be called on any thread.
+    """Tell the PDK the worker's loop, for timers, where its counters come from, for `kong.nginx`, how an event
+    (kind, data) gets to the node's other workers, and a message to the cluster; both may be called on any thread.
     """
+    node.broadcast = broadcast
     node.loop = loop
     node.statistics = statistics
     node.post_event = post_event

@@ -24,7 +24,9 @@ import msgspec
 
 from headgate.errors import GatewayError
 from headgate.pdk._cache_options import CacheOptions, options_of
+from headgate.pdk._call import current_call
 from headgate.pdk._check import need_string
+from headgate.pdk._node import node
 from headgate.pdk._phase import any_phase
 from headgate.pdk.shared_dict import SharedDict
 
@@ -96,10 +98,11 @@ class Cache:
     do not change them.
     """
 
-    __slots__ = ("_clock", "_entries", "_shared")
+    __slots__ = ("_clock", "_entries", "_shared", "channel")
 
-    def __init__(self, name: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, name: str, clock: Callable[[], float] = time.time, channel: str = "invalidations") -> None:
         self._shared = SharedDict(name)
+        self.channel = channel
         self._clock = clock
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
@@ -224,11 +227,13 @@ class Cache:
 
     @any_phase
     def invalidate(self, key: str) -> None:
-        """Forget a key in all workers of this node (of the cluster, where nodes are linked).
+        """Forget a key in all workers of this node at once, and of the other nodes of the database within a second.
 
         Raises: TypeError `key must be a string`.
         """
         self.invalidate_local(key)
+        if node.broadcast is not None:
+            node.broadcast(self.channel, key, 0.0, True)
 
     @any_phase
     def purge(self) -> None:
@@ -273,9 +278,22 @@ class Cache:
         return generation if isinstance(generation, int) else 0
 
     def _invalidate(self, key: str) -> None:
-        self._shared.incr(_stripe(key), 1, time.time_ns())
+        # The second raise: a worker may have taken the value from node memory between the first and the delete.
+        stripe = _stripe(key)
+        self._shared.incr(stripe, 1, time.time_ns())
         self._shared.delete(f"v{key}")
+        self._shared.incr(stripe, 1, time.time_ns())
         self._entries.pop(key, None)
+
+    def _forget_many(self, keys: Sequence[str]) -> None:
+        stripes = sorted({_stripe(key) for key in keys})
+        for is_first in (True, False):
+            for stripe in stripes:
+                self._shared.incr(stripe, 1, time.time_ns())
+            for key in keys if is_first else ():
+                if self._shared.get(f"v{key}") is not None:
+                    self._shared.delete(f"v{key}")
+                self._entries.pop(key, None)
 
     def _is_live(self, expires_at_s: float) -> bool:
         return not expires_at_s or expires_at_s > self._clock()
@@ -385,7 +403,7 @@ class Cache:
         value, ttl_s = (
             (returned.value, returned.ttl_s) if isinstance(returned, WithTtl) else (returned, options.ttl_of(returned))
         )
-        if ttl_s < 0:
+        if ttl_s < 0 or _is_outdated():
             return Hit(value, CALLBACK)
         try:
             # What other workers will read, so that all see the same types.
@@ -409,6 +427,17 @@ class Cache:
         kept = _Stored(stale.value, self._expiry(options.resurrect_ttl_s))
         self._keep_on_node(key, kept, options, generation)
         return Hit(self._keep_in_worker(key, kept, options, generation), STALE)
+
+
+def _is_outdated() -> bool:
+    """Say whether the code that loads reads entities of a snapshot that is not in force any more.
+
+    Its request began before; what it has seen of `kong.db` was forgotten with the change and must not come back.
+    """
+    call = current_call.get()
+    if call is None or call.exchange is None:
+        return False
+    return node.snapshot is not None and call.exchange.plan.snapshot is not node.snapshot
 
 
 def _stripe(key: str) -> str:
@@ -443,5 +472,21 @@ async def _value_of(hit: Awaitable[Hit]) -> Any:
     return (await hit).value
 
 
-cache = Cache("kong_db_cache")
-core_cache = Cache("kong_core_db_cache")
+# What another generation of processes has kept may be of another configuration, or of code with other forms.
+cache = Cache(f"kong_db_cache.{node.generation}")
+core_cache = Cache(f"kong_core_db_cache.{node.generation}", channel="invalidations_kong_core_db_cache")
+
+
+def forget_many(keys: Sequence[str]) -> None:
+    """Forget keys in both caches of this node; one that is not kept costs a read."""
+    cache._forget_many(keys)
+    core_cache._forget_many(keys)
+
+
+def receive(channel: str, key: str) -> bool:
+    """Take an invalidation of another node; say whether it was one."""
+    for each in (cache, core_cache):
+        if each.channel == channel:
+            each._invalidate(key)
+            return True
+    return False

@@ -41,7 +41,12 @@ class _Handler(NamedTuple):
 
 
 class WorkerEvents:
-    """`kong.worker_events`. Callable from every thread of the worker."""
+    """`kong.worker_events`. Callable from every thread of the worker.
+
+    Source `crud` tells of changed entities, in every worker, a moment after the change is in force, whoever made it:
+    events `<entity>` and `<entity>:create`, `:update` or `:delete`, with a dict of `operation`, `entity` (of a delete:
+    as it was), `old_entity` (of an update) and `schema` (`{"name": …}`).
+    """
 
     __slots__ = ("_handlers",)
 
@@ -53,6 +58,7 @@ class WorkerEvents:
         """Call `callback(data, event, source, pid)` for each message of a source, or of one event of it.
 
         Args: `callback` may be `async def`; what it raises is logged. `pid` is the poster's. Register in `init_worker`.
+            Source `crud`, with event `consumers` or `consumers:create`, tells of changed entities.
         Raises: TypeError `callback must be a function`, `source must be a string`, `event must be a string`.
         """
         if not callable(callback):
@@ -99,24 +105,35 @@ class WorkerEvents:
 
     def _deliver(self, message: dict[str, Any]) -> None:
         """Start the handlers of a message; on the loop."""
-        for handler in self._handlers:
-            if handler.source == message["source"] and handler.event in (None, message["event"]):
-                task = asyncio.ensure_future(_handled(handler, message))
-                _running.add(task)
-                task.add_done_callback(_running.discard)
+        self._start(message["source"], message["event"], message["data"], message["pid"])
+
+    def _start(self, source: str, event: str, data: Any, pid: int) -> list["asyncio.Future[None]"]:
+        return [
+            start_handler(handler.function, (data, event, source, pid), f"handler of worker event {source}/{event}")
+            for handler in self._handlers
+            if handler.source == source and handler.event in (None, event)
+        ]
 
 
 # The loop keeps only weak references to its tasks.
 _running: set["asyncio.Future[None]"] = set()
 
 
-async def _handled(handler: _Handler, message: dict[str, Any]) -> None:
+def start_handler(function: Callable[..., Any], arguments: tuple[Any, ...], title: str) -> "asyncio.Future[None]":
+    """Start a handler of events, synchronous or not; what it raises is logged under a title. On the loop."""
+    task = asyncio.ensure_future(_handled(function, arguments, title))
+    _running.add(task)
+    task.add_done_callback(_running.discard)
+    return task
+
+
+async def _handled(function: Callable[..., Any], arguments: tuple[Any, ...], title: str) -> None:
     try:
-        returned = handler.function(message["data"], message["event"], message["source"], message["pid"])
+        returned = function(*arguments)
         if inspect.isawaitable(returned):
             await returned
     except Exception:
-        _log.exception("[kong] handler of worker event %s/%s failed", message["source"], message["event"])
+        _log.exception("[kong] %s failed", title)
 
 
 def _message(source: str, event: str, data: Any) -> dict[str, Any]:
@@ -138,3 +155,13 @@ def receive(message: dict[str, Any]) -> None:
 
 
 worker_events = WorkerEvents()
+
+
+def has_handlers(source: str) -> bool:
+    """Say whether anybody has registered for a source."""
+    return any(handler.source == source for handler in worker_events._handlers)
+
+
+def start(source: str, event: str, data: Any) -> list["asyncio.Future[None]"]:
+    """Start the handlers of a message of this worker's own and return them; on the loop."""
+    return worker_events._start(source, event, data, os.getpid())

@@ -35,6 +35,15 @@ class Page:
     offset: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message to all nodes; nobody gets it before `delay_s` seconds are over."""
+
+    channel: str
+    data: Any
+    delay_s: float = 0.0
+
+
 class Store(ABC):
     """A store of the entities of a registry.
 
@@ -89,6 +98,13 @@ class Store(ABC):
     @abstractmethod
     def delete(self, entity_name: str, key: str, *, by: str = "id") -> bool:
         """Remove an entity with all that goes with it; tell whether it was there."""
+
+    @abstractmethod
+    def truncate(self, entity_name: str) -> int:
+        """Remove all entities of a type with all that goes with them; returns how many of the type.
+
+        Raises: EntityError of code 4, nothing is removed then.
+        """
 
     @abstractmethod
     def snapshot(self) -> Snapshot:

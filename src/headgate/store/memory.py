@@ -67,6 +67,9 @@ class MemoryStore(Store):
     def delete(self, entity_name: str, key: str, *, by: str = "id") -> NoReturn:
         raise unsupported_write("delete", entity_name, None if by == "id" else by)
 
+    def truncate(self, entity_name: str) -> NoReturn:
+        raise unsupported_write("truncate", entity_name)
+
     def snapshot(self) -> Snapshot:
         return self._snapshot
 

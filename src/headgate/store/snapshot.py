@@ -6,7 +6,7 @@ time changes what is seen: an entity whose time to live is over is not found any
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -99,6 +99,14 @@ class Snapshot:
             self._children[type_, foreign_field] = index
         rows: Sequence[Entity] = index.get(parent_id, ())
         return rows if not self.expires else [living for living in map(self._living, rows) if living is not None]
+
+    def indexed(self, type_: str, index_name: str, key: Callable[[Entity], str], value: str) -> Entity | None:
+        """Return the entity for which a function gives a value; the index of that name is made at its first use."""
+        index = self._unique.get((type_, index_name))
+        if index is None:
+            rows = self.entities.get(type_, _NO_ENTITIES).values()
+            index = self._unique[type_, index_name] = {key(entity): entity for entity in rows}
+        return self._living(index.get(value))
 
     def _living(self, entity: Entity | None) -> Entity | None:
         if entity is None or not self.expires or (expires_at := self.expires.get(entity["id"])) is None:

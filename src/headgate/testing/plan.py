@@ -1,7 +1,7 @@
 """What the PDK asks of a plan and its snapshot, over entities given as plain dicts."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Entity = dict[str, Any]
@@ -26,6 +26,9 @@ class MemorySnapshot:
 
     def children(self, entity_type: str, foreign_field: str, parent_id: str) -> list[Entity]:
         return [entity for entity in self.all(entity_type) if (entity.get(foreign_field) or {}).get("id") == parent_id]
+
+    def indexed(self, entity_type: str, index_name: str, key: Callable[[Entity], str], value: str) -> Entity | None:
+        return next((entity for entity in self.all(entity_type) if key(entity) == value), None)
 
 
 class MemoryPlan:

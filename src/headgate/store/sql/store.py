@@ -41,6 +41,7 @@ from headgate.store.input import completed, merged, violation
 from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
 from headgate.store.sql.connect import reading, writing
+from headgate.store.sql.events import EventLog
 from headgate.store.sql.rows import entity_of, key_text, row_of, together_text, with_ttl
 from headgate.store.sql.tables import Tables, key_name, reference_name
 
@@ -71,6 +72,7 @@ class SqlStore(Store):
         self._clock = clock
         self._tables = Tables(entity_types)
         self._written = threading.Condition()
+        self.events = EventLog(engine)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -193,6 +195,18 @@ class SqlStore(Store):
             table = self._tables[entity_name]
             connection.execute(sa.delete(table).where(table.c.id == row["id"]))
             return True
+
+        return self._write(remove)
+
+    def truncate(self, entity_name: str) -> int:
+        entity_type = self.entity_types[entity_name]
+        table = self._tables[entity_name]
+
+        def remove(connection: sa.Connection) -> int:
+            ids = list(connection.execute(sa.select(table.c.id)).scalars())
+            self._check_deletable(connection, entity_type, ids, set(ids))
+            connection.execute(sa.delete(table))
+            return len(ids)
 
         return self._write(remove)
 
@@ -439,7 +453,8 @@ class SqlStore(Store):
         Args: seen, ids that were looked at already: entities may refer to one another in a circle.
         """
         if entity_type.name == "ca_certificates":
-            self._check_trusted(connection, ids[0])
+            for identifier in ids:
+                self._check_trusted(connection, identifier)
         for child, field in self.entity_types.children_of(entity_type.name):
             on_delete = child.foreign[field].on_delete
             if on_delete == "null":

@@ -17,6 +17,7 @@ from headgate.entities.registry import Registry
 ID: Final = sa.Uuid(as_uuid=False)
 STATE_TABLE: Final = "headgate_state"
 MIGRATIONS_TABLE: Final = "headgate_migrations"
+EVENTS_TABLE: Final = "headgate_cluster_events"
 _LONGEST_NAME: Final = 63
 _ON_DELETE: Final = {"cascade": "CASCADE", "null": "SET NULL", "restrict": "RESTRICT"}
 
@@ -28,6 +29,7 @@ class Tables:
         self.metadata = sa.MetaData()
         self.state = sa.Table(STATE_TABLE, self.metadata, *state_columns())
         self.migrations = sa.Table(MIGRATIONS_TABLE, self.metadata, *migrations_columns())
+        self.events = events_table(self.metadata)
         self._of: dict[str, sa.Table] = {}
         for entity_type in entity_types.values():
             columns, indexes = entity_table_parts(entity_type.name, **table_arguments(entity_type))
@@ -52,6 +54,24 @@ def migrations_columns() -> list[sa.Column[Any]]:
         sa.Column("name", sa.String(255), primary_key=True),
         sa.Column("state", sa.String(16), nullable=False),
     ]
+
+
+def events_columns() -> list[sa.Column[Any]]:
+    """Return the columns of the table of messages between nodes; times are Unix time in seconds."""
+    return [
+        sa.Column("serial", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("node_id", sa.String(36), nullable=False),
+        sa.Column("nbf", sa.Float(53), nullable=False),
+        sa.Column("expire_at", sa.Float(53), nullable=False),
+        sa.Column("channel", sa.Text, nullable=False),
+        sa.Column("data", sa.Text, nullable=False),
+    ]
+
+
+def events_table(metadata: sa.MetaData) -> sa.Table:
+    """Return the table of messages between nodes."""
+    index = sa.Index(index_name(EVENTS_TABLE, "expire_at"), "expire_at")
+    return sa.Table(EVENTS_TABLE, metadata, *events_columns(), index)
 
 
 def table_arguments(entity_type: EntityType) -> dict[str, Any]:
