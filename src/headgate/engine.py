@@ -252,6 +252,7 @@ def engine_settings(
         },
         "dns": {
             "resolvers": list(dns.dns_resolver),
+            "order": [kind for kind in dns.dns_order if kind != "cname"],
             "hosts_file": dns.dns_hostsfile,
             "valid_ttl_ms": dns.dns_valid_ttl_ms,
             "stale_ttl_ms": dns.dns_stale_ttl_ms,

@@ -120,7 +120,9 @@ def echo(request: Request, connection: Connection) -> None:
 class Upstream:
     """The server; a context manager."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, default: Script = echo) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, default: Script = echo, address: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         self._tls = tls
         self._default = default
         self._scripts: dict[str, Script] = {}
@@ -129,8 +131,8 @@ class Upstream:
         self._lock = threading.Lock()
         self.requests: list[Request] = []
         self.failures: list[BaseException] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.port: int = self._listener.getsockname()[1]
+        self._listener = socket.create_server(address, backlog=1024)
+        self.host, self.port = self._listener.getsockname()[:2]
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self) -> Self:
@@ -146,7 +148,7 @@ class Upstream:
     @property
     def url(self) -> str:
         """URL for a service entity."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
 
     def script(self, script: Script) -> str:
         """Register a script; return the path under which it answers (anything below it, too)."""

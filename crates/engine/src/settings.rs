@@ -175,12 +175,28 @@ pub struct TlsSettings {
     pub client_certificate: Option<(String, String)>,
 }
 
+/// One step of the order of record kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsOrder {
+    /// The kind that answered the last time for this name.
+    Last,
+    /// SRV.
+    Srv,
+    /// A.
+    A,
+    /// AAAA.
+    Aaaa,
+}
+
 /// Name resolution.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DnsSettings {
     /// `ip` or `ip:port`; empty: the system's.
     pub resolvers: Vec<String>,
+    /// Which records are asked for, in this order; never empty.
+    pub order: Vec<DnsOrder>,
     /// File of fixed names.
     pub hosts_file: Option<PathBuf>,
     /// Overrides the records' time to live.

@@ -92,7 +92,7 @@ fn settings(port: u16) -> String {
         "upstream_keepalive": {{"pool_size": 8, "max_requests": 0, "idle_timeout_ms": 0}},
         "tls": {{"default_certificates": [], "protocols": ["TLSv1.3"], "session_tickets": false,
             "trusted_certificates": "", "verify_depth": 1, "client_certificate": null}},
-        "dns": {{"resolvers": ["127.0.0.1:9"], "hosts_file": null, "valid_ttl_ms": null, "stale_ttl_ms": 0,
+        "dns": {{"resolvers": ["127.0.0.1:9"], "order": ["a"], "hosts_file": null, "valid_ttl_ms": null, "stale_ttl_ms": 0,
             "not_found_ttl_ms": 0, "error_ttl_ms": 0, "cache_size": 10}},
         "access_log": null}}"#
     )

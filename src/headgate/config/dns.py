@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate.config.kinds import Array, Number, Seconds, Text
+from headgate.config.kinds import Array, ChoiceArray, Number, Seconds, Text
 from headgate.config.setting import setting
 
 
@@ -15,6 +15,12 @@ class Dns:
 
     dns_resolver: tuple[str, ...] = setting(
         Array(), "", "Name servers, ip or ip:port; empty: those of the system.", aliases=("resolver_address",)
+    )
+    # AAAA at the end goes beyond the reference, whose default cannot reach a host that has IPv6 addresses only.
+    dns_order: tuple[str, ...] = setting(
+        ChoiceArray(("last", "srv", "a", "aaaa", "cname")),
+        "LAST,SRV,A,AAAA,CNAME",
+        "Records asked for, in order; LAST is the kind that answered before, CNAMEs are always followed.",
     )
     dns_hostsfile: str | None = setting(
         Text("path"), "/etc/hosts", "File of fixed names.", aliases=("resolver_hosts_file",)
@@ -47,6 +53,8 @@ class Dns:
             if not _is_address_with_port(resolver):
                 form = "a comma separated list in the form of IPv4/6 or IPv4/6:port"
                 yield f"dns_resolver must be {form}, got '{resolver}'"
+        if not {"srv", "a", "aaaa"} & set(self.dns_order):
+            yield "dns_order must name at least one of SRV, A and AAAA"
         if self.dns_hostsfile is not None and not Path(self.dns_hostsfile).is_file():
             yield f"dns_hostsfile: file does not exist: {self.dns_hostsfile}"
 

@@ -3,7 +3,7 @@
 //! Reads the plan and what plugins set for the request; opens nothing. `attempt.rs` asks it for each attempt.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
@@ -17,7 +17,7 @@ use crate::router::path::{encode_for_upstream, upstream_path};
 use crate::tls::client::UpstreamTls;
 use crate::upstream::balance::Balance;
 use crate::upstream::pool::PoolKey;
-use crate::upstream::resolve::ResolveError;
+use crate::upstream::resolve::{Record, ResolveError};
 
 /// Where one attempt goes.
 pub struct Peer {
@@ -69,18 +69,19 @@ pub async fn pick(
         }
         None => (host, port, None),
     };
-    let address = resolve(gateway, name).await?;
+    let record = resolve(gateway, name).await?;
+    let port = record.port(port);
     Ok(Peer {
         name: name.to_owned(),
         port,
-        address: SocketAddr::new(address, port),
+        address: SocketAddr::new(record.address, port),
         position,
     })
 }
 
-async fn resolve(gateway: &Gateway, name: &str) -> Result<IpAddr, Refusal> {
+async fn resolve(gateway: &Gateway, name: &str) -> Result<Record, Refusal> {
     if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse() {
-        return Ok(address);
+        return Ok(Record::plain(address));
     }
     let resolver = &gateway.upstreams.resolver;
     let found = match resolver.cached_next(name) {

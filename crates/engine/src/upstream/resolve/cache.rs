@@ -1,17 +1,17 @@
-//! How long answers count, which name makes room, and whose turn among a name's addresses it is.
+//! How long answers count, which name makes room, and whose turn among a name's records it is.
 //!
 //! No I/O and no clock: the time is an argument. The rules (reference: balancing, DNS): an answer is fresh for its
 //! records' time to live or the set one; then it is stale and still served while it is asked for anew; failures are
 //! remembered shortly and never served stale. A failed refresh leaves the stale answer, a vanished name replaces it.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::{Addresses, Answer, ResolveError, TimedAnswer};
+use super::records::Turns;
+use super::{Answer, Record, RecordKind, Records, ResolveError, TimedAnswer};
 use crate::settings::DnsSettings;
 
 /// The set times.
@@ -50,22 +50,20 @@ pub(super) struct Entry {
     fresh_until: Option<Instant>,
     stale_until: Instant,
     is_recently_used: bool,
-    turn: usize,
+    turns: Turns,
+    /// The kind of records that answered last, kept over failures.
+    kind: Option<RecordKind>,
 }
 
 impl Entry {
-    pub(super) fn addresses(&mut self) -> Result<Addresses, ResolveError> {
+    pub(super) fn records(&mut self) -> Result<Records, ResolveError> {
         self.answer.clone()
     }
 
-    /// The next address in turn, starting at the first.
-    pub(super) fn next_address(&mut self) -> Result<IpAddr, ResolveError> {
+    /// The record whose turn it is, starting at the first.
+    pub(super) fn next_record(&mut self) -> Result<Record, ResolveError> {
         match &self.answer {
-            Ok(addresses) => {
-                let position = self.turn % addresses.len().max(1);
-                self.turn = position + 1;
-                addresses.get(position).copied().ok_or(ResolveError::NotFound)
-            }
+            Ok(records) => self.turns.next(records).cloned().ok_or(ResolveError::NotFound),
             Err(error) => Err(error.clone()),
         }
     }
@@ -103,17 +101,23 @@ impl Cache {
         Some((freshness, entry))
     }
 
-    /// Keep addresses that do not age: literals and the hosts file.
-    pub(super) fn put_fixed(&mut self, host: &str, addresses: Addresses) -> &mut Entry {
+    /// The kind of records that answered for `host` when it was last known.
+    pub(super) fn last_kind(&self, host: &str) -> Option<RecordKind> {
+        self.entries.get(host)?.kind
+    }
+
+    /// Keep records that do not age: literals and the hosts file.
+    pub(super) fn put_fixed(&mut self, host: &str, records: Records) -> &mut Entry {
         self.insert(
             host,
             Entry {
-                answer: Ok(addresses),
+                answer: Ok(records),
                 fresh_until: None,
                 // Not read: the entry stays fresh.
                 stale_until: Instant::now(),
                 is_recently_used: false,
-                turn: 0,
+                turns: Turns::default(),
+                kind: None,
             },
         )
     }
@@ -138,8 +142,11 @@ impl Cache {
             Ok(_) => lifetimes.stale_ttl,
             Err(_) => Duration::ZERO,
         };
-        // The turn goes on: a refresh must not send everything to the first address again.
-        let turn = self.entries.get(host).map_or(0, |entry| entry.turn);
+        // Turns go on: a refresh must not send everything to the first record again.
+        let (turns, last_kind) = match self.entries.get(host) {
+            Some(old) => (old.turns.clone(), old.kind),
+            None => (Turns::default(), None),
+        };
         let answer = timed.answer.clone();
         self.insert(
             host,
@@ -148,7 +155,8 @@ impl Cache {
                 fresh_until: Some(fresh_until),
                 stale_until: fresh_until + stale_for,
                 is_recently_used: false,
-                turn,
+                turns,
+                kind: timed.kind.or(last_kind),
             },
         );
         answer

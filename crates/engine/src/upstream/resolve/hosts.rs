@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::Addresses;
+use super::{Record, Records};
 
 /// Lower-case name to addresses.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    names: FxHashMap<Box<str>, Addresses>,
+    names: FxHashMap<Box<str>, Records>,
 }
 
 impl Hosts {
@@ -52,13 +52,13 @@ impl Hosts {
                 if addresses.iter().any(IpAddr::is_ipv4) {
                     addresses.retain(IpAddr::is_ipv4);
                 }
-                (name, Arc::from(addresses))
+                (name, addresses.into_iter().map(Record::plain).collect())
             })
             .collect();
         Self { names }
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Addresses> {
+    pub(super) fn get(&self, name: &str) -> Option<Records> {
         self.names.get(name).map(Arc::clone)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns when a name is asked for anew: one query per name at a time, in a task of its own so that an impatient request
 //! does not cancel it for others; expired answers serve while the new one is under way. `cache` holds the rules of
-//! ageing, `hosts` the file, `query` the DNS client. Called by `upstream` before each connect; addresses of a name are
-//! handed out in turn.
+//! ageing, `hosts` the file, `query` the DNS client, `records` what a name stands for. Called by `upstream` before each
+//! connect; the records of a name are handed out in turn.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 mod cache;
 mod hosts;
 mod query;
+mod records;
 
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,8 @@ mod tests;
 use self::cache::{Cache, Entry, Freshness, Lifetimes};
 use self::hosts::Hosts;
 use self::query::DnsClient;
+pub use self::records::{Record, RecordKind, Records, ServiceRecord};
 use crate::settings::DnsSettings;
-
-/// The addresses of a name, never empty, in the order the name server gave.
-pub type Addresses = Arc<[IpAddr]>;
 
 /// Why a name has no addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,12 +47,14 @@ pub enum ResolverFault {
 }
 
 /// What asking for a name gave.
-type Answer = Result<Addresses, ResolveError>;
+type Answer = Result<Records, ResolveError>;
 
 /// An answer and how long its records said it is good for.
 #[derive(Debug, Clone)]
 struct TimedAnswer {
     answer: Answer,
+    /// Which kind of records answered, to be asked for first the next time.
+    kind: Option<RecordKind>,
     ttl: Duration,
 }
 
@@ -84,7 +85,7 @@ impl Resolver {
     /// # Errors
     /// A given name server is no address.
     pub fn new(settings: &DnsSettings) -> Result<Self, ResolverFault> {
-        let client = DnsClient::new(&settings.resolvers)?;
+        let client = DnsClient::new(settings)?;
         let hosts = match &settings.hosts_file {
             Some(path) => Hosts::read(path),
             None => Hosts::default(),
@@ -102,36 +103,36 @@ impl Resolver {
         })
     }
 
-    /// The addresses of `host`, from the cache or by asking.
+    /// The records of `host`, from the cache or by asking.
     ///
     /// # Errors
     /// See `ResolveError`; errors are remembered for the set time.
     ///
     /// # Cancel safety
     /// Safe: the query goes on and its answer is kept.
-    pub async fn resolve(&self, host: &str) -> Result<Addresses, ResolveError> {
-        match self.find(host, Entry::addresses) {
+    pub async fn resolve(&self, host: &str) -> Result<Records, ResolveError> {
+        match self.find(host, Entry::records) {
             Lookup::Found(answer) => answer,
             Lookup::Asked(query) => await_answer(query).await,
         }
     }
 
-    /// The address of `host` whose turn it is, from the cache or by asking.
+    /// The record of `host` whose turn it is, from the cache or by asking.
     ///
     /// # Errors
     /// See `ResolveError`.
     ///
     /// # Cancel safety
     /// Safe: the query goes on and its answer is kept.
-    pub async fn resolve_next(&self, host: &str) -> Result<IpAddr, ResolveError> {
-        match self.find(host, Entry::next_address) {
+    pub async fn resolve_next(&self, host: &str) -> Result<Record, ResolveError> {
+        match self.find(host, Entry::next_record) {
             Lookup::Found(answer) => answer,
             Lookup::Asked(query) => {
-                let addresses = await_answer(query).await?;
-                // The turn is taken from the cache entry so that waiters of one query spread over the addresses.
+                let records = await_answer(query).await?;
+                // The turn is taken from the cache entry so that waiters of one query spread over the records.
                 match self.cached_next(host) {
                     Some(next) => next,
-                    None => addresses.first().copied().ok_or(ResolveError::NotFound),
+                    None => records.first().cloned().ok_or(ResolveError::NotFound),
                 }
             }
         }
@@ -141,14 +142,14 @@ impl Resolver {
     ///
     /// None: `resolve` has to ask. An expired answer that may still be served starts its own refresh.
     #[must_use]
-    pub fn cached(&self, host: &str) -> Option<Result<Addresses, ResolveError>> {
-        self.look_up(host, &mut self.lock(), Entry::addresses)
+    pub fn cached(&self, host: &str) -> Option<Result<Records, ResolveError>> {
+        self.look_up(host, &mut self.lock(), Entry::records)
     }
 
-    /// As `cached`, giving the one address whose turn it is.
+    /// As `cached`, giving the one record whose turn it is.
     #[must_use]
-    pub fn cached_next(&self, host: &str) -> Option<Result<IpAddr, ResolveError>> {
-        self.look_up(host, &mut self.lock(), Entry::next_address)
+    pub fn cached_next(&self, host: &str) -> Option<Result<Record, ResolveError>> {
+        self.look_up(host, &mut self.lock(), Entry::next_record)
     }
 
     /// Find `host` in the cache or make sure that a query for it is under way.
@@ -175,15 +176,15 @@ impl Resolver {
             }
             return Some(answer);
         }
-        let fixed = self.fixed_addresses(&host)?;
+        let fixed = self.fixed_records(&host)?;
         Some(read(state.cache.put_fixed(&host, fixed)))
     }
 
     /// Addresses that need no name server.
-    fn fixed_addresses(&self, host: &str) -> Option<Addresses> {
+    fn fixed_records(&self, host: &str) -> Option<Records> {
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Ok(address) = literal.unwrap_or(host).parse::<IpAddr>() {
-            return Some(Arc::from([address]));
+            return Some(Arc::from([Record::plain(address)]));
         }
         self.shared.hosts.get(host)
     }
@@ -196,13 +197,14 @@ impl Resolver {
         let (sender, receiver) = watch::channel(None);
         state.queries.insert(host.into(), receiver.clone());
         let shared = Arc::clone(&self.shared);
+        let last = state.cache.last_kind(host);
         let host: Box<str> = host.into();
         tokio::spawn(async move {
             let asking = AskingGuard {
                 shared: &shared,
                 host: &host,
             };
-            let timed = shared.client.query(&host).await;
+            let timed = shared.client.query(&host, last).await;
             let answer = asking.finish(timed);
             // No receiver: every request that waited has gone.
             sender.send(Some(answer)).ok();

@@ -4,14 +4,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_resolver::proto::rr::rdata::SRV;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::net::UdpSocket;
 
 use super::cache::{Cache, Entry, Freshness, Lifetimes};
+use super::records::Turns;
 use super::*;
+use crate::settings::DnsOrder;
 
 fn address(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+}
+
+fn record(last: u8) -> Record {
+    Record::plain(address(last))
 }
 
 fn seconds(count: u64) -> Duration {
@@ -32,7 +39,8 @@ fn cache(capacity: usize) -> Cache {
 
 fn found(last: &[u8], ttl_s: u64) -> TimedAnswer {
     TimedAnswer {
-        answer: Ok(last.iter().map(|last| address(*last)).collect()),
+        answer: Ok(last.iter().map(|last| record(*last)).collect()),
+        kind: Some(RecordKind::A),
         ttl: seconds(ttl_s),
     }
 }
@@ -40,6 +48,7 @@ fn found(last: &[u8], ttl_s: u64) -> TimedAnswer {
 fn failed(error: ResolveError) -> TimedAnswer {
     TimedAnswer {
         answer: Err(error),
+        kind: None,
         ttl: Duration::ZERO,
     }
 }
@@ -100,7 +109,7 @@ fn a_failed_refresh_leaves_the_stale_answer_until_its_end() {
     let mut cache = cache(10);
     cache.put("a.test", found(&[1], 10), start).expect("answer");
     let served = cache.put("a.test", failed(broken()), start + seconds(20));
-    assert_eq!(served, Ok([address(1)].into()));
+    assert_eq!(served, Ok([record(1)].into()));
     assert_eq!(
         freshness(&mut cache, start + seconds(20)),
         Some(Freshness::Fresh),
@@ -124,12 +133,12 @@ fn a_vanished_name_replaces_the_stale_answer() {
 }
 
 #[test]
-fn addresses_take_turns_also_across_a_refresh() {
+fn records_take_turns_also_across_a_refresh() {
     let start = Instant::now();
     let mut cache = cache(10);
     let next = |cache: &mut Cache, now| {
         let (_, entry) = cache.get("a.test", now).expect("entry");
-        Entry::next_address(entry).expect("address")
+        Entry::next_record(entry).expect("record").address
     };
     cache.put("a.test", found(&[1, 2, 3], 10), start).expect("answer");
     assert_eq!(next(&mut cache, start), address(1));
@@ -159,13 +168,13 @@ fn hosts_file_gives_ipv4_before_ipv6_and_ignores_comments() {
     );
     assert_eq!(
         hosts.get("localhost").as_deref(),
-        Some(&[IpAddr::V4(Ipv4Addr::LOCALHOST)][..])
+        Some(&[Record::plain(IpAddr::V4(Ipv4Addr::LOCALHOST))][..])
     );
     assert_eq!(hosts.get("local").map(|found| found.len()), Some(1));
-    assert_eq!(hosts.get("a").as_deref(), Some(&[address(2), address(3)][..]));
+    assert_eq!(hosts.get("a").as_deref(), Some(&[record(2), record(3)][..]));
     assert_eq!(
         hosts.get("six").as_deref(),
-        Some(&[IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 2))][..])
+        Some(&[Record::plain(IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 2)))][..])
     );
     assert_eq!(hosts.get("out"), None);
 }
@@ -205,7 +214,7 @@ fn respond(request: &Message, asked: &AtomicUsize) -> Message {
         asked.fetch_add(1, Ordering::SeqCst);
     }
     let name = query.name().to_ascii();
-    let record = |data| Record::from_rdata(query.name().clone(), 60, data);
+    let record = |data| hickory_resolver::proto::rr::Record::from_rdata(query.name().clone(), 60, data);
     match (name.as_str(), query.query_type()) {
         ("two.test.", RecordType::A) => {
             for last in [1, 2] {
@@ -217,10 +226,27 @@ fn respond(request: &Message, asked: &AtomicUsize) -> Message {
             expired.set_ttl(0);
             response.add_answer(expired);
         }
+        ("_web._tcp.test.", RecordType::SRV) => {
+            for (priority, weight, port, host) in [
+                (10, 3, 8001, "one.test."),
+                (10, 0, 0, "two.test."),
+                (20, 9, 8003, "one.test."),
+                (10, 1, 8004, "missing.test."),
+            ] {
+                let host = Name::from_ascii(host).expect("name");
+                response.add_answer(record(RData::SRV(SRV::new(priority, weight, port, host))));
+            }
+        }
+        ("none._tcp.test.", RecordType::SRV) => {
+            response.add_answer(record(RData::SRV(SRV::new(0, 0, 0, Name::root()))));
+        }
+        ("one.test.", RecordType::A) => {
+            response.add_answer(record(RData::A(Ipv4Addr::new(10, 0, 0, 1).into())));
+        }
         ("six.test.", RecordType::AAAA) => {
             response.add_answer(record(RData::AAAA(Ipv6Addr::LOCALHOST.into())));
         }
-        ("two.test." | "six.test." | "expired.test.", _) => {}
+        ("one.test." | "two.test." | "six.test." | "expired.test.", _) => {}
         ("refused.test.", _) => {
             response.set_response_code(ResponseCode::Refused);
         }
@@ -234,6 +260,7 @@ fn respond(request: &Message, asked: &AtomicUsize) -> Message {
 fn settings(name_servers: &[&str]) -> DnsSettings {
     DnsSettings {
         resolvers: name_servers.iter().map(|text| (*text).to_owned()).collect(),
+        order: vec![DnsOrder::Last, DnsOrder::Srv, DnsOrder::A, DnsOrder::Aaaa],
         hosts_file: None,
         valid_ttl_ms: None,
         stale_ttl_ms: 3_600_000,
@@ -258,9 +285,9 @@ fn with_name_server<F: Future<Output = ()>>(test: impl FnOnce(Resolver, Arc<Atom
 #[test]
 fn literals_need_no_name_server() {
     with_name_server(|resolver, asked| async move {
-        assert_eq!(resolver.cached("10.0.0.1"), Some(Ok([address(1)].into())));
-        let loopback = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        assert_eq!(resolver.resolve("::1").await, Ok([loopback].into()));
+        assert_eq!(resolver.cached("10.0.0.1"), Some(Ok([record(1)].into())));
+        let loopback = Record::plain(IpAddr::V6(Ipv6Addr::LOCALHOST));
+        assert_eq!(resolver.resolve("::1").await, Ok([loopback.clone()].into()));
         assert_eq!(resolver.resolve_next("[::1]").await, Ok(loopback));
         assert_eq!(asked.load(Ordering::SeqCst), 0);
     });
@@ -271,7 +298,7 @@ fn a_name_is_asked_once_and_then_cached_in_any_case() {
     with_name_server(|resolver, asked| async move {
         assert_eq!(resolver.cached("two.test."), None);
         let (first, second) = tokio::join!(resolver.resolve("two.test."), resolver.resolve("two.test."));
-        assert_eq!(first, Ok([address(1), address(2)].into()));
+        assert_eq!(first, Ok([record(1), record(2)].into()));
         assert_eq!(first, second);
         assert_eq!(resolver.cached("TWO.test."), Some(first));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
@@ -282,10 +309,10 @@ fn a_name_is_asked_once_and_then_cached_in_any_case() {
 fn waiters_of_one_query_spread_over_the_addresses() {
     with_name_server(|resolver, asked| async move {
         let (first, second) = tokio::join!(resolver.resolve_next("two.test."), resolver.resolve_next("two.test."));
-        let mut given = [first.expect("address"), second.expect("address")];
+        let mut given = [first.expect("record").address, second.expect("record").address];
         given.sort();
         assert_eq!(given, [address(1), address(2)]);
-        assert_eq!(resolver.cached_next("two.test."), Some(Ok(address(1))));
+        assert_eq!(resolver.cached_next("two.test."), Some(Ok(record(1))));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
     });
 }
@@ -294,7 +321,7 @@ fn waiters_of_one_query_spread_over_the_addresses() {
 fn ipv6_serves_names_without_ipv4() {
     with_name_server(|resolver, _| async move {
         let found = resolver.resolve("six.test.").await;
-        assert_eq!(found, Ok([IpAddr::V6(Ipv6Addr::LOCALHOST)].into()));
+        assert_eq!(found, Ok([Record::plain(IpAddr::V6(Ipv6Addr::LOCALHOST))].into()));
     });
 }
 
@@ -317,7 +344,7 @@ fn a_stale_answer_is_served_while_one_refresh_runs() {
         resolver.resolve("expired.test.").await.expect("answer");
         for _ in 0..3 {
             let stale = resolver.cached("expired.test.").expect("stale");
-            assert_eq!(stale, Ok([address(9)].into()));
+            assert_eq!(stale, Ok([record(9)].into()));
         }
         let refresh = resolver.lock().queries.get("expired.test.").cloned();
         await_answer(refresh.expect("refresh under way")).await.expect("answer");
@@ -348,4 +375,72 @@ fn a_name_server_must_be_an_address() {
         fault.to_string(),
         "invalid name server 'dns.test', expected ip or ip:port"
     );
+}
+
+#[test]
+fn srv_gives_the_hosts_of_the_lowest_priority_with_port_and_weight() {
+    with_name_server(|resolver, _| async move {
+        let records = resolver.resolve("_web._tcp.test.").await.expect("records");
+        let seen: Vec<_> = records
+            .iter()
+            .map(|record| {
+                let service = record.service.as_ref().expect("service record");
+                (record.address, record.port(80), service.weight, service.name.as_str())
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (address(1), 8001, 3, "one.test"),
+                (address(1), 80, 1, "two.test"),
+                (address(2), 80, 1, "two.test"),
+            ],
+            "port 0 keeps the asked one, weight 0 counts as 1, a host without address is left out"
+        );
+    });
+}
+
+#[test]
+fn an_srv_record_of_the_root_is_no_service() {
+    with_name_server(|resolver, _| async move {
+        assert_eq!(resolver.resolve("none._tcp.test.").await, Err(ResolveError::NotFound));
+    });
+}
+
+#[test]
+fn turns_follow_the_weights_without_runs() {
+    let weighted = |last, weight| Record {
+        address: address(last),
+        service: Some(Arc::new(ServiceRecord {
+            name: "one.test".to_owned(),
+            port: None,
+            weight,
+        })),
+    };
+    let records = [weighted(1, 3), weighted(2, 1), weighted(3, 1)];
+    let mut turns = Turns::default();
+    let order: Vec<_> = (0..5)
+        .filter_map(|_| turns.next(&records).map(|record| record.address))
+        .collect();
+    assert_eq!(order, [1, 2, 1, 3, 1].map(address));
+    assert!(turns.next(&records[..2]).is_some(), "a refresh may take a record away");
+    assert!(turns.next(&[]).is_none());
+}
+
+#[test]
+fn the_kind_that_answered_is_asked_for_first_the_next_time() {
+    with_name_server(|resolver, asked| async move {
+        resolver.resolve("two.test.").await.expect("records");
+        assert_eq!(resolver.lock().cache.last_kind("two.test."), Some(RecordKind::A));
+        let mut cache = cache(10);
+        let start = Instant::now();
+        cache.put("a.test", found(&[1], 0), start).expect("answer");
+        cache.put("a.test", failed(broken()), start).expect("stale");
+        assert_eq!(
+            cache.last_kind("a.test"),
+            Some(RecordKind::A),
+            "a failure does not forget it"
+        );
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    });
 }

@@ -1,0 +1,184 @@
+"""Names of services: records and their order, ageing, and name servers that are silent, lie, truncate or change."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.documents import document
+from tests.support.gateway import Gateway
+from tests.support.http1 import Response
+from tests.support.name_server import Manner, NameServer
+from tests.support.upstream import Connection, Request, Script, Upstream
+
+
+def _tells(text: str) -> Script:
+    def script(request: Request, connection: Connection) -> None:
+        connection.respond(text.encode())
+
+    return script
+
+
+@pytest.fixture(scope="module")
+def first() -> Iterator[Upstream]:
+    with Upstream(default=_tells("first")) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def second(first: Upstream) -> Iterator[Upstream]:
+    """The same port at another address."""
+    with Upstream(default=_tells("second"), address=("127.0.0.2", first.port)) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def name_server() -> Iterator[NameServer]:
+    with NameServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gateway(first: Upstream, second: Upstream, name_server: NameServer) -> Iterator[Gateway]:
+    names = "plain both six srv changing cut lied garbled failing gone expired last"
+    services = [
+        {"name": name, "host": f"{name}.test", "port": first.port, "retries": 0, "routes": [{"paths": [f"/{name}"]}]}
+        for name in names.split()
+    ]
+    with Gateway(document(services=services), workers=1, dns_resolver=name_server.address) as running:
+        yield running
+
+
+def _ask(gateway: Gateway, name: str) -> Response:
+    return gateway.get(f"/{name}")
+
+
+def _body(gateway: Gateway, name: str) -> str:
+    response = _ask(gateway, name)
+    assert response.status == 200, response.body
+    return response.body.decode()
+
+
+def test_a_name_is_asked_for_once_within_its_time_to_live(gateway: Gateway, name_server: NameServer) -> None:
+    name_server.records["plain.test", "A"] = ["127.0.0.1"]
+    assert [_body(gateway, "plain") for _ in range(5)] == ["first"] * 5
+    assert name_server.asked("plain.test", "A") == 1
+
+
+def test_addresses_of_a_name_take_turns(gateway: Gateway, name_server: NameServer) -> None:
+    name_server.records["both.test", "A"] = ["127.0.0.1", "127.0.0.2"]
+    bodies = [_body(gateway, "both") for _ in range(4)]
+    assert sorted(bodies) == ["first", "first", "second", "second"]
+
+
+def test_srv_gives_host_and_port_by_weight(
+    gateway: Gateway, name_server: NameServer, first: Upstream, second: Upstream
+) -> None:
+    port = first.port
+    name_server.records["srv.test", "SRV"] = [f"1 3 {port} one.test.", f"1 1 {port} two.test.", "9 9 1 one.test."]
+    name_server.records["one.test", "A"] = ["127.0.0.1"]
+    name_server.records["two.test", "A"] = ["127.0.0.2"]
+    bodies = [_body(gateway, "srv") for _ in range(8)]
+    assert (bodies.count("first"), bodies.count("second")) == (6, 2)
+
+
+def test_the_kind_that_answered_is_asked_for_first_when_it_expired(gateway: Gateway, name_server: NameServer) -> None:
+    name_server.records["last.test", "A"] = ["127.0.0.1"]
+    name_server.ttl_s = 0
+    try:
+        assert _body(gateway, "last") == "first"
+        assert name_server.asked("last.test", "SRV") == 1
+        assert _body(gateway, "last") == "first"
+        name_server.wait_until_asked("last.test", 2, "A")
+        assert name_server.asked("last.test", "SRV") == 1
+    finally:
+        name_server.ttl_s = 60
+
+
+def test_a_changed_address_is_used_once_the_old_answer_expired(gateway: Gateway, name_server: NameServer) -> None:
+    name_server.records["changing.test", "A"] = ["127.0.0.1"]
+    name_server.ttl_s = 0
+    try:
+        assert _body(gateway, "changing") == "first"
+        name_server.records["changing.test", "A"] = ["127.0.0.2"]
+        # Served from the expired answer while the new one is fetched: nobody waits, nobody fails.
+        bodies = [_body(gateway, "changing")]
+        while bodies[-1] != "second":
+            bodies.append(_body(gateway, "changing"))
+            assert len(bodies) < 1000
+        assert set(bodies) == {"first", "second"}
+    finally:
+        name_server.ttl_s = 60
+
+
+def test_a_silent_name_server_does_not_touch_names_that_are_known(gateway: Gateway, name_server: NameServer) -> None:
+    name_server.records["expired.test", "A"] = ["127.0.0.1"]
+    name_server.ttl_s = 0
+    try:
+        assert _body(gateway, "expired") == "first"
+        name_server.manners["expired.test"] = Manner.SILENCE
+        assert [_body(gateway, "expired") for _ in range(20)] == ["first"] * 20
+        name_server.wait_until_asked("expired.test", 2, "A")
+    finally:
+        name_server.ttl_s = 60
+
+
+def test_a_truncated_answer_is_asked_for_again_over_tcp(gateway: Gateway, name_server: NameServer) -> None:
+    name_server.records["cut.test", "A"] = ["127.0.0.2"]
+    name_server.manners["cut.test"] = Manner.TRUNCATED
+    assert _body(gateway, "cut") == "second"
+    assert name_server.asked("cut.test", "A", "tcp") == 1
+
+
+@pytest.mark.parametrize(("name", "manner"), [("lied", Manner.LIE_FIRST), ("garbled", Manner.GARBAGE)])
+def test_what_answers_another_question_is_not_believed(
+    gateway: Gateway, name_server: NameServer, name: str, manner: Manner
+) -> None:
+    name_server.records[f"{name}.test", "A"] = ["127.0.0.1"]
+    name_server.manners[f"{name}.test"] = manner
+    assert _body(gateway, name) == "first"
+
+
+def test_a_name_that_does_not_exist_is_answered_503_and_remembered(gateway: Gateway, name_server: NameServer) -> None:
+    for _ in range(3):
+        response = _ask(gateway, "gone")
+        assert response.status == 503
+        assert response.json()["message"] == "name resolution failed"
+    assert name_server.asked("gone.test", "A") == 1
+
+
+def test_a_failing_name_server_is_answered_500_and_tells_the_log_why(gateway: Gateway, name_server: NameServer) -> None:
+    name_server.records["failing.test", "A"] = ["127.0.0.1"]
+    name_server.manners["failing.test"] = Manner.FAILURE
+    response = _ask(gateway, "failing")
+    assert response.status == 500
+    assert "failing.test" not in response.body.decode()
+    told = "failed the initial dns/balancer resolve for 'failing.test' with: dns server error: 2"
+    assert any(told in line for line in gateway.logs)
+
+
+def test_a_name_without_ipv4_address_is_reached_over_ipv6(gateway: Gateway, name_server: NameServer) -> None:
+    name_server.records["six.test", "AAAA"] = ["::1"]
+    response = _ask(gateway, "six")
+    # Nothing listens there; that the attempt was made shows that the address was used.
+    assert response.status == 502
+    assert name_server.asked("six.test", "AAAA") == 1
+
+
+def test_the_second_name_server_answers_where_the_first_is_silent(first: Upstream, name_server: NameServer) -> None:
+    name_server.records["helped.test", "A"] = ["127.0.0.1"]
+    service = {"host": "helped.test", "port": first.port, "routes": [{"paths": ["/helped"]}]}
+    with NameServer() as silent:
+        silent.manners["helped.test"] = Manner.SILENCE
+        resolvers = f"{silent.address},{name_server.address}"
+        with Gateway(document(services=[service]), workers=1, dns_resolver=resolvers) as gateway:
+            assert _body(gateway, "helped") == "first"
+
+
+def test_the_order_of_kinds_is_a_setting(first: Upstream, name_server: NameServer) -> None:
+    name_server.records["ordered.test", "A"] = ["127.0.0.1"]
+    name_server.records["ordered.test", "SRV"] = ["1 1 1 nowhere.test."]
+    service = {"host": "ordered.test", "port": first.port, "routes": [{"paths": ["/ordered"]}]}
+    settings = {"workers": 1, "dns_resolver": name_server.address, "dns_order": "LAST,A"}
+    with Gateway(document(services=[service]), **settings) as gateway:
+        assert _body(gateway, "ordered") == "first"
+    assert name_server.asked("ordered.test", "SRV") == 0
