@@ -94,8 +94,11 @@ check-rust: $(VENV)/.stamp-runtime
 	@$(CARGO) fmt --all --check
 	@echo "==> clippy"
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; then echo "==> cargo deny"; $(CARGO) deny --log-level error check; \
-		else echo "==> cargo deny: NOT RUN, not installed (cargo install cargo-deny)"; fi
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then echo "==> cargo deny: NOT RUN, not installed (cargo install cargo-deny)"; \
+		else echo "==> cargo deny: licences, bans, sources"; $(CARGO) deny --log-level error check licenses bans sources || exit 1; \
+		if $(CARGO) deny --log-level off fetch db >/dev/null 2>&1; then echo "==> cargo deny: advisories"; \
+			$(CARGO) deny --log-level error check --disable-fetch advisories; \
+		else echo "==> cargo deny: advisories NOT CHECKED, their database cannot be fetched"; fi; fi
 
 bench: build $(VENV)/.stamp-development
 	@tools/debian_packages.sh nginx:nginx-light wrk:wrk curl:curl
