@@ -294,6 +294,9 @@ class Engine:
         `revision` in force.
         """
 
+def check_expression(expression: str, is_stream: bool) -> list[str]:
+    """Every fault of a route's expression; empty when it can be compiled."""
+
 def explain_route(plan: bytes, request: bytes) -> dict[str, Any]:
     """Ask the router for the route of a described request, without serving.
 

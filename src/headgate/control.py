@@ -22,6 +22,7 @@ from headgate.cluster.follower import Follower
 from headgate.cluster.relay import Relay
 from headgate.config.general import General
 from headgate.config.load import Settings
+from headgate.engine import core_entity_types
 from headgate.errors import DeclarativeError, EntityError, GatewayError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
@@ -182,6 +183,7 @@ class Control:
                 settings.general.plugins,
                 settings.general.plugin_directories,
                 is_broken_allowed=settings.general.allow_broken_plugins,
+                core_types=core_entity_types(settings.datastore.router_flavor),
             )
         except PluginLoadError as error:
             raise StartError(error.faults) from error

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headgate.config.load import Settings
 from headgate.config.tls import read_pem
+from headgate.entities import routes
+from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import EngineError, PlanError
 from headgate.node import default_certificate
 from headgate.version import SERVER_TOKEN
@@ -111,6 +113,18 @@ def need_body_type() -> Callable[[int, Any], Any]:
     from headgate import _engine
 
     return _engine.NeedBody
+
+
+def core_entity_types(router_flavor: str) -> Registry:
+    """Return the gateway's own entity types in a router flavour; expressions are checked by the engine."""
+    return ENTITY_TYPES.with_changed(routes.entity_type_of(router_flavor, check_expression))
+
+
+def check_expression(expression: str, is_stream: bool = False) -> list[str]:
+    """Return every fault of a route's expression; none when it can be compiled."""
+    from headgate import _engine
+
+    return _engine.check_expression(expression, is_stream)
 
 
 def explain_route(

@@ -20,7 +20,14 @@ import uvloop
 
 from headgate.cluster.frames import ClusterEvent, Event, Hello, StatsReply
 from headgate.cluster.subscriber import RefusedError, Subscriber
-from headgate.engine import Engine, InheritedListener, NativeFactory, default_certificate_pairs, need_body_type
+from headgate.engine import (
+    Engine,
+    InheritedListener,
+    NativeFactory,
+    core_entity_types,
+    default_certificate_pairs,
+    need_body_type,
+)
 from headgate.errors import GatewayError, PlanError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
@@ -128,6 +135,7 @@ class Worker:
                 settings.general.plugins,
                 settings.general.plugin_directories,
                 is_broken_allowed=settings.general.allow_broken_plugins,
+                core_types=core_entity_types(settings.datastore.router_flavor),
             )
             need_body = need_body_type() if self._native_factory is None else None
             self._runtime = Runtime(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from headgate.entities.registry import ENTITY_TYPES
+from headgate.entities.routes import entity_type_of
 
 
 def faults(**route: Any) -> dict[str, Any]:
@@ -117,4 +118,66 @@ def test_hosts_and_headers() -> None:
 def test_stream_address_needs_ip_or_port() -> None:
     assert faults(protocols=["tcp"], sources=[{"ip": "10.0.0.0/8"}, {}]) == {
         "sources": [None, {"@entity": ["at least one of these fields must be non-empty: 'ip', 'port'"]}]
+    }
+
+
+def expression_faults(checked: list[str] | None = None, **route: Any) -> dict[str, Any]:
+    """Faults in the flavour `expressions`, whose language finds the given faults."""
+    return entity_type_of("expressions", lambda _expression, _is_stream: checked or []).examine(route, now=1)[1]
+
+
+def test_expressions_are_unknown_fields_in_the_other_flavours() -> None:
+    assert entity_type_of("traditional", lambda _expression, _is_stream: []) is ENTITY_TYPES["routes"]
+    assert faults(expression='http.path == "/"', paths=["/"]) == {"expression": "unknown field"}
+
+
+@pytest.mark.parametrize(
+    ("route", "text"),
+    [
+        (
+            {"expression": "e", "paths": ["/"]},
+            "cannot set 'expression' with 'methods', 'hosts', 'paths', 'headers', 'snis', 'sources' or 'destinations' "
+            "simultaneously",
+        ),
+        ({"expression": "e", "regex_priority": 1}, "cannot set 'regex_priority' with 'expression' simultaneously"),
+        (
+            {"hosts": ["a.com"], "priority": 1},
+            "cannot set 'priority' with 'methods', 'hosts', 'paths', 'headers', 'snis', 'sources' or 'destinations' "
+            "simultaneously",
+        ),
+    ],
+)
+def test_expression_and_attributes_exclude_each_other(route: dict[str, Any], text: str) -> None:
+    assert expression_faults(**route) == {"@entity": [f"Router Expression failed validation: {text}"]}
+
+
+def test_every_fault_of_an_expression_is_told_at_once() -> None:
+    found = expression_faults(["first", "second"], expression="e")
+    assert found == {"@entity": ["Router Expression failed validation: first; second"]}
+
+
+def test_stream_routes_are_checked_with_the_fields_of_streams() -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def check(expression: str, is_stream: bool) -> list[str]:
+        seen.append((expression, is_stream))
+        return []
+
+    kind = entity_type_of("expressions", check)
+    for protocols in (["tcp"], ["https"]):
+        assert kind.examine({"protocols": protocols, "expression": "e"}, now=1)[1] == {}
+    assert seen == [("e", True), ("e", False)]
+
+
+def test_expression_flavour_keeps_attributes_and_takes_addresses_on_http() -> None:
+    assert expression_faults(paths=["/"], sources=[{"ip": "10.0.0.0/8"}]) == {}
+    assert expression_faults(sources=[{"port": 1}]) == {}
+    needed = "must set one of 'methods', 'hosts', 'headers', 'paths', 'snis', 'expression' when 'protocols' is 'https'"
+    assert expression_faults() == {"@entity": [needed]}
+
+
+def test_priority_has_46_bits() -> None:
+    assert expression_faults(expression="e", priority=2**46 - 1) == {}
+    assert expression_faults(expression="e", priority=2**46) == {
+        "priority": f"value should be between 0 and {2**46 - 1}"
     }

@@ -1,11 +1,21 @@
 //! `explain_route`: the router's answer to a described request.
 
 use headgate_engine::explain::explain;
+use headgate_engine::router::Subsystem;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::convert::text;
+
+/// Every fault of a route's expression.
+#[pyfunction]
+pub fn check_expression(expression: &str, is_stream: bool) -> Vec<String> {
+    let subsystem = if is_stream { Subsystem::Stream } else { Subsystem::Http };
+    headgate_engine::router::check_expression(expression, subsystem)
+        .err()
+        .unwrap_or_default()
+}
 
 /// Say which route of a plan a described request takes; both are JSON.
 #[pyfunction]

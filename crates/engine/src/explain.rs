@@ -2,6 +2,8 @@
 //!
 //! For `headgate explain`: no sockets, no settings, only the plan. Nothing here runs while serving.
 
+use std::net::IpAddr;
+
 use serde::Deserialize;
 
 use crate::http::headers::HeaderBlock;
@@ -27,6 +29,9 @@ pub struct DescribedRequest {
     pub sni: Option<String>,
     /// The connection is encrypted.
     pub is_tls: bool,
+    /// Client address, when it matters.
+    #[serde(default)]
+    pub client: Option<IpAddr>,
     /// Port of the listener.
     pub port: u16,
 }
@@ -70,6 +75,9 @@ pub fn explain(plan: &[u8], request: &[u8]) -> Result<Explained, Vec<String>> {
         method: &request.method,
         host: &request.host,
         path: &path,
+        query: split_target(request.target.as_bytes()).query.unwrap_or_default(),
+        client: request.client.map(|ip| (ip, 0)),
+        listener_ip: None,
         sni: request.sni.as_deref(),
         is_tls: request.is_tls,
         listener_port: request.port,

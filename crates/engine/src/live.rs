@@ -7,8 +7,8 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::plan::{Plan, RoutePlan, ServicePlan};
-use crate::router::{RouteRule, Router};
+use crate::plan::{AddressPlan, Plan, RoutePlan, ServicePlan};
+use crate::router::{AddressRule, RouteRule, Router};
 use crate::settings::EngineSettings;
 use crate::tls::client::{ClientTls, UpstreamAlpn, UpstreamTls};
 use crate::tls::server::{ServerSessions, ServerTls};
@@ -240,10 +240,23 @@ pub fn rule_of(route: &RoutePlan) -> RouteRule {
         paths: route.paths.clone().unwrap_or_default(),
         headers: route.headers.clone().unwrap_or_default().into_iter().collect(),
         snis: route.snis.clone().unwrap_or_default(),
+        sources: addresses_of(route.sources.as_deref()),
+        destinations: addresses_of(route.destinations.as_deref()),
+        expression: route.expression.clone(),
+        priority: route.priority,
+        protocols: route.protocols.clone(),
         regex_priority: route.regex_priority,
         strip_path: route.strip_path,
         path_handling: route.path_handling,
     }
+}
+
+fn addresses_of(planned: Option<&[AddressPlan]>) -> Vec<AddressRule> {
+    let rule = |entry: &AddressPlan| AddressRule {
+        network: entry.ip,
+        port: entry.port,
+    };
+    planned.unwrap_or_default().iter().map(rule).collect()
 }
 
 /// The TLS demands of a target that no service describes: the node's defaults.

@@ -5,8 +5,11 @@
 //! revision. Fields are the entity's own (reference: entities), times are integer milliseconds.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use serde::Deserialize;
+use ipnet::IpNet;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use crate::router::{Flavor, PathHandling};
 
@@ -16,7 +19,7 @@ use crate::router::{Flavor, PathHandling};
 pub struct Plan {
     /// Grows with every snapshot; shown by the Admin API.
     pub revision: u64,
-    /// `traditional` or `traditional_compatible`.
+    /// `traditional`, `traditional_compatible` or `expressions`.
     #[serde(default)]
     pub router_flavor: Flavor,
     /// Bits of the phases (see `phase::Phase`) that have handlers in global instances: `certificate` and `rewrite`
@@ -72,6 +75,18 @@ pub struct RoutePlan {
     /// TLS server names.
     #[serde(default)]
     pub snis: Option<Vec<String>>,
+    /// Client addresses; `expressions` flavour only.
+    #[serde(default)]
+    pub sources: Option<Vec<AddressPlan>>,
+    /// Listener addresses; `expressions` flavour only.
+    #[serde(default)]
+    pub destinations: Option<Vec<AddressPlan>>,
+    /// Stands for all attributes; `expressions` flavour only.
+    #[serde(default)]
+    pub expression: Option<String>,
+    /// Order among expressions, higher first.
+    #[serde(default)]
+    pub priority: u64,
     /// Order among regular-expression paths.
     #[serde(default)]
     pub regex_priority: i64,
@@ -99,6 +114,18 @@ pub struct RoutePlan {
     /// Bits of the phases that any instance which may apply to this route has.
     #[serde(default)]
     pub phases: u32,
+}
+
+/// An address, a port, or both.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddressPlan {
+    /// Network; written as such or as a single address.
+    #[serde(default, deserialize_with = "network")]
+    pub ip: Option<IpNet>,
+    /// Port.
+    #[serde(default)]
+    pub port: Option<u16>,
 }
 
 /// A service: what is called.
@@ -195,6 +222,17 @@ pub struct CertificatePlan {
     /// PEM key of `cert_alt`.
     #[serde(default)]
     pub key_alt: Option<String>,
+}
+
+fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpNet>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let single = |_| text.parse::<IpAddr>().map(IpNet::from);
+    text.parse()
+        .or_else(single)
+        .map(Some)
+        .map_err(|_| D::Error::custom(format!("'{text}' is neither an address nor a network")))
 }
 
 fn yes() -> bool {

@@ -20,11 +20,17 @@ def configure_pdk(settings: Settings) -> None:
 
 def plugin_catalog(settings: Settings) -> "Catalog":
     """Load the plugins that the settings name; PluginLoadError with every fault, unless the settings allow them."""
+    from headgate.engine import core_entity_types
     from headgate.policy.catalog import load_catalog
 
     configure_pdk(settings)
     general = settings.general
-    return load_catalog(general.plugins, general.plugin_directories, is_broken_allowed=general.allow_broken_plugins)
+    return load_catalog(
+        general.plugins,
+        general.plugin_directories,
+        is_broken_allowed=general.allow_broken_plugins,
+        core_types=core_entity_types(settings.datastore.router_flavor),
+    )
 
 
 def parse(path: Path, catalog: "Catalog", *, is_broken_allowed: bool = False) -> "Snapshot":

@@ -73,11 +73,6 @@ class Datastore:
             )
         if self.pg_schema is not None and _SCHEMA.fullmatch(self.pg_schema) is None:
             yield "pg_schema must be letters, digits and underscores and start with a letter"
-        if self.router_flavor == "expressions":
-            yield (
-                "router_flavor = expressions is not available in this release: "
-                "use traditional_compatible or traditional"
-            )
         if self.role != "traditional":
             yield f"role = {self.role} is not available in this release: use traditional"
         if self.declarative_config is not None and not Path(self.declarative_config).expanduser().is_file():

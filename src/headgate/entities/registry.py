@@ -79,6 +79,10 @@ class Registry(Mapping[str, EntityType]):
         """Return the types that refer to a type, each with the field that does."""
         return self._children.get(parent, ())
 
+    def with_changed(self, entity_type: EntityType) -> "Registry":
+        """Return a registry in which a type has another form; the order stays."""
+        return Registry({**self._types, entity_type.name: entity_type}.values())
+
     def with_type(self, entity_type: EntityType) -> "Registry":
         """Return a registry with one more type.
 

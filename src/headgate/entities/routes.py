@@ -1,16 +1,18 @@
 """Routes: what selects a service for a request.
 
 Which attributes a route may and must have depends on its protocols: http (and WebSocket), stream, or gRPC. The first
-protocol that is known decides.
+protocol that is known decides. In the router flavour `expressions` a route may have an expression instead; whoever
+knows the language gives its check (`entity_type_of`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from headgate.entities.entity_type import Entity, EntityType
 from headgate.entities.route_paths import route_path_fault, unsupported_feature
 from headgate.schema import Pattern, Record, addresses, checks, field, texts, types
-from headgate.schema.checks import is_empty, quoted
+from headgate.schema.checks import EntityCheck, is_empty, quoted
 from headgate.schema.spec import FieldSpec
 
 _SNI_PROTOCOLS: Final = ("grpcs", "https", "tls", "tls_passthrough", "wss")
@@ -24,6 +26,10 @@ _FORBIDDEN: Final = {
     "stream": (("methods", "hosts", "paths", "headers"), "'tcp', 'tls', 'tls_passthrough' or 'udp'"),
     "grpc": (("strip_path", "methods", "sources", "destinations"), "'grpc' or 'grpcs'"),
 }
+_ADDRESSES: Final = ("sources", "destinations")
+_ATTRIBUTES: Final = ("methods", "hosts", "paths", "headers", "snis", *_ADDRESSES)
+_ATTRIBUTES_TEXT: Final = "'methods', 'hosts', 'paths', 'headers', 'snis', 'sources' or 'destinations'"
+HIGHEST_PRIORITY: Final = 2**46 - 1
 _ROUTER_PREFIX: Final = "Router Expression failed validation: "
 
 
@@ -51,7 +57,11 @@ def _needed(names: tuple[str, ...], protocols: str) -> tuple[tuple[str, ...], st
     return names, f"must set one of {quoted(names)} when 'protocols' is {protocols}"
 
 
-_NEEDED: Final = (
+ExpressionCheck = Callable[[str, bool], list[str]]
+"""(expression, is it of a stream route) -> every fault of the expression."""
+
+_NeededTable = tuple[tuple[tuple[str, ...], tuple[tuple[str, ...], str]], ...]
+_NEEDED: Final[_NeededTable] = (
     (("https",), _needed(("methods", "hosts", "headers", "paths", "snis"), "'https'")),
     (("http",), _needed(("methods", "hosts", "headers", "paths"), "'http'")),
     (("wss",), _needed(("methods", "hosts", "headers", "paths", "snis"), "'wss'")),
@@ -61,20 +71,59 @@ _NEEDED: Final = (
     (("grpcs",), _needed(("hosts", "headers", "paths", "snis"), "'grpcs'")),
     (("grpc",), _needed(("hosts", "headers", "paths"), "'grpc'")),
 )
+_NEEDED_OR_EXPRESSION: Final[_NeededTable] = tuple(
+    (wanted, _needed((*names, "expression"), text.partition(" is ")[2])) for wanted, (names, text) in _NEEDED
+)
 
 
 def _check_attributes(route: Mapping[str, Any]) -> str | None:
+    return _missing_attributes(route, _NEEDED) or _unsupported_path(route)
+
+
+def _missing_attributes(route: Mapping[str, Any], needed: _NeededTable) -> str | None:
     protocols = route.get("protocols") or ()
-    for wanted, (names, text) in _NEEDED:
+    for wanted, (names, text) in needed:
         if any(protocol in protocols for protocol in wanted):
             if all(is_empty(route.get(name)) for name in names):
                 return text
             break
+    return None
+
+
+def _unsupported_path(route: Mapping[str, Any]) -> str | None:
     for path in route.get("paths") or ():
         feature = unsupported_feature(path)
         if feature is not None:
             return f"{_ROUTER_PREFIX}regex '{path[1:]}': {feature}"
     return None
+
+
+def _forbidden_beside_expressions(route: Mapping[str, Any]) -> dict[str, str]:
+    """Like `_forbidden_attributes`; http routes may have addresses in this flavour."""
+    faults = _forbidden_attributes(route)
+    if family_of(route.get("protocols")) == "http":
+        faults = {name: fault for name, fault in faults.items() if name not in _ADDRESSES}
+    return faults
+
+
+def _expression_check(check_expression: ExpressionCheck) -> Callable[[Mapping[str, Any]], str | None]:
+    def check(route: Mapping[str, Any]) -> str | None:
+        attributes = [name for name in _ATTRIBUTES if not is_empty(route.get(name))]
+        expression = route.get("expression")
+        if is_empty(expression):
+            if attributes and route.get("priority"):
+                return f"{_ROUTER_PREFIX}cannot set 'priority' with {_ATTRIBUTES_TEXT} simultaneously"
+            if any(name in attributes for name in _ADDRESSES) and family_of(route.get("protocols")) == "http":
+                return _unsupported_path(route)
+            return _missing_attributes(route, _NEEDED_OR_EXPRESSION) or _unsupported_path(route)
+        if attributes:
+            return f"{_ROUTER_PREFIX}cannot set 'expression' with {_ATTRIBUTES_TEXT} simultaneously"
+        if route.get("regex_priority"):
+            return f"{_ROUTER_PREFIX}cannot set 'regex_priority' with 'expression' simultaneously"
+        faults = check_expression(str(expression), family_of(route.get("protocols")) == "stream")
+        return _ROUTER_PREFIX + "; ".join(faults) if faults else None
+
+    return check
 
 
 def _check_path_handling(route: Mapping[str, Any]) -> None:
@@ -121,34 +170,43 @@ RouteHeader = Annotated[
 ]
 
 
-class Route(Record):
-    """One route."""
+_ONLY_WITH_SNIS: Final = checks.conditional(
+    "protocols",
+    if_match={"elements": {"type": "string", "not_one_of": list(_SNI_PROTOCOLS)}},
+    then_field="snis",
+    then_match={"len_eq": 0},
+    then_err="'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'",
+)
 
-    entity_checks = (
-        checks.conditional(
-            "protocols",
-            if_match={"elements": {"type": "string", "not_one_of": list(_SNI_PROTOCOLS)}},
-            then_field="snis",
-            then_match={"len_eq": 0},
-            then_err="'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'",
-        ),
+
+def _checks(
+    attributes: Callable[[Mapping[str, Any]], str | None], forbidden: Callable[[Mapping[str, Any]], dict[str, str]]
+) -> tuple[EntityCheck, ...]:
+    return (
+        _ONLY_WITH_SNIS,
         checks.custom(("path_handling",), _check_path_handling),
         checks.custom(
             (
                 *("id", "protocols", "snis", "sources", "destinations", "methods", "hosts", "paths", "headers"),
                 *("expression", "regex_priority", "priority"),
             ),
-            _check_attributes,
+            attributes,
             run_with_missing_fields=True,
         ),
         checks.custom(
             ("protocols", "strip_path", "methods", "hosts", "paths", "headers", "sources", "destinations"),
-            _forbidden_attributes,
+            forbidden,
             run_with_missing_fields=True,
             run_with_invalid_fields=True,
             is_published=False,
         ),
     )
+
+
+class Route(Record):
+    """One route."""
+
+    entity_checks = _checks(_check_attributes, _forbidden_attributes)
 
     id: types.Id
     created_at: types.TimestampSeconds
@@ -199,3 +257,19 @@ ENTITY = EntityType(
     id_fields=("name",),
     rewrite=_choose_defaults,
 )
+
+
+def entity_type_of(router_flavor: str, check_expression: ExpressionCheck) -> EntityType:
+    """Return the type of routes in a router flavour; only `expressions` knows `expression` and `priority`."""
+    if router_flavor != "expressions":
+        return ENTITY
+
+    class ExpressionRoute(Route):
+        """One route, with attributes or with an expression."""
+
+        entity_checks = _checks(_expression_check(check_expression), _forbidden_beside_expressions)
+
+        expression: str | None = None
+        priority: int = field(0, between=(0, HIGHEST_PRIORITY))
+
+    return replace(ENTITY, model=ExpressionRoute)

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from headgate.entities.entity_type import EntityType
+from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import PluginLoadError
 from headgate.pdk.plugin import Plugin, config_model_of
 from headgate.phases import Phase
@@ -83,11 +84,11 @@ class Catalog(Mapping[str, PluginType]):
     Handlers are made on first use, one object per plugin and process.
     """
 
-    def __init__(self, types: Sequence[PluginType]) -> None:
+    def __init__(self, types: Sequence[PluginType], core_types: Registry = ENTITY_TYPES) -> None:
         ordered = sorted(types, key=lambda plugin: (plugin.priority, plugin.name.encode()), reverse=True)
         self._types = {plugin.name: plugin for plugin in ordered}
         self._handlers: dict[str, Plugin[Any]] = {}
-        self.entity_types = with_plugin_entities((plugin.name, plugin.entities) for plugin in types)
+        self.entity_types = with_plugin_entities(((plugin.name, plugin.entities) for plugin in types), core_types)
 
     def __getitem__(self, name: str) -> PluginType:
         return self._types[name]
@@ -128,10 +129,17 @@ class Origin:
     path: Path | None = None
 
 
-def load_catalog(names: Sequence[str], plugin_path: Sequence[str] = (), *, is_broken_allowed: bool = False) -> Catalog:
+def load_catalog(
+    names: Sequence[str],
+    plugin_path: Sequence[str] = (),
+    *,
+    is_broken_allowed: bool = False,
+    core_types: Registry = ENTITY_TYPES,
+) -> Catalog:
     """Load the plugins that the setting `plugins` names: `bundled`, names, or `off` as the first element.
 
-    Args: `is_broken_allowed`: a plugin that cannot be loaded is in the catalog, with its `fault`.
+    Args: `is_broken_allowed`: a plugin that cannot be loaded is in the catalog, with its `fault`; `core_types`: the
+    gateway's own entity types, which depend on the router flavour.
     Raises: PluginLoadError with one line per fault.
     """
     bundled = _bundled()
@@ -158,7 +166,7 @@ def load_catalog(names: Sequence[str], plugin_path: Sequence[str] = (), *, is_br
         raise PluginLoadError(faults)
     for fault in faults:
         _log.error("%s", fault)
-    return Catalog(types)
+    return Catalog(types, core_types)
 
 
 def _broken(name: str, fault: str) -> PluginType:

@@ -47,6 +47,10 @@ _ROUTE_FIELDS = (
     "https_redirect_status_code",
     "request_buffering",
     "response_buffering",
+    "sources",
+    "destinations",
+    "expression",
+    "priority",
 )
 
 _log = logging.getLogger("headgate.policy")

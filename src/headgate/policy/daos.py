@@ -69,9 +69,11 @@ def plugin_migrations(
         raise PluginLoadError(f"plugin '{plugin_name}': {error}") from error
 
 
-def with_plugin_entities(plugins: Iterable[tuple[str, tuple[EntityType, ...]]]) -> Registry:
+def with_plugin_entities(
+    plugins: Iterable[tuple[str, tuple[EntityType, ...]]], core: Registry = ENTITY_TYPES
+) -> Registry:
     """Return the gateway's entity types with those of plugins, plugin by plugin in the order of their names."""
-    registry = ENTITY_TYPES
+    registry = core
     faults: list[str] = []
     for name, types in sorted(plugins, key=lambda plugin: plugin[0]):
         for entity_type in types:

@@ -1,4 +1,4 @@
-//! The order of the `traditional_compatible` flavour.
+//! The order of the `traditional_compatible` flavour, and of `expressions`, which puts expressions before it.
 //!
 //! More attributes first, then plain hosts, more headers, regular-expression paths, greater
 //! `regex_priority`, longer path, and last the greater UUID. This is the documented layout of the
@@ -33,7 +33,13 @@ struct Priority {
 /// Splits the rules and sorts the parts, first to be tried first.
 pub(super) fn order(rules: &[RouteRule]) -> Vec<Draft> {
     let mut drafts = Vec::with_capacity(rules.len());
+    let mut expressions = Vec::new();
     for (route, rule) in rules.iter().enumerate() {
+        if rule.expression.is_some() {
+            let paths = PathGroup::None;
+            expressions.push((rule.priority, &rule.id, Draft { route, paths }));
+            continue;
+        }
         let groups = split(rule);
         let is_split = groups.len() > 1;
         for (index, paths) in groups.into_iter().enumerate() {
@@ -48,7 +54,12 @@ pub(super) fn order(rules: &[RouteRule]) -> Vec<Draft> {
     drafts.sort_by(|(left, left_id, _), (right, right_id, _)| {
         (Reverse(left), Reverse(left_id)).cmp(&(Reverse(right), Reverse(right_id)))
     });
-    drafts.into_iter().map(|(_, _, draft)| draft).collect()
+    expressions.sort_by_key(|(priority, id, _)| Reverse((*priority, *id)));
+    expressions
+        .into_iter()
+        .map(|(_, _, draft)| draft)
+        .chain(drafts.into_iter().map(|(_, _, draft)| draft))
+        .collect()
 }
 
 /// Regular expressions in one group, plain paths by length, shorter first (own choice).
@@ -74,6 +85,8 @@ fn split(rule: &RouteRule) -> Vec<PathGroup> {
 
 fn priority(rule: &RouteRule, paths: &PathGroup) -> Priority {
     let present = [
+        !rule.sources.is_empty(),
+        !rule.destinations.is_empty(),
         !rule.methods.is_empty(),
         !rule.host_names().is_empty(),
         !rule.headers.is_empty(),

@@ -29,7 +29,7 @@ impl HeaderTest {
             values: Vec::new(),
             patterns: Vec::new(),
         };
-        let may_be_regex = flavor == Flavor::TraditionalCompatible || configured.len() == 1;
+        let may_be_regex = flavor != Flavor::Traditional || configured.len() == 1;
         let mut faults = Vec::new();
         for (position, value) in configured.iter().enumerate() {
             match value.strip_prefix(REGEX_MARK).filter(|_| may_be_regex) {
@@ -37,7 +37,7 @@ impl HeaderTest {
                 Some(pattern) => {
                     // The default flavour lower-cases the expression itself, escapes included.
                     let source = match flavor {
-                        Flavor::TraditionalCompatible => pattern.to_ascii_lowercase(),
+                        Flavor::TraditionalCompatible | Flavor::Expressions => pattern.to_ascii_lowercase(),
                         Flavor::Traditional => pattern.to_owned(),
                     };
                     match expression::compile(&source) {

@@ -42,7 +42,7 @@ impl PathIndex {
             return limit;
         }
         let mut best = limit;
-        let path = search.request.path;
+        let path = search.facts.request.path;
         for (_, node) in self.by_prefix.prefixes_of(path) {
             if node.lowest >= best {
                 continue;
@@ -96,7 +96,7 @@ impl PathIndexBuilder {
     pub(super) fn add(&mut self, rank: u32, path: &PathRule) {
         match path {
             PathRule::Any => push_once(&mut self.pathless, rank),
-            PathRule::Prefixes(prefixes) => {
+            PathRule::Prefixes(prefixes) | PathRule::Hints(prefixes) => {
                 for prefix in prefixes {
                     push_once(self.plain.entry(prefix.clone()).or_default(), rank);
                 }
@@ -158,7 +158,7 @@ fn push_once(ranks: &mut Vec<u32>, rank: u32) {
 }
 
 /// A configured host: its name and, when written, its port.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct HostRule {
     pub(super) name: NamePattern,
     pub(super) port: Option<u16>,
@@ -198,9 +198,9 @@ impl PortTable {
 
 impl HostIndex {
     /// The lowest rank that accepts the request, [`NO_RANK`] when none does.
-    pub(super) fn best(&self, search: &Search<'_>, patterns: &Patterns, host: &RequestHost<'_>) -> u32 {
+    pub(super) fn best(&self, search: &Search<'_>, patterns: &Patterns) -> u32 {
         let mut best = NO_RANK;
-        for index in self.indexes(host) {
+        for index in self.indexes(&search.facts.host) {
             best = index.best_below(search, patterns, best);
         }
         self.hostless.best_below(search, patterns, best)

@@ -1,6 +1,7 @@
 //! The router: which route answers a request, as a pure function of the routes and the request.
 //!
-//! Owns the order of routes in both flavours (`compatible`, `traditional`), the index that makes a
+//! Owns the order of routes in all flavours (`compatible`, `traditional`), the routes written as
+//! expressions (`atc`), the index that makes a
 //! lookup cost the length of the path and not the number of routes (`index`, `trie`, `set`), and
 //! the treatment of request paths (`path`). Does not own the protocol checks that follow a match,
 //! nor the plan the rules come from. The pipeline calls [`Router::find`] once per request; a new
@@ -9,6 +10,7 @@
 //!
 //! The rule to keep: `find` gives exactly what trying all routes in order would give.
 
+mod atc;
 mod compatible;
 mod draft;
 mod expression;
@@ -28,9 +30,11 @@ mod trie;
 #[cfg(test)]
 mod tests;
 
+pub use atc::{check as check_expression, Subsystem};
 pub use request::{Captures, HeaderLookup, RequestKey, RouteMatch};
-pub use rule::{Flavor, PathHandling, RouteRule, RouterFault};
+pub use rule::{AddressRule, Flavor, PathHandling, RouteRule, RouterFault};
 
+use atc::{Facts, Needs, Test};
 use draft::{Draft, PathGroup, REGEX_MARK};
 use header::HeaderTest;
 use index::{HostIndex, HostIndexBuilder, HostRule, PathIndex, PathIndexBuilder, RequestHost};
@@ -38,6 +42,7 @@ use matcher::{Matcher, PathRule};
 use name::{split_port, without_trailing_dot, NamePattern};
 use pattern::Patterns;
 use set::Search;
+use std::sync::Arc;
 
 /// An immutable set of routes, ready for lookups.
 pub struct Router {
@@ -66,13 +71,18 @@ struct CategoryStart {
     header_names: Vec<Box<str>>,
 }
 
-/// The attributes of one rule, compiled; shared by the parts it is split into.
+/// The attributes of one rule, compiled; shared by the parts it is split into. Those of an expression are what it needs.
+#[derive(Default)]
 struct RuleParts {
+    methods: Vec<String>,
     hosts: Vec<HostRule>,
     headers: Vec<HeaderTest>,
     snis: Vec<NamePattern>,
     /// Number of the pattern for each regular-expression path.
     patterns: Vec<Option<u32>>,
+    path_hints: Option<Vec<Vec<u8>>>,
+    needs_tls: Option<bool>,
+    test: Option<Arc<Test>>,
 }
 
 impl Router {
@@ -107,7 +117,7 @@ impl Router {
         }
 
         let drafts = match flavor {
-            Flavor::TraditionalCompatible => compatible::order(rules),
+            Flavor::TraditionalCompatible | Flavor::Expressions => compatible::order(rules),
             Flavor::Traditional => traditional::order(rules),
         };
         let matchers: Vec<Matcher> = drafts
@@ -149,16 +159,27 @@ impl Router {
     /// The route that answers the request.
     pub fn find(&self, request: &RequestKey<'_>) -> Option<RouteMatch> {
         let host = self.split_host(request);
+        let facts = Facts { request, host };
         let search = Search {
             matchers: &self.matchers,
-            request,
+            facts,
             floor: self.floor(request, &host),
         };
-        let rank = self.hosts.best(&search, &self.patterns, &host);
+        let rank = self.hosts.best(&search, &self.patterns);
         let matcher = self.matchers.get(rank as usize)?;
         let upstream_path = self.upstream_paths.get(matcher.route)?;
+        if let Some(test) = &matcher.test {
+            let found = test.find(&facts)?;
+            return Some(RouteMatch {
+                route: matcher.route,
+                matched_prefix_len: found.path_len.map(|len| len.min(request.path.len())),
+                strip_path: upstream_path.strip_path,
+                path_handling: upstream_path.path_handling,
+                captures: found.captures,
+            });
+        }
         let (matched_prefix_len, captures) = match &matcher.path {
-            PathRule::Any => (None, None),
+            PathRule::Any | PathRule::Hints(_) => (None, None),
             PathRule::Prefixes(prefixes) => (prefixes.first().map(Vec::len), None),
             PathRule::Patterns(numbers) => numbers
                 .iter()
@@ -183,7 +204,7 @@ impl Router {
     fn split_host<'a>(&self, request: &RequestKey<'a>) -> RequestHost<'a> {
         let host = split_port(self.flavor, request.host);
         let assumed_port = match (self.flavor, request.is_tls) {
-            (Flavor::TraditionalCompatible, _) => request.listener_port,
+            (Flavor::TraditionalCompatible | Flavor::Expressions, _) => request.listener_port,
             (Flavor::Traditional, true) => 443,
             (Flavor::Traditional, false) => 80,
         };
@@ -245,6 +266,13 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn compile(&mut self, route: usize, rule: &RouteRule) -> RuleParts {
+        let needs_tls = (self.flavor == Flavor::Expressions)
+            .then(|| needed_tls(&rule.protocols))
+            .flatten();
+        if let Some(source) = rule.expression.as_deref() {
+            let parts = self.compile_expression(route, source);
+            return RuleParts { needs_tls, ..parts };
+        }
         let mut hosts = Vec::with_capacity(rule.host_names().len());
         for (position, host) in rule.host_names().iter().enumerate() {
             let split = split_port(self.flavor, host);
@@ -285,10 +313,50 @@ impl Compiler<'_> {
             patterns.push(number);
         }
         RuleParts {
+            methods: rule.methods.clone(),
             hosts,
             headers,
             snis,
             patterns,
+            needs_tls,
+            ..RuleParts::default()
+        }
+    }
+
+    fn compile_expression(&mut self, route: usize, source: &str) -> RuleParts {
+        if self.flavor != Flavor::Expressions {
+            let message = "expressions are only known with router_flavor = expressions".to_owned();
+            self.fault(route, "expression".to_owned(), message);
+            return RuleParts::default();
+        }
+        let compiled = match atc::compile(source) {
+            Ok(compiled) => compiled,
+            Err(faults) => {
+                for fault in faults {
+                    self.fault(route, "expression".to_owned(), fault);
+                }
+                return RuleParts::default();
+            }
+        };
+        let Needs {
+            hosts,
+            path_prefixes,
+            methods,
+            server_names,
+            headers,
+        } = compiled.needs;
+        let headers = headers
+            .iter()
+            .filter_map(|(name, values)| HeaderTest::compile(self.flavor, name, values).ok())
+            .collect();
+        RuleParts {
+            methods: methods.unwrap_or_default(),
+            hosts: hosts.unwrap_or_default(),
+            headers,
+            snis: server_names.unwrap_or_default(),
+            path_hints: path_prefixes,
+            test: Some(Arc::new(compiled.test)),
+            ..RuleParts::default()
         }
     }
 
@@ -299,7 +367,10 @@ impl Compiler<'_> {
 
 fn matcher(draft: &Draft, rule: &RouteRule, parts: &RuleParts) -> Matcher {
     let path = match &draft.paths {
-        PathGroup::None => PathRule::Any,
+        PathGroup::None => match &parts.path_hints {
+            Some(hints) => PathRule::Hints(hints.clone()),
+            None => PathRule::Any,
+        },
         PathGroup::Plain(positions) => PathRule::Prefixes(
             positions
                 .iter()
@@ -315,10 +386,28 @@ fn matcher(draft: &Draft, rule: &RouteRule, parts: &RuleParts) -> Matcher {
     };
     Matcher {
         route: draft.route,
-        methods: rule.methods.clone(),
+        methods: parts.methods.clone(),
         headers: parts.headers.clone(),
         snis: parts.snis.clone(),
         path,
+        sources: rule.sources.clone(),
+        destinations: rule.destinations.clone(),
+        needs_tls: parts.needs_tls,
+        test: parts.test.clone(),
+    }
+}
+
+/// What the protocols of a route ask of the connection in the `expressions` flavour; a route of `https` alone is found
+/// without TLS too, so that the gate after the match can redirect.
+fn needed_tls(protocols: &[String]) -> Option<bool> {
+    if protocols == ["https"] {
+        return None;
+    }
+    let is_any = |names: [&str; 3]| protocols.iter().any(|protocol| names.contains(&protocol.as_str()));
+    match (is_any(["http", "grpc", "ws"]), is_any(["https", "grpcs", "wss"])) {
+        (true, false) => Some(false),
+        (false, true) => Some(true),
+        _ => None,
     }
 }
 

@@ -28,7 +28,7 @@ impl PathPattern {
     /// branch is anchored; `traditional` anchors the whole expression.
     fn compile(flavor: Flavor, text: &str) -> Result<Self, String> {
         let source = match flavor {
-            Flavor::TraditionalCompatible => format!("^{text}"),
+            Flavor::TraditionalCompatible | Flavor::Expressions => format!("^{text}"),
             Flavor::Traditional => format!("^(?:{text})"),
         };
         let (regex, hir) = expression::compile(&source)?;
@@ -67,7 +67,7 @@ impl PathPattern {
 }
 
 /// The texts one of which begins every match, none a prefix of another; `None` when unknown.
-fn literal_prefixes(hir: &Hir) -> Option<Vec<Vec<u8>>> {
+pub(super) fn literal_prefixes(hir: &Hir) -> Option<Vec<Vec<u8>>> {
     if !hir.properties().look_set_prefix().contains(Look::Start) {
         return None;
     }

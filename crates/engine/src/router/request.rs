@@ -1,5 +1,7 @@
 //! What a lookup is given and what it gives back.
 
+use std::net::IpAddr;
+
 use super::rule::PathHandling;
 
 /// The request's headers, as far as routes need them.
@@ -20,6 +22,12 @@ pub struct RequestKey<'a> {
     pub host: &'a str,
     /// The path without query after [`super::path::normalize`].
     pub path: &'a [u8],
+    /// The query string as received, without `?`.
+    pub query: &'a [u8],
+    /// The client's address after real-IP processing, and its port.
+    pub client: Option<(IpAddr, u16)>,
+    /// The address that was connected to.
+    pub listener_ip: Option<IpAddr>,
     /// The server name of the TLS handshake.
     pub sni: Option<&'a str>,
     /// Whether the connection is encrypted.

@@ -4,6 +4,10 @@
 //! stores entities. Attribute rules (which wildcards are legal, which paths are normal) are the
 //! schema's; only what would make a rule impossible to compile is reported here.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 /// The order in which routes are tried, named as in the `router_flavor` setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -13,14 +17,17 @@ pub enum Flavor {
     TraditionalCompatible,
     /// Categories of attributes, then the older route.
     Traditional,
+    /// Expressions by their own priority, then as `traditional_compatible`.
+    Expressions,
 }
 
 impl Flavor {
-    /// Reads the setting's text; `None` when it is neither flavour.
+    /// Reads the setting's text; `None` when it is no flavour.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "traditional_compatible" => Some(Self::TraditionalCompatible),
             "traditional" => Some(Self::Traditional),
+            "expressions" => Some(Self::Expressions),
             _ => None,
         }
     }
@@ -38,12 +45,30 @@ pub enum PathHandling {
 }
 
 impl Flavor {
-    /// The path handling in force: `traditional_compatible` ignores `v1`.
+    /// The path handling in force: only `traditional` knows `v1`.
     pub fn effective_path_handling(self, configured: PathHandling) -> PathHandling {
         match self {
-            Self::TraditionalCompatible => PathHandling::V0,
+            Self::TraditionalCompatible | Self::Expressions => PathHandling::V0,
             Self::Traditional => configured,
         }
+    }
+}
+
+/// An address and a port, both of which must fit where they are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRule {
+    /// Network or single address.
+    pub network: Option<IpNet>,
+    /// Port.
+    pub port: Option<u16>,
+}
+
+impl AddressRule {
+    /// Whether an address fits; one that is not known fits nothing.
+    pub(super) fn accepts(&self, address: Option<IpAddr>, port: Option<u16>) -> bool {
+        self.network
+            .is_none_or(|network| address.is_some_and(|address| network.contains(&address)))
+            && self.port.is_none_or(|wanted| port == Some(wanted))
     }
 }
 
@@ -63,10 +88,20 @@ pub struct RouteRule {
     pub paths: Vec<String>,
     /// Header name to accepted values; a value starting `~*` is a regular expression.
     pub headers: Vec<(String, Vec<String>)>,
-    /// Server names, optionally with a leading or trailing `*` (`traditional_compatible` only).
+    /// Server names, optionally with a leading or trailing `*` (not in `traditional`).
     pub snis: Vec<String>,
     /// Order among routes with regular-expression paths, higher first.
     pub regex_priority: i64,
+    /// Client addresses (`expressions` only).
+    pub sources: Vec<AddressRule>,
+    /// Listener addresses (`expressions` only).
+    pub destinations: Vec<AddressRule>,
+    /// The expression that stands for all attributes (`expressions` only).
+    pub expression: Option<String>,
+    /// Order among routes with expressions, higher first.
+    pub priority: u64,
+    /// Protocols served; a criterion in `expressions` only.
+    pub protocols: Vec<String>,
     /// Whether the matched path text is removed before the request goes upstream.
     pub strip_path: bool,
     /// How the upstream path is joined.

@@ -4,9 +4,9 @@
 //! header or by server name, whichever leaves the least to look at, and its parts are divided in
 //! turn; so thousands of routes that differ in one header value cost one binary search.
 
+use super::atc::Facts;
 use super::matcher::Matcher;
 use super::name::{without_trailing_dot, NamePattern};
-use super::request::RequestKey;
 use rustc_hash::FxHashMap;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub(super) const NO_RANK: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 pub(super) struct Search<'a> {
     pub(super) matchers: &'a [Matcher],
-    pub(super) request: &'a RequestKey<'a>,
+    pub(super) facts: Facts<'a>,
     /// Matchers of a lower rank are not considered.
     pub(super) floor: u32,
 }
@@ -124,7 +124,7 @@ impl MatcherSet {
                 ranks[start..]
                     .iter()
                     .take_while(|&&rank| rank < limit)
-                    .find(|&&rank| search.matchers[rank as usize].accepts(search.request))
+                    .find(|&&rank| search.matchers[rank as usize].accepts(&search.facts))
                     .copied()
                     .unwrap_or(limit)
             }
@@ -135,7 +135,7 @@ impl MatcherSet {
 
 impl Division {
     fn best_below(&self, search: &Search<'_>, limit: u32) -> u32 {
-        let request = search.request;
+        let request = search.facts.request;
         let mut best = limit;
         match &self.attribute {
             Attribute::Method => best = self.best_in_part(search, request.method.as_bytes(), best),

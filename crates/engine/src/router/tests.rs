@@ -1,14 +1,18 @@
 //! Tests of the router as a whole; the helpers here build rules and requests.
-#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod compatible;
+mod expressions;
 mod faults;
 mod model;
 mod path;
 mod scale;
 mod traditional;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::{Flavor, HeaderLookup, RequestKey, RouteMatch, RouteRule, Router};
+
+pub(super) const LISTENER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
 /// Headers as pairs; names are compared as the trait demands.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +35,8 @@ pub(super) struct Request {
     pub(super) method: String,
     pub(super) host: String,
     pub(super) path: String,
+    pub(super) query: String,
+    pub(super) client: Option<(IpAddr, u16)>,
     pub(super) sni: Option<String>,
     pub(super) is_tls: bool,
     pub(super) listener_port: u16,
@@ -43,6 +49,9 @@ impl Request {
             method: &self.method,
             host: &self.host,
             path: self.path.as_bytes(),
+            query: self.query.as_bytes(),
+            client: self.client,
+            listener_ip: Some(LISTENER_IP),
             sni: self.sni.as_deref(),
             is_tls: self.is_tls,
             listener_port: self.listener_port,
@@ -57,6 +66,8 @@ pub(super) fn get(host: &str, path: &str) -> Request {
         method: "GET".into(),
         host: host.into(),
         path: path.into(),
+        query: String::new(),
+        client: None,
         sni: None,
         is_tls: false,
         listener_port: 8000,

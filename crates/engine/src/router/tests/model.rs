@@ -131,7 +131,7 @@ fn host_matches(flavor: Flavor, pattern: &str, request: &Request) -> bool {
     let (pattern, wanted_port) = name_and_port(pattern);
     let (name, port) = name_and_port(&request.host);
     let assumed = match flavor {
-        Flavor::TraditionalCompatible => request.listener_port,
+        Flavor::TraditionalCompatible | Flavor::Expressions => request.listener_port,
         Flavor::Traditional => [80, 443][usize::from(request.is_tls)],
     };
     name_matches(flavor, pattern, name) && wanted_port.is_none_or(|wanted| wanted == port.unwrap_or(assumed))
@@ -142,7 +142,7 @@ fn path_match_len(flavor: Flavor, pattern: &str, path: &str) -> Option<usize> {
         None => path.starts_with(pattern).then_some(pattern.len()),
         Some(text) => {
             let anchored = match flavor {
-                Flavor::TraditionalCompatible => format!("^{text}"),
+                Flavor::TraditionalCompatible | Flavor::Expressions => format!("^{text}"),
                 Flavor::Traditional => format!("^(?:{text})"),
             };
             let regex = Regex::new(&anchored).unwrap();
@@ -223,11 +223,15 @@ fn start_category(rules: &[RouteRule], request: &Request) -> u8 {
 fn scan(flavor: Flavor, rules: &[RouteRule], request: &Request) -> Option<(usize, Option<usize>)> {
     let numbered = rules.iter().enumerate();
     let mut parts: Vec<Part<'_>> = match flavor {
-        Flavor::TraditionalCompatible => numbered.flat_map(|(at, rule)| parts_by_group(at, rule)).collect(),
+        Flavor::TraditionalCompatible | Flavor::Expressions => {
+            numbered.flat_map(|(at, rule)| parts_by_group(at, rule)).collect()
+        }
         Flavor::Traditional => numbered.flat_map(|(at, rule)| traditional_parts(at, rule)).collect(),
     };
     match flavor {
-        Flavor::TraditionalCompatible => parts.sort_by_key(|part| Reverse((priority_bits(part), part.id.clone()))),
+        Flavor::TraditionalCompatible | Flavor::Expressions => {
+            parts.sort_by_key(|part| Reverse((priority_bits(part), part.id.clone())))
+        }
         Flavor::Traditional => parts.sort_by_key(traditional_key),
     }
     let mut start = 0;
@@ -335,7 +339,7 @@ prop_compose! {
     ) -> Request {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         Request {
-            method: method.into(), host: host.into(), path: path.into(), sni: sni.map(str::to_owned), is_tls,
+            method: method.into(), host: host.into(), path: path.into(), query: String::new(), client: None, sni: sni.map(str::to_owned), is_tls,
             listener_port, headers: Headers(headers.into_iter().map(owned).collect()),
         }
     }

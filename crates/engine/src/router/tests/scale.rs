@@ -120,11 +120,72 @@ fn each_of_many_routes_is_found() {
     }
 }
 
+fn expressed(number: u32, expression: String) -> RouteRule {
+    let expression = Some(expression);
+    numbered(number, RouteRule { expression, ..base() })
+}
+
+/// The same with expressions; the last shape has nothing that an index could use.
+fn expression_shapes() -> [Shape; 4] {
+    [
+        (
+            "host and path",
+            |number| {
+                let host = format!("h{number}.example.com");
+                expressed(number, format!(r#"http.host == "{host}" && http.path ^= "/api""#))
+            },
+            |number| get(&format!("h{number}.example.com"), "/api/users/17"),
+        ),
+        (
+            "regex path, own prefix",
+            |number| expressed(number, format!(r##"http.path ~ r#"^/api/item{number}/\d+$"#"##)),
+            |number| get("example.com", &format!("/api/item{number}/17")),
+        ),
+        (
+            "header value",
+            |number| {
+                let header = format!(r#"any(lower(http.headers.x_tenant)) == "tenant-{number}""#);
+                expressed(number, format!(r#"http.path ^= "/api" && {header}"#))
+            },
+            |number| {
+                with_header(
+                    get("example.com", "/api/users/17"),
+                    "X-Tenant",
+                    &format!("Tenant-{number}"),
+                )
+            },
+        ),
+        (
+            "end of the path",
+            |number| expressed(number, format!(r#"http.path =^ "/item{number}""#)),
+            |number| get("example.com", &format!("/api/item{number}")),
+        ),
+    ]
+}
+
+#[test]
+fn each_of_many_expressions_is_found() {
+    const FEW: u32 = 300;
+    for (name, make_rule, make_request) in expression_shapes() {
+        let rules: Vec<_> = (0..FEW).map(make_rule).collect();
+        let router = build(Flavor::Expressions, &rules);
+        for number in 0..FEW {
+            let found = router.find(&make_request(number).key()).map(|found| found.route);
+            assert_eq!(found, Some(number as usize), "{name} {number}");
+        }
+    }
+}
+
 #[test]
 #[ignore = "prints timings; meaningful in release mode only"]
 fn lookups_of_ten_thousand_routes() {
-    for flavor in [Flavor::TraditionalCompatible, Flavor::Traditional] {
-        for (name, make_rule, make_request) in shapes() {
+    let shapes = [
+        (Flavor::TraditionalCompatible, shapes().to_vec()),
+        (Flavor::Traditional, shapes().to_vec()),
+        (Flavor::Expressions, expression_shapes().to_vec()),
+    ];
+    for (flavor, shapes) in shapes {
+        for (name, make_rule, make_request) in shapes {
             let rules: Vec<_> = (0..ROUTES).map(make_rule).collect();
             let building = Instant::now();
             let router = build(flavor, &rules);
