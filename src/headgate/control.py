@@ -120,6 +120,7 @@ class Control:
         self._channel = channel
         self._stopping = asyncio.Event()
         self._seen_revision = 0
+        self._stored: Snapshot | None = None
 
     async def run(self) -> int:
         """Serve until told to stop; returns the exit code."""
@@ -140,7 +141,7 @@ class Control:
             self._bootstrap.node_id,
             node.settings.datastore.db_update_propagation_ms / 1000,
         )
-        follower = Follower(node.store, node.publisher, self._seen_revision, relay)
+        follower = Follower(node.store, node.publisher, self._seen_revision, self._stored, relay=relay)
         node.publisher.take_cluster_event = relay.take
         node.publisher.answer_store_request = follower.answer
         node.follower = follower
@@ -190,7 +191,7 @@ class Control:
         if settings.datastore.database == "off":
             return Node(self._bootstrap, catalog, initial_snapshot(self._bootstrap, catalog))
         store = database_store(settings, catalog)
-        stored = stored_snapshot(store)
+        stored = self._stored = stored_snapshot(store)
         self._seen_revision = stored.revision
         return Node(self._bootstrap, catalog, with_starting_revision(stored), store)
 

@@ -12,14 +12,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import setproctitle
 import uvloop
 
 from headgate.cluster.frames import ClusterEvent, Event, Hello, StatsReply
-from headgate.cluster.subscriber import RefusedError, Subscriber
+from headgate.cluster.subscriber import RefusedError, Subscriber, UnknownBaseError
 from headgate.engine import (
     Engine,
     InheritedListener,
@@ -166,15 +166,28 @@ class Worker:
 
         Raises: RefusedError; the snapshot before stays in force.
         """
-        async with self._applying:
-            await self._take_snapshot(revision, body)
-
-    async def _take_snapshot(self, revision: int, body: bytes) -> None:
         from headgate.store.snapshot import Snapshot
 
+        async with self._applying:
+            await self._take(revision, lambda: Snapshot.decode(body))
+
+    async def take_delta(self, base: int, revision: int, body: bytes) -> None:
+        """Do as `take_snapshot` with the snapshot that a delta makes of the one in force.
+
+        Raises: UnknownBaseError when that is not the one at `base`; RefusedError.
+        """
+        from headgate.store.delta import Delta
+
+        async with self._applying:
+            if self._plan is None or self._plan.revision != base:
+                raise UnknownBaseError
+            snapshot = self._plan.snapshot
+            await self._take(revision, lambda: snapshot.after(Delta.decode(body), revision))
+
+    async def _take(self, revision: int, make: Callable[[], Any]) -> None:
         previous = self._plan
         try:
-            plan, engine_plan = await asyncio.to_thread(lambda: self._compiled(Snapshot.decode(body)))
+            plan, engine_plan = await asyncio.to_thread(lambda: self._compiled(make()))
         except PlanError as error:
             self._refuse(error.faults)
         except Exception as error:
@@ -184,7 +197,7 @@ class Worker:
             if not self._is_started:
                 await self._runtime.init_workers()
             await self._runtime.configure(plan)
-            self._serve(engine_plan, plan)
+            await self._serve(engine_plan, plan)
         except GatewayError as error:
             if previous is not None:
                 await self._runtime.configure(previous)
@@ -243,17 +256,18 @@ class Worker:
                 return
             try:
                 plan, engine_plan = await asyncio.to_thread(self._compiled, self._plan.snapshot)
-                self._serve(engine_plan, plan)
+                await self._serve(engine_plan, plan)
             except GatewayError as error:
                 _log.warning("changed certificates are not used: %s", error)
                 return
             self._runtime.current_plan = self._plan = plan
 
-    def _serve(self, engine_plan: bytes, plan: Any) -> None:
+    async def _serve(self, engine_plan: bytes, plan: Any) -> None:
         engine = self._engine
         if engine is None:
             raise GatewayError("the engine was not made")
-        engine.apply(engine_plan, plan)
+        # On another thread: handlers that wait on the loop go on meanwhile.
+        await asyncio.to_thread(engine.apply, engine_plan, plan)
         if self._is_started:
             return
         # What was loaded so far lives as long as the process: keep the collector from walking it again and again.

@@ -20,13 +20,14 @@ from headgate.cluster.frames import (
     StoreRequest,
 )
 from headgate.cluster.publisher import Publisher
-from headgate.cluster.subscriber import Subscriber
+from headgate.cluster.subscriber import Subscriber, UnknownBaseError
 from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import EntityError
 from headgate.pdk._call import current_call
 from headgate.pdk._node import node
 from headgate.pdk.db import EntityTable
 from headgate.store.base import Store
+from headgate.store.delta import Delta
 from headgate.store.memory import MemoryStore
 from headgate.store.snapshot import EMPTY, Snapshot
 from headgate.store.sql.connect import sqlite_engine
@@ -39,9 +40,19 @@ class Worker:
 
     def __init__(self) -> None:
         self.taken = asyncio.Event()
+        self.deltas = 0
 
     async def take_snapshot(self, revision: int, body: bytes) -> None:
         node.snapshot = Snapshot.decode(body)
+        self.taken.set()
+
+    async def take_delta(self, base: int, revision: int, body: bytes) -> None:
+        known = node.snapshot
+        assert isinstance(known, Snapshot)
+        if known.revision != base:
+            raise UnknownBaseError
+        node.snapshot = known.after(Delta.decode(body), revision)
+        self.deltas += 1
         self.taken.set()
 
     def stats(self, serial: int) -> StatsReply:
@@ -76,8 +87,9 @@ def run(
     answer: Callable[[StoreRequest], Awaitable[StoreReply]] | None = None,
 ) -> None:
     async def whole() -> None:
-        publisher = Publisher(tmp_path / "link.sock", store.snapshot().with_revision(1_000_000))
-        follower = Follower(store, publisher, store.revision())
+        read = store.snapshot()
+        publisher = Publisher(tmp_path / "link.sock", read.with_revision(1_000_000))
+        follower = Follower(store, publisher, read.revision, read)
         publisher.answer_store_request = answer or follower.answer
         await publisher.open()
         worker = Worker()
@@ -126,6 +138,7 @@ def test_a_plugin_writes_and_reads_what_it_wrote(tmp_path: Path, sqlite_store: S
         while keys.select(key["id"]) is not None:
             await worker.taken.wait()
             worker.taken.clear()
+        assert worker.deltas
 
     run(tmp_path, sqlite_store, scenario)
 

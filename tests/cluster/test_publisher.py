@@ -9,7 +9,8 @@ import pytest
 
 from headgate.cluster.frames import Event, Hello, StatsReply
 from headgate.cluster.publisher import PublicationRefusedError, PublicationTimeoutError, Publisher
-from headgate.cluster.subscriber import RefusedError, Subscriber
+from headgate.cluster.subscriber import RefusedError, Subscriber, UnknownBaseError
+from headgate.store.delta import Delta
 from headgate.store.snapshot import EMPTY
 
 
@@ -19,6 +20,7 @@ class FakeWorker:
     def __init__(self, index: int) -> None:
         self.index = index
         self.taken: list[int] = []
+        self.deltas: list[Delta] = []
         self.refuses: Callable[[int], bool] = lambda revision: False
         self.is_stuck = False
 
@@ -28,6 +30,12 @@ class FakeWorker:
         if self.refuses(revision):
             raise RefusedError([f"worker {self.index} cannot run {revision}"])
         self.taken.append(revision)
+
+    async def take_delta(self, base: int, revision: int, body: bytes) -> None:
+        if self.taken[-1] != base:
+            raise UnknownBaseError
+        self.deltas.append(Delta.decode(body))
+        await self.take_snapshot(revision, body)
 
     def stats(self, serial: int) -> StatsReply:
         return StatsReply(serial, {"total_requests": self.index + 1}, 1000, 5)
@@ -77,6 +85,35 @@ def test_publication_returns_when_all_workers_run_it(tmp_path: Path) -> None:
         assert published.revision == 2
         assert publisher.current is published
         assert [worker.taken[-1] for worker in workers] == [2, 2]
+
+    run(tmp_path, scenario)
+
+
+def test_a_change_travels_alone_to_workers_that_run_its_base_and_whole_to_others(tmp_path: Path) -> None:
+    async def scenario(publisher: Publisher, workers: list[FakeWorker]) -> None:
+        delta = Delta("a" * 32, changed={"services": [{"id": "1"}]})
+        base = publisher.current
+        published = await publisher.publish(base.after(delta, 0), 5, (base, delta))
+        assert [len(worker.deltas) for worker in workers] == [1, 1]
+        assert workers[0].deltas == [delta]
+        # Not what the workers run: everything is sent.
+        await publisher.publish(base.after(delta, 0), 5, (base, delta))
+        assert [len(worker.deltas) for worker in workers] == [1, 1]
+        # A worker that has lost count asks for everything.
+        workers[0].taken.append(-1)
+        published = publisher.current
+        await publisher.publish(published.after(delta, 0), 5, (published, delta))
+        assert [len(worker.deltas) for worker in workers] == [1, 2]
+        assert [worker.taken[-1] for worker in workers] == [4, 4]
+        # One that is late with a revision gets all of the next one.
+        workers[1].is_stuck = True
+        for timeout_s in (0.1, 0.1):
+            current = publisher.current
+            with pytest.raises(PublicationTimeoutError):
+                await publisher.publish(current.after(delta, 0), timeout_s, (current, delta))
+        workers[1].is_stuck = False
+        await until(lambda: publisher.ready_workers() == 2)
+        assert [worker.taken[-1] for worker in workers] == [6, 6]
 
     run(tmp_path, scenario)
 

@@ -74,13 +74,18 @@ def migrator(
 
 
 @pytest.fixture
-def make_store(engine: sa.Engine, clock: Clock) -> Callable[..., SqlStore]:
+def make_store(engine: sa.Engine, clock: Clock) -> Iterator[Callable[..., SqlStore]]:
+    stores: list[SqlStore] = []
+
     def make(registry: Registry = ENTITY_TYPES) -> SqlStore:
         plugins = {"example": tuple(registry[name] for name in registry if name not in ENTITY_TYPES)}
         migrator(engine, registry, {"example": None} if plugins["example"] else {}, plugins).bootstrap()
-        return SqlStore(engine, registry, PLUGINS, clock)
+        stores.append(SqlStore(engine, registry, PLUGINS, clock))
+        return stores[-1]
 
-    return make
+    yield make
+    for store in stores:
+        store.close()
 
 
 @pytest.fixture(scope="session", params=DATABASES)
@@ -99,7 +104,9 @@ def common_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.fixture
 def store(common_engine: sa.Engine, clock: Clock) -> Iterator[SqlStore]:
     """An empty store."""
-    yield SqlStore(common_engine, ENTITY_TYPES, PLUGINS, clock)
+    made = SqlStore(common_engine, ENTITY_TYPES, PLUGINS, clock)
+    yield made
+    made.close()
     with writing(common_engine) as connection:
         for table in reversed(Tables(ENTITY_TYPES).metadata.sorted_tables):
             if table.name in ENTITY_TYPES:

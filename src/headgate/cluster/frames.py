@@ -36,6 +36,20 @@ class SnapshotFrame(msgspec.Struct, tag="snapshot"):
     body: bytes
 
 
+class DeltaFrame(msgspec.Struct, tag="delta"):
+    """Down: what makes the snapshot `revision` of the one at `base`, as `Delta.encode` made it."""
+
+    base: int
+    revision: int
+    body: bytes
+
+
+class WholeRequest(msgspec.Struct, tag="whole?"):
+    """Up: a delta does not fit what this worker has; it needs the whole snapshot."""
+
+    revision: int
+
+
 class Ack(msgspec.Struct, tag="ack"):
     """Up: this revision is in force for new requests."""
 
@@ -110,8 +124,8 @@ class ClusterEvent(msgspec.Struct, tag="cluster"):
     is_for_others: bool = False
 
 
-Down: TypeAlias = SnapshotFrame | StatsRequest | StoreReply | Event | ClusterEvent
-Up: TypeAlias = Hello | Ack | Nack | StatsReply | StoreRequest | Event | ClusterEvent
+Down: TypeAlias = SnapshotFrame | DeltaFrame | StatsRequest | StoreReply | Event | ClusterEvent
+Up: TypeAlias = Hello | WholeRequest | Ack | Nack | StatsReply | StoreRequest | Event | ClusterEvent
 
 _encoder = msgspec.msgpack.Encoder()
 down_decoder = msgspec.msgpack.Decoder(Down)

@@ -19,6 +19,7 @@ from headgate.cluster.frames import (
     MAX_UP_BYTES,
     Ack,
     ClusterEvent,
+    DeltaFrame,
     Down,
     Event,
     Hello,
@@ -29,11 +30,13 @@ from headgate.cluster.frames import (
     StoreFault,
     StoreReply,
     StoreRequest,
+    WholeRequest,
     encode,
     read_body,
     up_decoder,
 )
 from headgate.errors import DATABASE_ERROR, ControlError
+from headgate.store.delta import Delta
 from headgate.store.snapshot import Snapshot
 
 _log = logging.getLogger("headgate.control")
@@ -125,20 +128,32 @@ class Publisher:
         await asyncio.gather(*self._connections, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
-    async def publish(self, snapshot: Snapshot, timeout_s: float) -> Snapshot:
+    async def publish(
+        self, snapshot: Snapshot, timeout_s: float, change: tuple[Snapshot, Delta] | None = None
+    ) -> Snapshot:
         """Make a snapshot current on all workers; it gets the next revision and is returned with it.
 
+        Args: `change`: what makes the snapshot of another one; where that is the current one, the change alone travels
+            to the workers that run it.
         Raises: PublicationRefusedError, nothing has changed; PublicationTimeoutError, see there.
         """
         async with self._publishing:
             self._newest_revision += 1
             offered = snapshot.with_revision(self._newest_revision)
+            base = self._current
             self._offered = offered
-            frame = SnapshotFrame(offered.revision, offered.encode())
+            delta: DeltaFrame | None = None
+            if change is not None and change[0].entities is base.entities:
+                delta = DeltaFrame(base.revision, offered.revision, change[1].encode())
             loop = asyncio.get_running_loop()
             self._waiting = {worker: loop.create_future() for worker in self._workers}
+            whole: SnapshotFrame | None = None
             for worker in list(self._waiting):
-                self._start(self._send_or_drop(worker, frame))
+                if delta is not None and worker.running_revision == base.revision:
+                    self._start(self._send_or_drop(worker, delta))
+                    continue
+                whole = whole or await self._whole(offered)
+                self._start(self._send_or_drop(worker, whole))
             try:
                 refusal = await asyncio.wait_for(self._first_refusal(), timeout_s)
             except TimeoutError:
@@ -151,6 +166,11 @@ class Publisher:
                 raise PublicationRefusedError(refusal.faults)
             self._current = offered
             return offered
+
+    @staticmethod
+    async def _whole(snapshot: Snapshot) -> SnapshotFrame:
+        # A large one takes a while, in which the Admin API should answer.
+        return SnapshotFrame(snapshot.revision, await asyncio.to_thread(snapshot.encode))
 
     async def _first_refusal(self) -> Nack | None:
         # Workers may connect while this runs, so the set of answers is looked at again after each one.
@@ -166,7 +186,7 @@ class Publisher:
         self._newest_revision += 1
         self._current = self._current.with_revision(self._newest_revision)
         self._offered = self._current
-        frame = SnapshotFrame(self._current.revision, self._current.encode())
+        frame = await self._whole(self._current)
         await asyncio.gather(*(self._send_or_drop(worker, frame) for worker in list(self._workers)))
 
     async def stats(self) -> Mapping[int, StatsReply]:
@@ -209,7 +229,7 @@ class Publisher:
             self._workers.add(worker)
             if self._publishing.locked() and self._waiting:
                 self._waiting[worker] = asyncio.get_running_loop().create_future()
-            await worker.send(SnapshotFrame(self._offered.revision, self._offered.encode()))
+            await worker.send(await self._whole(self._offered))
             while (body := await read_body(reader, MAX_UP_BYTES)) is not None:
                 self._take(worker, up_decoder.decode(body))
         except (ControlError, msgspec.DecodeError, ConnectionError, TimeoutError) as error:
@@ -229,6 +249,9 @@ class Publisher:
                 "worker %d refused revision %d: %s", worker.hello.pid, message.revision, "; ".join(message.faults)
             )
             self._answer(worker, message.revision, message)
+        elif isinstance(message, WholeRequest):
+            _log.info("worker %d asks for the whole of revision %d", worker.hello.pid, message.revision)
+            self._start(self._send_whole(worker))
         elif isinstance(message, StatsReply) and message.serial in self._replies:
             self._replies[message.serial][worker] = message
             self._wake_stats()
@@ -244,6 +267,9 @@ class Publisher:
             await self.take_cluster_event(event)
         elif not event.is_for_others:
             await self.broadcast(event)
+
+    async def _send_whole(self, worker: _Worker) -> None:
+        await self._send_or_drop(worker, await self._whole(self._offered))
 
     async def _serve_store_request(self, worker: _Worker, request: StoreRequest) -> None:
         if self.answer_store_request is None or worker.store_requests >= MAX_STORE_REQUESTS:

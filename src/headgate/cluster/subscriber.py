@@ -1,7 +1,8 @@
 """A worker's end of the link: takes snapshots from control, answers, reconnects when control is replaced.
 
 Owns the connection; what is done with a snapshot is the worker's. Snapshots are applied one after the other, never
-two at once, and only the newest of those waiting. Writes of plugins go up to control and are answered one by one.
+two at once, and only the newest of those waiting. A delta that does not fit makes it ask for the whole snapshot.
+Writes of plugins go up to control and are answered one by one.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from headgate.cluster.frames import (
     MAX_UP_BYTES,
     Ack,
     ClusterEvent,
+    DeltaFrame,
     Event,
     Hello,
     Nack,
@@ -28,6 +30,7 @@ from headgate.cluster.frames import (
     StoreReply,
     StoreRequest,
     Up,
+    WholeRequest,
     down_decoder,
     encode,
     read_body,
@@ -51,11 +54,21 @@ class RefusedError(Exception):
         self.faults = faults
 
 
+class UnknownBaseError(Exception):
+    """A delta belongs to another snapshot than the one that is in force."""
+
+
 class Receiver(Protocol):
     """What the link needs from a worker."""
 
     async def take_snapshot(self, revision: int, body: bytes) -> None:
         """Put a snapshot in force; RefusedError leaves the one before."""
+
+    async def take_delta(self, base: int, revision: int, body: bytes) -> None:
+        """Put the snapshot in force that a delta makes of the one at `base`; RefusedError leaves that one.
+
+        Raises: UnknownBaseError when another one is in force.
+        """
 
     def stats(self, serial: int) -> StatsReply:
         """Return the counters."""
@@ -75,7 +88,7 @@ class Subscriber:
         self._hello = hello
         self._receiver = receiver
         self._writer: asyncio.StreamWriter | None = None
-        self._newest: SnapshotFrame | None = None
+        self._newest: SnapshotFrame | DeltaFrame | None = None
         self._has_newest = asyncio.Event()
         self._held_back: deque[ClusterEvent] = deque()
         self._store_serial = 0
@@ -168,7 +181,9 @@ class Subscriber:
                 await self.send(self._held_back.popleft())
             while (body := await read_body(reader, MAX_DOWN_BYTES)) is not None:
                 message = down_decoder.decode(body)
-                if isinstance(message, SnapshotFrame):
+                if isinstance(message, SnapshotFrame | DeltaFrame):
+                    # A delta in the place of another frame that was not applied yet does not fit, and the whole is
+                    # asked for.
                     self._newest = message
                     self._has_newest.set()
                 elif isinstance(message, StatsRequest):
@@ -197,7 +212,12 @@ class Subscriber:
             if frame is None:
                 continue
             try:
-                await self._receiver.take_snapshot(frame.revision, frame.body)
+                if isinstance(frame, DeltaFrame):
+                    await self._receiver.take_delta(frame.base, frame.revision, frame.body)
+                else:
+                    await self._receiver.take_snapshot(frame.revision, frame.body)
+            except UnknownBaseError:
+                await self.send(WholeRequest(frame.revision))
             except RefusedError as refusal:
                 await self.send(Nack(frame.revision, refusal.faults))
             else:

@@ -17,6 +17,7 @@ import orjson
 from headgate.entities.entity_type import Entity
 from headgate.entities.registry import Registry
 from headgate.errors import INVALID_OFFSET, INVALID_OPTIONS, EntityError
+from headgate.store.delta import Delta
 from headgate.store.snapshot import Snapshot
 
 DEFAULT_PAGE_SIZE: Final = 100
@@ -109,6 +110,10 @@ class Store(ABC):
     @abstractmethod
     def snapshot(self) -> Snapshot:
         """Return all entities as of one moment."""
+
+    def snapshot_after(self, known: Snapshot) -> tuple[Snapshot, Delta | None]:
+        """Return all entities as of one moment, and what changed since a snapshot of this store; None: not known."""
+        return self.snapshot(), None
 
     @abstractmethod
     def revision(self) -> int:

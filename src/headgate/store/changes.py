@@ -34,7 +34,9 @@ def changes(old: Snapshot, new: Snapshot) -> Iterator[Change]:
             known = before.get(identifier)
             if known is None:
                 yield Change(name, "create", entity, None)
-            elif old.expires.get(identifier) != new.expires.get(identifier) or _differ(known, entity):
+            elif old.expires.get(identifier) != new.expires.get(identifier) or (
+                known is not entity and _differ(known, entity)
+            ):
                 yield Change(name, "update", entity, known)
 
 

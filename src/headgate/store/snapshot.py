@@ -6,10 +6,13 @@ time changes what is seen: an entity whose time to live is over is not found any
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+
+from headgate.store.delta import Delta
 
 Entity = dict[str, Any]
 EMPTY_HASH: Final = "0" * 32
@@ -34,7 +37,7 @@ class Snapshot:
     whole seconds left. `entities` itself holds all of them, without `ttl`.
     """
 
-    __slots__ = ("_children", "_unique", "configuration_hash", "entities", "expires", "revision")
+    __slots__ = ("_children", "_repeated", "_unique", "configuration_hash", "entities", "expires", "revision")
 
     def __init__(
         self,
@@ -50,6 +53,8 @@ class Snapshot:
         self.revision = revision
         self._unique: dict[tuple[str, str], dict[Any, Entity]] = {}
         self._children: dict[tuple[str, str], dict[str, list[Entity]]] = {}
+        # Fields of `_unique` of which several entities had the same value.
+        self._repeated: set[tuple[str, str]] = set()
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{type_}: {len(items)}" for type_, items in self.entities.items() if items)
@@ -82,8 +87,10 @@ class Snapshot:
             index = {}
             for entity in self.entities.get(type_, _NO_ENTITIES).values():
                 key = entity.get(unique_field)
-                if key is not None and not isinstance(key, (dict, list)):
-                    index.setdefault(key, entity)
+                if key is None or isinstance(key, (dict, list)):
+                    continue
+                if index.setdefault(key, entity) is not entity:
+                    self._repeated.add((type_, unique_field))
             self._unique[type_, unique_field] = index
         return self._living(index.get(value))
 
@@ -121,7 +128,54 @@ class Snapshot:
         )
         other._unique = self._unique
         other._children = self._children
+        other._repeated = self._repeated
         return other
+
+    def after(self, delta: Delta, revision: int) -> "Snapshot":
+        """Return the snapshot that a delta makes of this one.
+
+        Types that did not change are shared with this one, indexes too; indexes of the others are brought up to date,
+        so that no later lookup has to make them anew.
+        """
+        entities = dict(self.entities)
+        replaced: dict[str, tuple[list[Entity], list[Entity]]] = {}
+        for type_ in delta.types:
+            before = self.entities.get(type_, _NO_ENTITIES)
+            rows = dict(before)
+            gone = [before[each] for each in delta.removed.get(type_, ()) if rows.pop(each, None) is not None]
+            come = delta.changed.get(type_, [])
+            is_in_order = True
+            for entity in come:
+                identifier = entity["id"]
+                if identifier in rows:
+                    gone.append(rows[identifier])
+                else:
+                    is_in_order = False
+                rows[identifier] = entity
+            entities[type_] = rows if is_in_order else dict(sorted(rows.items(), key=_first))
+            replaced[type_] = (gone, come)
+        other = Snapshot(
+            entities,
+            configuration_hash=delta.configuration_hash,
+            revision=revision,
+            expires=_expires_after(self.expires, delta, replaced),
+        )
+        other._take_indexes(self, replaced)
+        return other
+
+    def _take_indexes(self, earlier: "Snapshot", replaced: Mapping[str, tuple[list[Entity], list[Entity]]]) -> None:
+        # Copied first: another thread may be adding an index to the earlier snapshot.
+        for name, unique in list(earlier._unique.items()):
+            if name[0] not in replaced:
+                self._unique[name] = unique
+            elif name not in earlier._repeated:
+                patched = _patched(unique, name[1], *replaced[name[0]])
+                if patched is not None:
+                    self._unique[name] = patched
+        self._repeated = {name for name in list(earlier._repeated) if name in self._unique}
+        for name, children in list(earlier._children.items()):
+            gone, come = replaced.get(name[0], ((), ()))
+            self._children[name] = _patched_children(children, name[1], gone, come) if gone or come else children
 
     def encode(self) -> bytes:
         """Return the snapshot as MessagePack, for other processes of the node."""
@@ -145,6 +199,71 @@ class Snapshot:
             revision=encoded.revision,
             expires=encoded.expires,
         )
+
+
+def _first(item: tuple[str, Entity]) -> str:
+    return item[0]
+
+
+def _expires_after(
+    expires: Mapping[str, float], delta: Delta, replaced: Mapping[str, tuple[list[Entity], list[Entity]]]
+) -> Mapping[str, float]:
+    gone = [entity["id"] for before, _ in replaced.values() for entity in before if entity["id"] in expires]
+    if not gone and not delta.expires:
+        return expires
+    changed = dict(expires)
+    for identifier in gone:
+        del changed[identifier]
+    return {**changed, **delta.expires}
+
+
+def _patched(
+    index: Mapping[Any, Entity], field: str, gone: Iterable[Entity], come: Iterable[Entity]
+) -> dict[Any, Entity] | None:
+    """Return an index of unique values brought up to date; None when it has to be made anew."""
+    patched = dict(index)
+    for is_new, entity in (*((False, one) for one in gone), *((True, one) for one in come)):
+        if field not in entity:
+            # An index over something else than a field.
+            return None
+        key = entity[field]
+        if key is None or isinstance(key, (dict, list)):
+            continue
+        if is_new:
+            if patched.setdefault(key, entity) is not entity:
+                return None
+        elif patched.pop(key, None) is not entity:
+            return None
+    return patched
+
+
+def _patched_children(
+    index: Mapping[str, list[Entity]], field: str, gone: Iterable[Entity], come: Iterable[Entity]
+) -> dict[str, list[Entity]]:
+    patched = dict(index)
+    copied: set[str] = set()
+    for is_new, entity in (*((False, one) for one in gone), *((True, one) for one in come)):
+        reference = entity.get(field)
+        if reference is None:
+            continue
+        parent = reference["id"]
+        if parent not in copied:
+            # Lists were handed out: those of the earlier snapshot stay as they are.
+            copied.add(parent)
+            patched[parent] = list(patched.get(parent, ()))
+        if is_new:
+            insort(patched[parent], entity, key=_id)
+        else:
+            patched[parent] = [one for one in patched[parent] if one is not entity]
+        if not patched[parent]:
+            del patched[parent]
+            copied.discard(parent)
+    return patched
+
+
+def _id(entity: Entity) -> str:
+    identifier: str = entity["id"]
+    return identifier
 
 
 EMPTY: Final = Snapshot({})

@@ -18,14 +18,22 @@ from headgate.errors import DATABASE_ERROR, EntityError
 
 # The standard durations of busy databases: nothing that is configured takes longer.
 _SQLITE_WAIT_S: Final = 5.0
+# What may pass by itself, of https://sqlite.org/rescode.html.
+_SQLITE_PASSING: Final = frozenset(
+    (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+)
 WRITING: Final = "headgate_writing"
 
 
 class DatabaseError(EntityError):
-    """The database cannot be reached or refused a statement; the text is for the log, not for clients."""
+    """The database cannot be reached or refused a statement; the text is for the log, not for clients.
 
-    def __init__(self, text: str) -> None:
-        super().__init__(DATABASE_ERROR, message=text)
+    `is_unreachable`: it may work again by itself; a client may try again then (503).
+    """
+
+    def __init__(self, text: str, *, is_unreachable: bool = False) -> None:
+        super().__init__(DATABASE_ERROR, message=text, status=503 if is_unreachable else None)
+        self.is_unreachable = is_unreachable
 
 
 def sqlite_engine(path: Path, wait_s: float = _SQLITE_WAIT_S) -> sa.Engine:
@@ -76,6 +84,11 @@ def postgres_engine(
         "connect_timeout": max(1, timeout_ms // 1000),
         "options": options,
         "application_name": "headgate",
+        # A server that silently went away is noticed as soon as one that is slow.
+        "tcp_user_timeout": timeout_ms,
+        "keepalives_idle": max(1, timeout_ms // 1000),
+        "keepalives_interval": 1,
+        "keepalives_count": 5,
         "sslmode": ("verify-full" if verifies_tls else "require") if uses_tls else "disable",
     }
     if uses_tls and verifies_tls:
@@ -113,5 +126,17 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except exc.SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise DatabaseError(" ".join(str(cause).split())) from error
+        raise database_error(error) from error
+
+
+def database_error(error: exc.SQLAlchemyError) -> DatabaseError:
+    """Return the error of a store for one of the library."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(cause, sqlite3.Error):
+        is_unreachable = getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_PASSING
+    else:
+        # OperationalError: no connection, one that broke, a statement that took too long; TimeoutError: the pool.
+        is_unreachable = isinstance(error, exc.OperationalError | exc.TimeoutError) or (
+            isinstance(error, exc.DBAPIError) and error.connection_invalidated
+        )
+    return DatabaseError(" ".join(str(cause).split()), is_unreachable=is_unreachable)

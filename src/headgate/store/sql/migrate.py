@@ -19,7 +19,8 @@ from headgate.entities.registry import Registry
 from headgate.errors import GatewayError
 from headgate.store.migration import Migration, MigrationError, Step, migrations_of
 from headgate.store.sql import core_migrations
-from headgate.store.sql.connect import WRITING, DatabaseError, is_sqlite
+from headgate.store.sql.changes import make_triggers
+from headgate.store.sql.connect import WRITING, database_error, is_sqlite
 from headgate.store.sql.operations import MigrationOperations
 from headgate.store.sql.tables import (
     MIGRATIONS_TABLE,
@@ -82,7 +83,7 @@ class Migrator:
             with self._engine.connect() as connection:
                 return self._state(connection)
         except exc.SQLAlchemyError as error:
-            raise DatabaseError(_cause(error)) from error
+            raise database_error(error) from error
 
     def bootstrap(self) -> bool:
         """Make all tables of an empty database; False when it was done before. Raises: MigrationError."""
@@ -93,9 +94,10 @@ class Migrator:
             state = sa.Table(STATE_TABLE, sa.MetaData(), *state_columns())
             state.create(connection, checkfirst=True)
             self._table.create(connection, checkfirst=True)
-            connection.execute(sa.insert(state).values(id=1, revision=1))
+            # By the clock: revisions of a database made anew are higher than those that nodes saw of the one before.
+            connection.execute(sa.insert(state).values(id=1, revision=int(time.time() * 1000)))
             self._run(connection, self._state(connection).new, is_tearing_down=True)
-            self._check_tables(connection)
+            self._complete_tables(connection)
         self._report("Database is up-to-date")
         return True
 
@@ -110,7 +112,7 @@ class Migrator:
             if state.pending:
                 raise MigrationError(_PENDING)
             self._run(connection, state.new, is_tearing_down=False)
-            self._check_tables(connection)
+            self._complete_tables(connection)
             return True
 
     def finish(self) -> bool:
@@ -248,8 +250,8 @@ class Migrator:
         connection.execute(sa.delete(table).where(table.c.subsystem == subsystem, table.c.name == name))
         connection.execute(sa.insert(table).values(subsystem=subsystem, name=name, state=state))
 
-    def _check_tables(self, connection: sa.Connection) -> None:
-        """Refuse migrations that leave an entity without what its declaration needs."""
+    def _complete_tables(self, connection: sa.Connection) -> None:
+        """Refuse migrations that leave an entity without what its declaration needs, and note changes of all."""
         inspector = sa.inspect(connection)
         tables = Tables(self._entity_types)
         faults = []
@@ -263,6 +265,7 @@ class Migrator:
                 faults.append(f"the table of entity '{name}' lacks {', '.join(missing)}")
         if faults:
             raise MigrationError("; ".join(faults))
+        make_triggers(connection, self._entity_types)
 
 
 def _declared(plugin_name: str, entity_types: Sequence[EntityType]) -> Migration:

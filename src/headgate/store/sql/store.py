@@ -5,7 +5,6 @@ raises the revision in the same transaction, as its first statement: that row is
 checked before a row is written still holds when it is. Constraints of the database back all of it.
 """
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +36,14 @@ from headgate.store.base import (
     encoded_offset,
     is_id,
 )
+from headgate.store.delta import Delta
 from headgate.store.input import completed, merged, violation
 from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
-from headgate.store.sql.connect import reading, writing
+from headgate.store.sql.changes import ChangeReader, configuration_hash, forget_old_notes
+from headgate.store.sql.connect import is_sqlite, reading, writing
 from headgate.store.sql.events import EventLog
+from headgate.store.sql.notifications import Notifications
 from headgate.store.sql.rows import entity_of, key_text, row_of, together_text, with_ttl
 from headgate.store.sql.tables import Tables, key_name, reference_name
 
@@ -49,6 +51,8 @@ Result = TypeVar("Result")
 
 _STATE_ID: Final = 1
 _POLL_S: Final = 0.5
+# Notifications come at once; this finds a connection that only looks alive.
+_LISTENING_POLL_S: Final = 5.0
 # Below the limits of both databases on the number of parameters in one statement.
 _IDS_AT_ONCE: Final = 500
 
@@ -73,6 +77,8 @@ class SqlStore(Store):
         self._tables = Tables(entity_types)
         self._written = threading.Condition()
         self.events = EventLog(engine)
+        self._notifications = None if is_sqlite(engine) else Notifications(engine)
+        self._looked_at_s = float("-inf")
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -118,8 +124,14 @@ class SqlStore(Store):
             names.setdefault(sni["certificate"]["id"], []).append(sni["name"])
         for certificate in entities["certificates"].values():
             certificate["snis"] = sorted(names.get(certificate["id"], ()))
-        digest = hashlib.md5(str(revision).encode(), usedforsecurity=False).hexdigest()
-        return Snapshot(entities, configuration_hash=digest, revision=revision, expires=expires)
+        return Snapshot(entities, configuration_hash=configuration_hash(revision), revision=revision, expires=expires)
+
+    def snapshot_after(self, known: Snapshot) -> tuple[Snapshot, Delta | None]:
+        with reading(self._engine) as connection:
+            revision = self._revision(connection)
+            reader = ChangeReader(connection, self._tables, self.entity_types, known, self._clock())
+            delta = reader.read(revision)
+        return (self.snapshot(), None) if delta is None else (known.after(delta, revision), delta)
 
     def revision(self) -> int:
         with reading(self._engine) as connection:
@@ -128,13 +140,24 @@ class SqlStore(Store):
     def wait_for_change(self, revision: int, timeout_s: float) -> int:
         deadline_s = time.monotonic() + timeout_s
         while True:
-            current = self.revision()
+            # Before the look, so that nothing is missed between it and the wait.
+            is_listening = self._notifications is not None and self._notifications.listen()
+            is_looked_at = not is_listening or time.monotonic() - self._looked_at_s >= _LISTENING_POLL_S
+            if is_looked_at:
+                current = self.revision()
+                self._looked_at_s = time.monotonic()
+                if current != revision:
+                    return current
             left_s = deadline_s - time.monotonic()
-            if current != revision or left_s <= 0:
-                return current
-            with self._written:
-                # Other processes write too: nothing wakes this one for them.
-                self._written.wait(min(_POLL_S, left_s))
+            if left_s <= 0:
+                return revision
+            if self._notifications is not None and is_listening:
+                if self._notifications.wait(left_s) or not self._notifications.is_listening:
+                    self._looked_at_s = float("-inf")
+            else:
+                with self._written:
+                    # Other processes write too: nothing wakes this one for them.
+                    self._written.wait(min(_POLL_S, left_s))
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -237,9 +260,12 @@ class SqlStore(Store):
                     table = self._tables[name]
                     gone = sa.delete(table).where(table.c.expires_at <= self._clock())
                     removed += connection.execute(gone).rowcount
+            forget_old_notes(connection, self._tables, self._revision(connection))
         return removed
 
     def close(self) -> None:
+        if self._notifications is not None:
+            self._notifications.close()
         self._engine.dispose()
 
     # -- inside a transaction ------------------------------------------------------------------------------------------

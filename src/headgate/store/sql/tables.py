@@ -18,6 +18,7 @@ ID: Final = sa.Uuid(as_uuid=False)
 STATE_TABLE: Final = "headgate_state"
 MIGRATIONS_TABLE: Final = "headgate_migrations"
 EVENTS_TABLE: Final = "headgate_cluster_events"
+CHANGES_TABLE: Final = "headgate_changes"
 _LONGEST_NAME: Final = 63
 _ON_DELETE: Final = {"cascade": "CASCADE", "null": "SET NULL", "restrict": "RESTRICT"}
 
@@ -30,6 +31,7 @@ class Tables:
         self.state = sa.Table(STATE_TABLE, self.metadata, *state_columns())
         self.migrations = sa.Table(MIGRATIONS_TABLE, self.metadata, *migrations_columns())
         self.events = events_table(self.metadata)
+        self.changes = changes_table(self.metadata)
         self._of: dict[str, sa.Table] = {}
         for entity_type in entity_types.values():
             columns, indexes = entity_table_parts(entity_type.name, **table_arguments(entity_type))
@@ -72,6 +74,21 @@ def events_table(metadata: sa.MetaData) -> sa.Table:
     """Return the table of messages between nodes."""
     index = sa.Index(index_name(EVENTS_TABLE, "expire_at"), "expire_at")
     return sa.Table(EVENTS_TABLE, metadata, *events_columns(), index)
+
+
+def changes_columns() -> list[sa.Column[Any]]:
+    """Return the columns of the table that says at which revision an entity was last written or removed."""
+    return [
+        sa.Column("entity", sa.String(255), primary_key=True),
+        sa.Column("id", ID, primary_key=True),
+        sa.Column("revision", sa.BigInteger, nullable=False),
+    ]
+
+
+def changes_table(metadata: sa.MetaData) -> sa.Table:
+    """Return the table that says at which revision an entity was last written or removed."""
+    index = sa.Index(index_name(CHANGES_TABLE, "revision"), "revision")
+    return sa.Table(CHANGES_TABLE, metadata, *changes_columns(), index)
 
 
 def table_arguments(entity_type: EntityType) -> dict[str, Any]:
