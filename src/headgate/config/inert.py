@@ -7,7 +7,6 @@ about security or data). A name in neither table and not a setting is unknown.
 _NO_NGINX = "there is no nginx here"
 _NO_SUCH_OPTION = "connections to the database have no such option"
 _NO_READS = "requests read snapshots, never the database"
-_NO_LUA_CODE = "no Lua code runs in this release"
 _NO_GUI = "there is no graphical manager"
 _ALWAYS_ON = "the engine decides this itself"
 
@@ -40,12 +39,8 @@ INERT = {
     "ssl_session_timeout": _ALWAYS_ON,
     "ssl_session_cache_size": _ALWAYS_ON,
     "lua_ssl_protocols": "TLSv1.2 and TLSv1.3 are offered to upstreams",
-    "untrusted_lua": _NO_LUA_CODE,
-    "untrusted_lua_sandbox_requires": _NO_LUA_CODE,
-    "untrusted_lua_sandbox_environment": _NO_LUA_CODE,
-    "lua_package_path": _NO_LUA_CODE,
-    "lua_package_cpath": _NO_LUA_CODE,
-    "lua_socket_pool_size": _NO_LUA_CODE,
+    "lua_package_cpath": "native Lua modules cannot be loaded",
+    "lua_socket_pool_size": "setkeepalive bounds each pool",
     "openresty_path": _NO_NGINX,
     "nginx_user": "processes run as the user who starts them",
     "nginx_main_user": "processes run as the user who starts them",

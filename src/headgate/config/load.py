@@ -16,13 +16,14 @@ from headgate.config.dns import Dns
 from headgate.config.general import General
 from headgate.config.http import HttpBehaviour
 from headgate.config.listeners import Listeners
+from headgate.config.lua import Lua
 from headgate.config.references import is_reference, resolve
 from headgate.config.setting import Setting, declared
 from headgate.config.sources import NameCheck, find_file, gather
 from headgate.config.tls import Tls
 from headgate.errors import SettingsError
 
-SECTIONS: tuple[type, ...] = (General, Listeners, HttpBehaviour, Tls, Datastore, Dns)
+SECTIONS: tuple[type, ...] = (General, Listeners, HttpBehaviour, Tls, Datastore, Dns, Lua)
 SETTINGS: dict[str, Setting] = {entry.name: entry for section in SECTIONS for entry in declared(section)}
 SECRET_MASK = "******"
 DEFAULT_WORKSPACE_ID = "0dc6f45b-8f8d-40d2-a504-473544ee190b"
@@ -43,6 +44,7 @@ class Settings:
     tls: Tls
     datastore: Datastore
     dns: Dns
+    lua: Lua
     texts: Mapping[str, str | None]
     references: Mapping[str, str]
     given: frozenset[str]

@@ -31,7 +31,8 @@ class Call:
     `suspend` reads the request body from within a synchronous handler: it takes the limit in bytes and returns when the
     engine has read; None where that is impossible. `suspended`: which instance waited there in which phase, and for
     how many nanoseconds. `times`: how long handlers took in nanoseconds, several entries for one that ran in pieces.
-    `token`: the bearer token a plugin has stored. `trace`: the spans of `kong.tracing`. The other lists are created on
+    `token`: the bearer token a plugin has stored. `trace`: the spans of `kong.tracing`. `lua`: the table of values that
+    Lua plugins keep for this request. The other lists are created on
     first use.
     """
 
@@ -46,6 +47,7 @@ class Call:
         "instance",
         "is_answered",
         "is_body_replaced",
+        "lua",
         "phase",
         "plugin_namespaces",
         "serialize_values",
@@ -76,6 +78,7 @@ class Call:
     times: list[tuple[Instance, int, int]]
     token: str | None
     trace: Any
+    lua: Any
 
     def __init__(self, exchange: Exchange, phase: int) -> None:
         self.exchange = exchange
@@ -97,6 +100,7 @@ class Call:
         self.times = []
         self.token = None
         self.trace = None
+        self.lua = None
 
 
 current_call: ContextVar[Call | None] = ContextVar("headgate_call", default=None)

@@ -257,6 +257,40 @@ def _emit(level: int, line: str, plugin: str | None) -> None:
     _logger.log(level, "%s", line, extra={"request_id": request_id, "plugin": plugin})
 
 
+def log_levels() -> dict[str, int]:
+    """Return the levels of the standard logger by the names of `kong.log`."""
+    return {
+        "debug": logging.DEBUG,
+        "info": logging.INFO,
+        "notice": NOTICE,
+        "warn": logging.WARNING,
+        "err": logging.ERROR,
+        "crit": logging.CRITICAL,
+        "alert": ALERT,
+        "emerg": EMERG,
+    }
+
+
+def emit_line(
+    level: int, message: str, namespace: str | None, file: str, line: int, template: str | None, function: str
+) -> None:
+    """Write one line for code that is no Python: its place is told by the caller."""
+    if template is not None:
+        values = {
+            "message": message,
+            "file_src": file,
+            "line_src": str(line),
+            "func_name": function,
+            "namespace": namespace or "?",
+        }
+        text = _replaced(template, values)
+    elif namespace is None:
+        text = f"{file}:{line} {message}"
+    else:
+        text = f"{file}:{line} [{namespace}] {message}"
+    _emit(level, f"[kong] {text}", namespace)
+
+
 def is_pdk_file(filename: str) -> bool:
     """Say whether code of this file belongs to the PDK (its modules, the generated guards)."""
     return filename.startswith((_PDK_DIRECTORY, "<guard of "))
@@ -292,7 +326,10 @@ def _formatted(template: str, message: str, frame: FrameType, namespace: str | N
         "func_name": frame.f_code.co_name,
         "namespace": namespace or "?",
     }
+    return _replaced(template, values)
 
+
+def _replaced(template: str, values: Mapping[str, str]) -> str:
     def replaced(found: re.Match[str]) -> str:
         return found.group() if found.group().startswith("%%") else values[found.group(1)]
 

@@ -226,7 +226,7 @@ class Request:
         """
         exchange = call.exchange
         limit = read_limit(max_allowed_file_size, exchange.request_body_buffer_bytes)
-        if _must_read(call, limit):
+        if must_read_body(call, limit):
             if call.suspend is None:
                 raise BodyError(UNREAD_IN_ASYNC)
             call.body_limit_bytes = limit
@@ -238,7 +238,7 @@ class Request:
         """Read and return the request body in an `async def` handler; rules, limits and errors of `get_raw_body`."""
         exchange = call.exchange
         limit = read_limit(max_allowed_file_size, exchange.request_body_buffer_bytes)
-        if _must_read(call, limit):
+        if must_read_body(call, limit):
             call.body_limit_bytes = limit
             await exchange.read_request_body(limit)
         return _body(call, max_allowed_file_size, limit)
@@ -301,7 +301,7 @@ def _port(text: str | None) -> int | None:
     return port if 1 <= port <= LARGEST_PORT else None
 
 
-def _must_read(call: Call, limit: int) -> bool:
+def must_read_body(call: Call, limit: int) -> bool:
     """Say whether the engine has to read: nothing read so far, or given up at a smaller limit."""
     state = call.exchange.request_body_state
     return state == _BODY_UNREAD or (state == _BODY_TOO_LARGE and limit > call.body_limit_bytes)

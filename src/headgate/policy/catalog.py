@@ -1,9 +1,8 @@
 """The plugins of this node: what the setting `plugins` names, found, imported and checked.
 
 Owns where plugins come from: the modules of the bundled package, installed distributions (entry points of the group
-`headgate.plugins`) and the directories of the setting `plugin_path`. What they do is `runner`'s. All faults are
-reported at
-once, one clear line each.
+`headgate.plugins`), the directories of the setting `plugin_path`, and Lua plugins on `lua_package_path`. What they do
+is `runner`'s. All faults are reported at once, one clear line each.
 """
 
 import difflib
@@ -26,6 +25,7 @@ from typing import Any
 from headgate.entities.entity_type import EntityType
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import PluginLoadError
+from headgate.lua import search
 from headgate.pdk.plugin import Plugin, config_model_of
 from headgate.phases import Phase
 from headgate.policy.daos import package_of, plugin_entities, plugin_migrations, with_plugin_entities
@@ -121,12 +121,13 @@ class Catalog(Mapping[str, PluginType]):
 
 @dataclass(frozen=True)
 class Origin:
-    """A place where a plugin's code was found; `module:attribute`, or a file of `plugin_path`."""
+    """A place where a plugin's code was found; `module:attribute`, or a file of `plugin_path`, or a Lua handler."""
 
     description: str
     module: str
     attribute: str = "Handler"
     path: Path | None = None
+    is_lua: bool = False
 
 
 def load_catalog(
@@ -155,7 +156,7 @@ def load_catalog(
     types: list[PluginType] = []
     faults: list[str] = []
     for name in wanted:
-        origins = [*bundled.get(name, ()), *installed.get(name, ()), *_on_path(name, directories)]
+        origins = [*bundled.get(name, ()), *installed.get(name, ()), *_on_path(name, directories), *_in_lua(name)]
         try:
             types.append(_load(name, origins, directories))
         except PluginLoadError as error:
@@ -191,7 +192,7 @@ def available_names(plugin_path: Sequence[str] = ()) -> list[str]:
             stem = file.parent.name if file.name == "handler.py" and file.parent != directory else file.stem
             if not stem.startswith(("_", ".")) and b"Handler" in file.read_bytes():
                 names.add(_dashed(stem))
-    return sorted(names)
+    return sorted({*names, *search.plugin_names()})
 
 
 def _bundled() -> dict[str, list[Origin]]:
@@ -230,9 +231,16 @@ def _on_path(name: str, directories: Sequence[Path]) -> list[Origin]:
     return origins
 
 
+def _in_lua(name: str) -> list[Origin]:
+    module = f"kong.plugins.{name}.handler"
+    file = search.find(module, search.paths())
+    return [] if file is None else [Origin(str(file), module, path=file, is_lua=True)]
+
+
 def _load(name: str, origins: Sequence[Origin], directories: Sequence[Path]) -> PluginType:
     if not origins:
         searched = [BUNDLED_PACKAGE, f"entry points of the group {ENTRY_POINT_GROUP}", *map(str, directories)]
+        searched += search.tried(f"kong.plugins.{name}.handler")
         raise PluginLoadError(f"{name} plugin is enabled but not installed; looked in {', '.join(searched)}")
     if len(origins) > 1:
         found = " and ".join(origin.description for origin in origins)
@@ -253,6 +261,10 @@ def load_from(name: str, origin: Origin) -> PluginType:
     if faults:
         raise PluginLoadError(faults)
     model = config_model_of(handler) or PluginConfig
+    if origin.is_lua:
+        return PluginType(
+            name, handler.VERSION, handler.PRIORITY, handler, model, phases_of(handler), origin.description
+        )
     package = package_of(sys.modules[origin.module])
     return PluginType(
         name,
@@ -272,6 +284,11 @@ def load_handler(name: str, origin: Origin) -> type[Plugin[Any]]:
 
     Raises: PluginLoadError when that is not possible.
     """
+    if origin.is_lua and origin.path is not None:
+        # Imported on use: a node without Lua plugins has no Lua machine.
+        from headgate.lua.handler import load_plugin
+
+        return load_plugin(name, origin.path)[0]
     module = _import(name, origin)
     handler = getattr(module, origin.attribute, None)
     if not (isinstance(handler, type) and issubclass(handler, Plugin)):

@@ -41,6 +41,7 @@ class PluginInstance:
 
     __slots__ = (
         "access",
+        "argument",
         "body_filter",
         "certificate",
         "config",
@@ -77,6 +78,9 @@ class PluginInstance:
         self.info = info
         self.scope = scope
         self.config = config
+        adapt = getattr(handler, "adapt_config", None)
+        self.argument = config if adapt is None else adapt(config, info)
+        """What the handlers get: the configuration, or what another kind of handler makes of it."""
         self.handler = handler
         self.entity = entity
         self.rules = rules_of(entity)
@@ -92,12 +96,12 @@ class PluginInstance:
 
 
 Step: TypeAlias = tuple[PluginInstance, Handle, Any]
-"""One handler to call: the instance, its bound method, its configuration; unpacked without attribute reads."""
+"""One handler to call: the instance, its bound method, its argument; unpacked without attribute reads."""
 
 
 def steps_of(instances: Iterable[PluginInstance], phase: Phase) -> tuple[Step, ...]:
     """Return the handlers of a phase, in the order of the instances."""
-    return tuple((one, handle, one.config) for one in instances if (handle := getattr(one, phase.label)) is not None)
+    return tuple((one, handle, one.argument) for one in instances if (handle := getattr(one, phase.label)) is not None)
 
 
 class Collected:
@@ -302,7 +306,7 @@ class Chain:
                 is_over[position] = True
                 chosen[position] = instance
                 if instance.access is not None:
-                    yield instance, instance.access, instance.config
+                    yield instance, instance.access, instance.argument
                     if call.consumer is not consumer or call.consumer_groups is not groups:
                         break
             else:

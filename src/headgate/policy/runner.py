@@ -134,7 +134,7 @@ class Runtime:
         for name, plugin in self._catalog.items():
             if "configure" not in plugin.phases:
                 continue
-            configs = [instance.config for instance in plan.instances(name)] or None
+            configs = [instance.argument for instance in plan.instances(name)] or None
             started_s = time.perf_counter()
             try:
                 handle = bound(self._catalog.handler(name), "configure")
@@ -474,10 +474,12 @@ def _fault(call: Call, error: BaseException) -> None:
     frames = traceback.extract_tb(error.__traceback__)
     # The plugin's own line rather than that of the PDK function it called.
     frame = next((one for one in reversed(frames) if not is_pdk_file(one.filename)), frames[-1])
+    # Code in another language tells its own place.
+    file, line = getattr(error, "place", None) or (frame.filename, frame.lineno)
     _log.error(
         "[kong] %s:%s [%s] %s: %s (plugin instance %s, phase %s)",
-        frame.filename.rpartition("/")[2],
-        frame.lineno,
+        file.rpartition("/")[2],
+        line,
         name,
         type(error).__name__,
         error,

@@ -157,12 +157,12 @@ def _starts_with(prefix: str) -> Check:
 
 
 def _match(pattern: str | Pattern) -> Check:
-    search = re.compile(pattern.python if isinstance(pattern, Pattern) else pattern).search
+    search = re.compile(str(getattr(pattern, "python", pattern))).search
     return lambda value: None if search(value) else f"invalid value: {value}"
 
 
 def _not_match(pattern: str | Pattern) -> Check:
-    search = re.compile(pattern.python if isinstance(pattern, Pattern) else pattern).search
+    search = re.compile(str(getattr(pattern, "python", pattern))).search
     return lambda value: f"invalid value: {value}" if search(value) else None
 
 

@@ -1,0 +1,192 @@
+"""How a Python function becomes a Lua one: arguments in, values out, faults as Lua expects them.
+
+The conventions, in one place: what raises TypeError, ValueError or PhaseError raises in Lua, at the caller; another
+error of the gateway's is `nil, text`; `Exit` ends the Lua handler where it stands. `library/headgate/host.lua` has the
+other half.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from headgate.errors import GatewayError, PhaseError
+from headgate.lua.values import LuaTable, Values, text_from_lua, text_to_lua
+from headgate.pdk._exit import Exit
+from headgate.pdk._headers import HeaderMap
+from headgate.pdk._query import Arguments
+
+RAISE, EXIT = "\0raise", "\0exit"
+_RAISED = (TypeError, ValueError, PhaseError, AttributeError, LookupError, RuntimeError)
+_ATOMS = frozenset((int, float, bool, type(None)))
+
+Function = Callable[..., Any]
+
+
+class Bridge:
+    """Makes Lua functions of Python ones, for one machine."""
+
+    def __init__(self, values: Values, host: Any) -> None:
+        self.values = values
+        self._wrap = host["wrap"]
+        self._wrap3 = host["wrap3"]
+        self._wrap_waiting = host["wrap_waiting"]
+        self._mark_headers = host["mark_headers"]
+
+    def function(self, function: Function, *, defaults: tuple[Any, ...] | None = None) -> Any:
+        """Return the Lua function for a Python one; `async def` ones wait.
+
+        Positional parameters that Lua leaves out, or gives as nil, get their defaults; more arguments than there are
+        parameters are dropped.
+        """
+        if inspect.iscoroutinefunction(function):
+            return self._wrap_waiting(self._starting(function))
+        count = _parameter_count(function)
+        called = self._converting(function, count)
+        return self._wrap3(called) if count is not None and count <= 3 else self._wrap(called)
+
+    def waiting(self, function: Callable[..., Awaitable[Any] | tuple[Any, ...]]) -> Any:
+        """Return the Lua function for a Python one that returns an awaitable of Lua values; arguments come as Lua's."""
+        return self._wrap_waiting(self._raw(function))
+
+    def raw(self, function: Function) -> Any:
+        """Return the Lua function for a Python one that takes and returns Lua's values itself."""
+        return self._wrap(self._raw(function))
+
+    def result(self, value: Any) -> Any:
+        """Return what a PDK function returned as Lua gets it: (values, …) where it is more than one."""
+        kind = value.__class__
+        if kind is str:
+            return value if value.isascii() else text_to_lua(value)
+        if kind in _ATOMS or kind is bytes:
+            return value
+        if kind is HeaderMap:
+            table = self._mark_headers(self.values.to_lua(dict(value)))
+            return (table, "truncated") if value.truncated else table
+        if kind is Arguments:
+            table = self.values.to_lua(dict(value))
+            return (table, "truncated") if value.truncated else table
+        return self.values.to_lua(value)
+
+    def fault(self, error: BaseException) -> tuple[Any, ...]:
+        """Return what the Lua half makes of an exception."""
+        if isinstance(error, Exit):
+            return (None, None, EXIT)
+        text = text_to_lua(str(error) or type(error).__name__)
+        if isinstance(error, _RAISED):
+            return (None, text, RAISE)
+        if isinstance(error, GatewayError):
+            mime = getattr(error, "mime", None)
+            return (None, text, mime) if mime is not None else (None, text)
+        return (None, f"{type(error).__name__}: {text}", RAISE)
+
+    def _raw(self, function: Function) -> Function:
+        fault = self.fault
+
+        def called(*arguments: Any) -> Any:
+            try:
+                return function(*arguments)
+            except (Exception, Exit) as error:
+                return fault(error)
+
+        return called
+
+    def _converting(self, function: Function, count: int | None) -> Function:
+        fault, result, from_lua = self.fault, self.result, self.values.from_lua
+        defaults = _defaults(function)
+
+        def called(*arguments: Any) -> Any:
+            try:
+                given = [
+                    argument
+                    if argument.__class__ in _ATOMS
+                    else (
+                        (argument if argument.isascii() else text_from_lua(argument))
+                        if argument.__class__ is str
+                        else from_lua(argument)
+                    )
+                    for argument in arguments[:count]
+                ]
+                if defaults and None in given:
+                    given = [
+                        defaults.get(position) if argument is None else argument
+                        for position, argument in enumerate(given)
+                    ]
+                value = function(*given)
+            except (Exception, Exit) as error:
+                return fault(error)
+            if value.__class__ is str and value.isascii():
+                return value
+            return result(value)
+
+        def without_arguments(*_: Any) -> Any:
+            try:
+                value = function()
+            except (Exception, Exit) as error:
+                return fault(error)
+            if value.__class__ is str and value.isascii():
+                return value
+            return result(value)
+
+        def one_text(argument: Any = None, *_: Any) -> Any:
+            if argument.__class__ is not str or not argument.isascii():
+                return called(argument)
+            try:
+                value = function(argument)
+            except (Exception, Exit) as error:
+                return fault(error)
+            if value.__class__ is str and value.isascii():
+                return value
+            return result(value)
+
+        def two_texts(first: Any = None, second: Any = None, *rest: Any) -> Any:
+            if not (first.__class__ is str and second.__class__ is str and first.isascii() and second.isascii()):
+                return called(first, second, *rest)
+            try:
+                value = function(first, second)
+            except (Exception, Exit) as error:
+                return fault(error)
+            if value.__class__ is str and value.isascii():
+                return value
+            return result(value)
+
+        return {0: without_arguments, 1: one_text, 2: two_texts}.get(-1 if count is None else count, called)
+
+    def _starting(self, function: Callable[..., Awaitable[Any]]) -> Function:
+        from_lua, fault, result = self.values.from_lua, self.fault, self.result
+        count = _parameter_count(function)
+
+        async def run(arguments: tuple[Any, ...]) -> Any:
+            try:
+                return result(await function(*arguments))
+            except (Exception, Exit) as error:
+                return fault(error)
+
+        def start(*arguments: Any) -> Any:
+            try:
+                return run(tuple(from_lua(argument) for argument in arguments[:count]))
+            except ValueError as error:
+                return fault(error)
+
+        return start
+
+
+def _parameter_count(function: Function) -> int | None:
+    """Return how many positional arguments a function takes; None for any number."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        return None
+    return len(parameters)
+
+
+def _defaults(function: Function) -> dict[int, Any]:
+    """Return the defaults that are not None, by position."""
+    return {
+        position: one.default
+        for position, one in enumerate(inspect.signature(function).parameters.values())
+        if one.default is not one.empty and one.default is not None
+    }
+
+
+def is_table(value: Any) -> bool:
+    """Tell whether a value is a Lua table."""
+    return value.__class__ is LuaTable

@@ -1,0 +1,288 @@
+-- Coroutines of handlers: every handler runs in one, so that whatever waits can yield to the event loop.
+--
+-- Owns the tags that travel through yields, the pool of coroutines, the record of whose turn it is, and the
+-- `coroutine` library that plugins see: a wait inside of a plugin's own coroutine passes through it to the driver.
+-- Rule: nothing here calls into Python while it resumes, and nobody else resumes a handler's coroutine.
+local create, raw_resume, raw_yield = coroutine.create, coroutine.resume, coroutine.yield
+local status, running = coroutine.status, coroutine.running
+local traceback, select, type, tostring, unpack = debug.traceback, select, type, tostring, unpack
+local setmetatable, getmetatable, error, pairs = setmetatable, getmetatable, error, pairs
+
+local core = {}
+
+local WAIT, EXIT, DONE = {}, {}, {}
+local MOST_POOLED = 256
+
+local pool, pooled = {}, 0
+local waiting, next_id = {}, 0
+
+-- Whose turn it is: the plugin's name and the table of its request (false: none was asked for yet).
+local current_name, current_request = nil, false
+
+local python -- functions of the host, set by `core.connect`
+
+function core.connect(functions)
+  python = functions
+end
+
+local function loop(f, a, b)
+  while true do
+    f(a, b)
+    f, a, b = raw_yield(DONE)
+  end
+end
+
+local function text_of(err)
+  if type(err) == "string" then
+    return err
+  end
+  local meta = type(err) == "table" and getmetatable(err)
+  if type(err) == "table" and not (meta and meta.__tostring) and err.message ~= nil then
+    return tostring(err.message)
+  end
+  return tostring(err)
+end
+core.text_of = text_of
+
+-- Returns nothing when the handler is over; else "wait", id, what; "exit"; "done", values; "error", text, traceback.
+local function settle(co, ok, tag, ...)
+  if ok then
+    if tag == DONE then
+      if pooled < MOST_POOLED then
+        pooled = pooled + 1
+        pool[pooled] = co
+      end
+      return
+    end
+    if tag == WAIT then
+      next_id = next_id + 1
+      waiting[next_id] = { co, current_name, current_request }
+      return "wait", next_id, ...
+    end
+    if tag == EXIT then
+      return "exit"
+    end
+    if status(co) == "dead" then
+      return "done", tag, ...
+    end
+    return "error", "the handler yielded without anything to wait for", ""
+  end
+  return "error", text_of(tag), traceback(co)
+end
+
+local function settle_and_restore(name, request, co, ...)
+  return (function(...)
+    current_name, current_request = name, request
+    return ...
+  end)(settle(co, ...))
+end
+
+-- The fast path: a handler that is over leaves nothing to return.
+local function finish(name, request, co, ok, tag, ...)
+  if ok and tag == DONE then
+    if pooled < MOST_POOLED then
+      pooled = pooled + 1
+      pool[pooled] = co
+    end
+    current_name, current_request = name, request
+    return
+  end
+  return settle_and_restore(name, request, co, ok, tag, ...)
+end
+
+-- Returns a function without arguments that runs `f(self, conf)` as the plugin `name`.
+function core.handle(name, f, self, conf)
+  return function()
+    local co
+    if pooled > 0 then
+      co = pool[pooled]
+      pool[pooled] = nil
+      pooled = pooled - 1
+    else
+      co = create(loop)
+    end
+    local earlier_name, earlier_request = current_name, current_request
+    current_name, current_request = name, false
+    return finish(earlier_name, earlier_request, co, raw_resume(co, f, self, conf))
+  end
+end
+
+-- Runs `f(...)` in a coroutine of its own and tells what it returned: for timers, threads, callbacks.
+function core.call(name, f, ...)
+  local co = create(f)
+  local earlier_name, earlier_request = current_name, current_request
+  current_name, current_request = name, false
+  return settle_and_restore(earlier_name, earlier_request, co, raw_resume(co, ...))
+end
+
+-- Goes on with what waits: `ok` and the values for it, or false and a text.
+function core.resume(id, ...)
+  local entry = waiting[id]
+  if entry == nil then
+    return "error", "a handler was resumed that does not wait", ""
+  end
+  waiting[id] = nil
+  local earlier_name, earlier_request = current_name, current_request
+  current_name, current_request = entry[2], entry[3]
+  return settle_and_restore(earlier_name, earlier_request, entry[1], raw_resume(entry[1], ...))
+end
+
+function core.drop(id)
+  waiting[id] = nil
+end
+
+function core.waiting_count()
+  local count = 0
+  for _ in pairs(waiting) do
+    count = count + 1
+  end
+  return count
+end
+
+local function resumed(ok, ...)
+  if ok then
+    return ...
+  end
+  error((...), 3)
+end
+
+-- Refuses to wait where there is no handler that could: before anything is started that would have to be waited for.
+function core.must_wait()
+  if not running() then
+    error("nothing can be waited for here", 3)
+  end
+end
+
+-- Waits for an awaitable of the host; returns its values, or raises its text at the caller's caller.
+function core.wait(awaitable)
+  if not running() then
+    error("nothing can be waited for here", 3)
+  end
+  return resumed(raw_yield(WAIT, awaitable))
+end
+
+-- Ends the handler now, whatever pcall stands around it.
+function core.exit()
+  if running() then
+    raw_yield(EXIT)
+  end
+  error("the request has ended", 0)
+end
+
+-- The table that lives as long as the request: `ctx` is ngx.ctx, `plugins` has kong.ctx.plugin by name.
+function core.request()
+  local request = current_request
+  if not request then
+    request = python.request_table() or { plugins = {} }
+    current_request = request
+  end
+  return request
+end
+
+-- For Python code that runs a function of the plugin's while the plugin waits for its result.
+function core.call_now(f, ...)
+  return f(...)
+end
+
+function core.name()
+  return current_name
+end
+
+-- What the sandbox asks after whatever a function of its own cannot catch; set by `sandbox`.
+core.after_protected = function() end
+
+local pass
+pass = function(co, ok, tag, ...)
+  while ok and (tag == WAIT or tag == EXIT) do
+    return pass(co, raw_resume(co, raw_yield(tag, ...)))
+  end
+  return ok, tag, ...
+end
+
+function coroutine.resume(co, ...)
+  return pass(co, raw_resume(co, ...))
+end
+
+local function unprotected(ok, ...)
+  if not ok then
+    local err = ...
+    error(err, type(err) == "string" and 2 or 0)
+  end
+  return ...
+end
+
+function coroutine.wrap(f)
+  local co = create(f)
+  return function(...)
+    return unprotected(pass(co, raw_resume(co, ...)))
+  end
+end
+
+-- Light threads (ngx.thread): run at once up to their first wait, then go on as tasks of the loop.
+local threads = setmetatable({}, { __mode = "k" })
+
+local function thread_settled(entry, kind, ...)
+  if kind == "wait" then
+    local id, awaitable = ...
+    entry.task = python.spawn(id, awaitable, function(...)
+      return thread_settled(entry, ...)
+    end)
+    return
+  end
+  entry.task = nil
+  entry.kind = kind or "done"
+  entry.count = select("#", ...)
+  entry.values = { ... }
+end
+
+function core.spawn(f, ...)
+  local co = create(f)
+  local entry = {}
+  threads[co] = entry
+  local name, request = current_name, core.request()
+  current_request = request
+  thread_settled(entry, settle_and_restore(name, request, co, raw_resume(co, ...)))
+  return co
+end
+
+local function thread_result(entry)
+  if entry.kind == "exit" then
+    core.exit()
+  end
+  if entry.kind == "error" then
+    return false, entry.values[1]
+  end
+  return true, unpack(entry.values, 1, entry.count)
+end
+
+function core.wait_threads(...)
+  while true do
+    local tasks = {}
+    for i = 1, select("#", ...) do
+      local entry = threads[select(i, ...)]
+      if entry == nil then
+        return nil, "not a thread of this request"
+      end
+      if entry.killed then
+        return nil, "killed"
+      end
+      if entry.kind then
+        return thread_result(entry)
+      end
+      tasks[#tasks + 1] = entry.task
+    end
+    core.wait(python.wait_any(unpack(tasks)))
+  end
+end
+
+function core.kill_thread(co)
+  local entry = threads[co]
+  if entry == nil or entry.kind or entry.killed then
+    return nil, "already waited or killed"
+  end
+  entry.killed = true
+  python.cancel(entry.task)
+  return 1
+end
+
+return core

@@ -1,0 +1,119 @@
+-- Small functions that Python needs of the machine, and how a Python function becomes a Lua one.
+--
+-- Owns the null and the array mark that all libraries share, and the conventions of results: a Python function returns
+-- its values; a tuple whose third member is RAISE becomes an error at the caller, EXIT ends the handler.
+local buffer = require "string.buffer"
+local core = require "headgate.core"
+local error, setmetatable, getmetatable, type = error, setmetatable, getmetatable, type
+local tostring = tostring
+
+local host = {}
+
+host.null = buffer.decode("\3") -- a light userdata of 0, which Lua code has no other way to make
+host.array_mt = {}
+host.empty_array_mt = {}
+
+local RAISE, EXIT = "\0raise", "\0exit"
+host.RAISE, host.EXIT = RAISE, EXIT
+
+function host.set_null(t, key)
+  t[key] = host.null
+end
+
+function host.is_null(value)
+  return value == host.null
+end
+
+function host.is_array(t)
+  local mt = getmetatable(t)
+  return mt == host.array_mt or mt == host.empty_array_mt
+end
+
+function host.mark_array(t)
+  setmetatable(t, host.array_mt)
+end
+
+-- Header tables of getters: an absent name is tried again in lower case, then with dashes.
+local header_mt = {}
+function header_mt.__index(t, name)
+  if type(name) ~= "string" then
+    return nil
+  end
+  local lower = name:lower()
+  local value = rawget(t, lower)
+  if value == nil and lower:find("_", 1, true) then
+    value = rawget(t, (lower:gsub("_", "-")))
+  end
+  return value
+end
+host.header_mt = header_mt
+
+function host.mark_headers(t)
+  return setmetatable(t, header_mt)
+end
+
+local exit = core.exit
+
+local function slow(a, b, c)
+  if c == RAISE then
+    error(b, 3)
+  end
+  if c == EXIT then
+    exit()
+  end
+  return a, b, c
+end
+
+-- For functions whose results are at most two values and no raise in the common case.
+function host.wrap(f)
+  return function(...)
+    local a, b, c = f(...)
+    if c ~= nil then
+      return slow(a, b, c)
+    end
+    return a, b
+  end
+end
+
+-- The same for a function of no more than three arguments: no vararg, so that it is cheaper.
+function host.wrap3(f)
+  return function(x, y, z)
+    local a, b, c = f(x, y, z)
+    if c ~= nil then
+      return slow(a, b, c)
+    end
+    return a, b
+  end
+end
+
+local function settled(a, b, c, ...)
+  if c == RAISE then
+    error(b, 3)
+  end
+  return a, b, c, ...
+end
+
+-- For functions whose first result is an awaitable; its values are the results.
+function host.wrap_waiting(f)
+  return function(...)
+    core.must_wait()
+    local awaitable, err, how = f(...)
+    if how ~= nil then
+      return slow(awaitable, err, how)
+    end
+    if awaitable == nil then
+      return nil, err
+    end
+    return settled(core.wait(awaitable))
+  end
+end
+
+function host.compile(source, name, environment)
+  return loadstring(source, name)
+end
+
+function host.text_of(value)
+  return tostring(value)
+end
+
+return host

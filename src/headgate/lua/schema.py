@@ -1,0 +1,482 @@
+"""`schema.lua` as a configuration model: the same checks, texts and published form as a plugin's written in Python.
+
+Owns the reading of Lua's schema tables. The rules themselves are `headgate.schema`'s; functions of the schema run in
+the machine.
+"""
+
+import types
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import lupa.luajit21 as lupa
+
+from headgate.errors import PluginLoadError
+from headgate.lua.patterns import PatternError, python_pattern
+from headgate.lua.values import LuaTable, text_from_lua
+from headgate.schema import PluginConfig, Record, checks, shorthand
+from headgate.schema.checks import EntityCheck
+from headgate.schema.record import ALL_PROTOCOLS, HTTP_PROTOCOLS, WEBSOCKET_PROTOCOLS
+from headgate.schema.spec import FieldSpec, Pattern, Shorthand, field
+
+if TYPE_CHECKING:
+    from headgate.lua.vm import Vm
+
+TYPES = ("string", "number", "integer", "boolean", "array", "set", "map", "record", "foreign", "function", "json")
+STRUCTURE = {"array": ("elements",), "set": ("elements",), "map": ("keys", "values"), "record": ("fields",)}
+COPIED = (
+    *("eq", "ne", "gt", "timestamp", "uuid", "is_regex", "len_eq", "len_min", "len_max", "starts_with", "contains"),
+    *("err", "unique", "auto", "immutable", "referenceable", "encrypted", "transient", "description"),
+    *("reference", "on_delete"),
+)
+LISTS = ("one_of", "not_one_of", "between", "mutually_exclusive_subsets")
+PATTERNS = ("match", "not_match", "match_all", "match_none", "match_any")
+PUBLISHED_ONLY = ("examples", "abstract", "generate_admin_api", "json_schema", "deprecation", "indexed", "cache_key")
+KNOWN = frozenset(
+    (
+        *COPIED,
+        *LISTS,
+        *PATTERNS,
+        *PUBLISHED_ONLY,
+        *("type", "required", "default", "elements", "keys", "values", "fields", "entity_checks"),
+        *("shorthand_fields", "custom_validator", "unique_across_ws", "nilable"),
+    )
+)
+ONLY_ON = {
+    "between": ("integer", "number"),
+    "len_eq": ("array", "set", "string", "map"),
+    "match": ("string",),
+    "one_of": ("string", "number", "integer"),
+    "contains": ("array", "set"),
+    "is_regex": ("string",),
+    "uuid": ("string",),
+    "timestamp": ("number", "integer"),
+}
+_SCALARS: Mapping[str, Any] = {"string": str, "number": float, "integer": int, "boolean": bool}
+_SCOPES = ("consumer", "consumer_group", "route", "service")
+_NULL = object()
+
+
+class LuaPattern(str):
+    """A Lua pattern with the Python expression that decides; published as it was written."""
+
+    __slots__ = ("python",)
+    python: str
+
+
+class SchemaReader:
+    """Reads the schemas of one machine."""
+
+    def __init__(self, vm: "Vm") -> None:
+        self._vm = vm
+        self._is_null = vm.host["is_null"]
+
+    def config_model(self, plugin: str, schema: Any) -> type[PluginConfig]:
+        """Return the configuration model of a plugin's schema table.
+
+        Raises: PluginLoadError with every fault of the definition.
+        """
+        faults: list[str] = []
+        if schema.__class__ is not LuaTable:
+            raise PluginLoadError(f"no configuration schema found for plugin: {plugin}")
+        namespace: dict[str, Any] = {"__module__": f"kong.plugins.{plugin}.schema", "__annotations__": {}}
+        protocols: tuple[str, ...] = HTTP_PROTOCOLS
+        checks_of_entity = self._entity_checks(schema, faults, "")
+        if schema["transformations"] is not None:
+            faults.append("transformations: are not supported in plugins of this gateway")
+        for name, definition in self._fields(schema, faults, ""):
+            kind = definition["type"]
+            if name == "config":
+                if kind != "record":
+                    faults.append("config: expected a record")
+                    continue
+                self._record_body(definition, namespace, faults, "config")
+            elif name in _SCOPES:
+                if self._is_null(definition["eq"]):
+                    namespace[f"no_{name}"] = True
+            elif name == "protocols":
+                protocols = self._protocols(definition, namespace)
+            elif name not in ("name", "enabled", "tags", "instance_name", "ordering"):
+                faults.append(f"error in definition of '{plugin}': {name}: cannot create a new field")
+        namespace["protocols"] = protocols
+        namespace["entity_checks"] = (*checks_of_entity, *_prefixed(namespace.pop("entity_checks", ())))
+        if faults:
+            raise PluginLoadError([f"error loading plugin schemas: on plugin '{plugin}': {fault}" for fault in faults])
+        try:
+            return cast(
+                "type[PluginConfig]", types.new_class("Config", (PluginConfig,), exec_body=namespace_of(namespace))
+            )
+        except (TypeError, ValueError) as error:
+            raise PluginLoadError(f"error loading plugin schemas: on plugin '{plugin}': {error}") from error
+
+    def record(self, name: str, definition: Any, faults: list[str], path: str) -> type[Record]:
+        """Return the model of a record definition."""
+        namespace: dict[str, Any] = {"__module__": "kong.schema", "__annotations__": {}}
+        self._record_body(definition, namespace, faults, path)
+        return cast("type[Record]", types.new_class(name, (Record,), exec_body=namespace_of(namespace)))
+
+    def _record_body(self, definition: Any, namespace: dict[str, Any], faults: list[str], path: str) -> None:
+        for position, (name, inner) in enumerate(self._fields(definition, faults, path)):
+            attribute = name if name.isidentifier() and not name.startswith("_") else f"field_{position}"
+            if hasattr(PluginConfig, attribute):
+                attribute = f"field_{position}"
+            self._member(name, attribute, inner, namespace, faults, f"{path}.{name}")
+        entity_checks = self._entity_checks(definition, faults, path)
+        if entity_checks:
+            namespace["entity_checks"] = entity_checks
+        shorthands = definition["shorthand_fields"]
+        if shorthands is not None:
+            namespace["shorthand_fields"] = tuple(
+                self._shorthand(name, inner, faults, f"{path}.{name}")
+                for name, inner in self._entries(shorthands, faults, path)
+            )
+
+    def _fields(self, definition: Any, faults: list[str], path: str) -> list[tuple[str, Any]]:
+        fields = definition["fields"]
+        if fields.__class__ is not LuaTable:
+            faults.append(f"{path or 'fields'}: expected an array")
+            return []
+        return self._entries(fields, faults, path)
+
+    def _entries(self, fields: Any, faults: list[str], path: str) -> list[tuple[str, Any]]:
+        where = f"{path}: " if path else ""
+        if len(fields) == 0 and list(fields.keys()):
+            faults.append(f"{where}fields: expected an array")
+            return []
+        found: list[tuple[str, Any]] = []
+        for position in range(1, len(fields) + 1):
+            entry = fields[position]
+            if entry.__class__ is not LuaTable:
+                faults.append(f"{where}each entry in fields must be a sub-table")
+                continue
+            members = list(entry.items())
+            if not members:
+                faults.append(f"{where}field entry table is empty")
+            elif len(members) > 1:
+                faults.append(f"{where}length must be 1")
+            elif members[0][1].__class__ is not LuaTable:
+                faults.append(f"{where}'{members[0][0]}' must be a table")
+            else:
+                found.append((text_from_lua(str(members[0][0])), members[0][1]))
+        return found
+
+    def _member(
+        self, name: str, attribute: str, definition: Any, namespace: dict[str, Any], faults: list[str], path: str
+    ) -> None:
+        kind = self._checked_kind(definition, faults, path)
+        if kind is None:
+            return
+        annotation = self._annotation(definition, faults, path)
+        required = definition["required"]
+        is_record = kind == "record"
+        is_required = True if is_record and required is None else bool(required)
+        if not is_required and annotation is not Any:
+            annotation = annotation | None if not hasattr(annotation, "__metadata__") else _optional(annotation)
+        options: dict[str, Any] = {}
+        default = definition["default"]
+        if default is not None:
+            value = self._plain(default, kind)
+            if is_record:
+                options["default_factory"] = _record_default(annotation, value)
+            else:
+                options["default_factory"] = _fresh(value)
+        elif is_record and is_required:
+            options["default_factory"] = _innermost(annotation)
+        elif not is_required:
+            options["default"] = None
+        if attribute != name:
+            options["name"] = name
+        if kind == "function":
+            faults.append(f"{path}: Entities cannot have function types.")
+        extra = {key: self._json(definition[key]) for key in PUBLISHED_ONLY if definition[key] is not None}
+        if extra:
+            options["schema_extra"] = extra
+        if required is not None:
+            options["required"] = bool(required)
+        namespace["__annotations__"][attribute] = annotation
+        namespace[attribute] = field(options.pop("default"), **options) if "default" in options else field(**options)
+
+    def _checked_kind(self, definition: Any, faults: list[str], path: str) -> str | None:
+        kind = definition["type"]
+        if kind is None:
+            faults.append(f"{path}: missing type declaration")
+            return None
+        if kind not in TYPES:
+            faults.append(f"{path}: expected one of: {', '.join(TYPES)}")
+            return None
+        for attribute in definition:
+            if attribute not in KNOWN:
+                faults.append(f"{path}: {attribute}: unknown field")
+            elif attribute in ONLY_ON and kind not in ONLY_ON[attribute]:
+                faults.append(f"{path}: field of type '{kind}' cannot have attribute '{attribute}'")
+        for needed in STRUCTURE.get(kind, ()):
+            if definition[needed].__class__ is not LuaTable:
+                faults.append(f"{path}: field of type '{kind}' must declare '{needed}'")
+                return None
+        return str(kind)
+
+    def _annotation(self, definition: Any, faults: list[str], path: str) -> Any:
+        """Return the annotation of a definition, with its attributes, without whether it is required."""
+        kind = definition["type"]
+        spec = FieldSpec(**self._attributes(definition, faults, path))
+        if kind in _SCALARS:
+            base = _SCALARS[kind]
+        elif kind in ("array", "set"):
+            base = list[self._inner(definition["elements"], faults, f"{path}.elements")]  # type: ignore[misc]
+            if kind == "set":
+                spec = spec.merged(FieldSpec(set_=True))
+        elif kind == "map":
+            keys = self._inner(definition["keys"], faults, f"{path}.keys")
+            base = dict[keys, self._inner(definition["values"], faults, f"{path}.values")]  # type: ignore[valid-type,misc]
+        elif kind == "record":
+            base = self.record(path.replace(".", "_"), definition, faults, path)
+        elif kind == "foreign":
+            base = dict[str, str]
+        else:
+            return Any
+        return Annotated[base, spec]
+
+    def _inner(self, definition: Any, faults: list[str], path: str) -> Any:
+        return self._annotation(definition, faults, path) if self._checked_kind(definition, faults, path) else Any
+
+    # -- attributes ---------------------------------------------------------------------------------------------------
+
+    def _attributes(self, definition: Any, faults: list[str], path: str) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        for name in COPIED:
+            value = definition[name]
+            if value is not None:
+                given[name] = None if self._is_null(value) else self._plain(value, "any")
+        for name in LISTS:
+            if definition[name] is not None:
+                given[name] = self._plain(definition[name], "array")
+        if definition["unique_across_ws"] is not None:
+            given["unique_across_workspaces"] = bool(definition["unique_across_ws"])
+        validators: list[Callable[[Any], Any]] = []
+        for name in PATTERNS:
+            if definition[name] is None:
+                continue
+            try:
+                given[name] = self._patterns(name, definition[name])
+            except PatternError as error:
+                faults.append(f"{path}: {name}: {error}")
+        custom = definition["custom_validator"]
+        if custom is not None:
+            validators.append(self._validator(custom))
+        if validators:
+            given["validator"] = validators[0]
+        return given
+
+    def _patterns(self, name: str, value: Any) -> Any:
+        if name in ("match", "not_match"):
+            return _pattern(text_from_lua(str(value)))
+        if name == "match_any":
+            plain = self._vm.values.from_lua(value)
+            patterns = tuple(Pattern(python_pattern(text), text) for text in plain["patterns"])
+            return (patterns, plain.get("err"))
+        return tuple(
+            Pattern(python_pattern(one["pattern"]), one["pattern"], one.get("err"))
+            for one in self._vm.values.from_lua(value)
+        )
+
+    def _validator(self, function: Any) -> Callable[[Any], Any]:
+        """Return the Python form of a `custom_validator`: None when it passes, its text, or False."""
+        kept = self._vm.anchor(function)
+        to_lua = self._vm.values.to_lua
+
+        def validate(value: Any) -> Any:
+            return self._verdict(kept, to_lua(value, keeps_null=True))
+
+        return validate
+
+    def _verdict(self, function: Any, argument: Any) -> Any:
+        try:
+            returned = function(argument)
+        except lupa.LuaError as error:
+            return text_from_lua(str(error))
+        accepted, text = returned[:2] if isinstance(returned, tuple) else (returned, None)
+        if accepted:
+            return None
+        if text is None:
+            return False
+        return self._vm.values.from_lua(text)
+
+    # -- checks over several fields -----------------------------------------------------------------------------------
+
+    def _entity_checks(self, definition: Any, faults: list[str], path: str) -> tuple[EntityCheck, ...]:
+        given = definition["entity_checks"]
+        if given is None:
+            return ()
+        found: list[EntityCheck] = []
+        for position in range(1, len(given) + 1):
+            for name, argument in given[position].items():
+                try:
+                    found.append(self._entity_check(str(name), argument))
+                except (KeyError, TypeError, PatternError) as error:
+                    faults.append(f"{path + ': ' if path else ''}entity_checks: {name}: {error}")
+        return tuple(found)
+
+    def _entity_check(self, name: str, argument: Any) -> EntityCheck:
+        if name == "custom_entity_check":
+            paths = self._plain(argument["field_sources"], "array")
+            function = self._vm.anchor(argument["fn"])
+            to_lua = self._vm.values.to_lua
+
+            def run(entity: dict[str, Any]) -> Any:
+                verdict = self._verdict(function, to_lua(entity, keeps_null=True))
+                return "failed entity check: custom_entity_check" if verdict is False else verdict
+
+            return checks.custom(
+                paths,
+                run,
+                run_with_missing_fields=bool(argument["run_with_missing_fields"]),
+                run_with_invalid_fields=bool(argument["run_with_invalid_fields"]),
+            )
+        plain = self._match(argument)
+        if name == "conditional":
+            return checks.conditional(
+                plain["if_field"],
+                if_match=plain["if_match"],
+                then_field=plain["then_field"],
+                then_match=plain["then_match"],
+                then_err=plain.get("then_err"),
+            )
+        if name == "conditional_at_least_one_of":
+            return checks.conditional_at_least_one_of(
+                plain["if_field"],
+                if_match=plain["if_match"],
+                then_at_least_one_of=plain["then_at_least_one_of"],
+                then_err=plain.get("then_err"),
+                else_match=plain.get("else_match"),
+                else_then_at_least_one_of=plain.get("else_then_at_least_one_of", ()),
+                else_then_err=plain.get("else_then_err"),
+            )
+        if name == "mutually_exclusive_sets":
+            return checks.mutually_exclusive_sets(plain["set1"], plain["set2"])
+        builders: Mapping[str, Callable[..., EntityCheck]] = {
+            "at_least_one_of": checks.at_least_one_of,
+            "only_one_of": checks.only_one_of,
+            "distinct": checks.distinct,
+            "mutually_required": checks.mutually_required,
+            "mutually_exclusive": checks.mutually_exclusive,
+        }
+        if name not in builders:
+            raise TypeError("unknown entity check")
+        return builders[name](*plain)
+
+    def _match(self, table: Any) -> Any:
+        """Return the argument of a check as plain data, patterns and functions in their Python forms."""
+        if table.__class__ is not LuaTable:
+            if lupa.lua_type(table) == "userdata" and self._is_null(table):
+                return None
+            return text_from_lua(table) if isinstance(table, str) else table
+        if len(table):
+            return [self._match(table[position]) for position in range(1, len(table) + 1)]
+        found: dict[str, Any] = {}
+        for key, value in table.items():
+            if key in ("match", "not_match"):
+                found[key] = _pattern(text_from_lua(str(value)))
+            elif key == "custom_validator":
+                found["validator"] = self._validator(value)
+            else:
+                found[str(key)] = self._match(value)
+        return found
+
+    def _shorthand(self, name: str, definition: Any, faults: list[str], path: str) -> Shorthand:
+        annotation = self._inner(definition_without(self._vm, definition), faults, path)
+        function = definition["func"]
+        deprecation = definition["deprecation"]
+        options: dict[str, Any] = {}
+        if deprecation is not None:
+            plain = self._vm.values.from_lua(_without_functions(self._vm, deprecation))
+            options["message"] = plain.get("message")
+            options["removal_in_version"] = plain.get("removal_in_version")
+            replaced = plain.get("replaced_with")
+            if replaced:
+                options["replaced_with"] = tuple(replaced[0]["path"])
+        if function is not None:
+            kept = self._vm.anchor(function)
+            values = self._vm.values
+
+            def members(value: Any) -> Mapping[str, Any]:
+                returned = values.from_lua(kept(values.to_lua(value, keeps_null=True)))
+                return returned if isinstance(returned, dict) else {}
+
+            options["function"] = members
+        return shorthand(name, annotation, **options)
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def _plain(self, value: Any, kind: str) -> Any:
+        plain = self._vm.values.from_lua(value)
+        if plain == {} and kind in ("array", "set"):
+            return []
+        return plain
+
+    def _json(self, value: Any) -> Any:
+        return self._vm.values.from_lua(_without_functions(self._vm, value))
+
+    def _protocols(self, definition: Any, namespace: dict[str, Any]) -> tuple[str, ...]:
+        elements = definition["elements"]
+        allowed = elements["one_of"] if elements is not None else None
+        known = ALL_PROTOCOLS + WEBSOCKET_PROTOCOLS
+        protocols = tuple(self._plain(allowed, "array")) if allowed is not None else known
+        default = definition["default"]
+        if default is not None:
+            namespace["default_protocols"] = tuple(self._plain(default, "array"))
+        return tuple(name for name in protocols if name in known)
+
+
+def namespace_of(members: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Return what `types.new_class` runs in the place of a class body."""
+    return lambda namespace: namespace.update(members)
+
+
+def definition_without(vm: "Vm", definition: Any) -> Any:
+    """Return a copy of a definition without what only shorthands have."""
+    copy = vm.runtime.table()
+    for key, value in definition.items():
+        if key not in ("func", "translate_backwards", "deprecation"):
+            copy[key] = value
+    return copy
+
+
+def _without_functions(vm: "Vm", table: Any) -> Any:
+    if table.__class__ is not LuaTable:
+        return table
+    copy = vm.runtime.table()
+    for key, value in table.items():
+        if lupa.lua_type(value) != "function":
+            copy[key] = _without_functions(vm, value)
+    return copy
+
+
+def _pattern(text: str) -> LuaPattern:
+    pattern = LuaPattern(text)
+    pattern.python = python_pattern(text)
+    return pattern
+
+
+def _optional(annotation: Any) -> Any:
+    return Annotated[(annotation.__origin__ | None, *annotation.__metadata__)]
+
+
+def _innermost(annotation: Any) -> Any:
+    return getattr(annotation, "__origin__", annotation)
+
+
+def _fresh(value: Any) -> Callable[[], Any]:
+    import copy
+
+    return lambda: copy.deepcopy(value)
+
+
+def _record_default(annotation: Any, value: Any) -> Callable[[], Any]:
+    model = _innermost(annotation)
+    if not value:
+        return model  # type: ignore[no-any-return]
+    return lambda: model.model_validate(value)
+
+
+def _prefixed(found: tuple[EntityCheck, ...]) -> tuple[EntityCheck, ...]:
+    """Return the checks of the record `config`: they run on the same model as those of the entity around it."""
+    return found

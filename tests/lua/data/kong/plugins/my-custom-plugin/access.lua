@@ -1,0 +1,4 @@
+-- access.lua
+return function(self, config)
+  kong.log("access phase")
+end

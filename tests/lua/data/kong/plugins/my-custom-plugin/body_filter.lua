@@ -1,0 +1,4 @@
+-- body_filter.lua
+return function(self, config)
+  kong.log("body_filter phase")
+end
