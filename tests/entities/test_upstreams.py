@@ -19,6 +19,11 @@ def upstream(**given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         ({"hash_on": "none", "algorithm": "consistent-hashing"}, "round-robin", "none"),
         ({"algorithm": "least-connections", "hash_on": "ip"}, "least-connections", "none"),
         ({"algorithm": "latency"}, "latency", "none"),
+        (
+            {"algorithm": "sticky-sessions", "sticky_sessions_cookie": "c", "hash_on": "ip"},
+            "sticky-sessions",
+            "none",
+        ),
     ],
 )
 def test_algorithm_and_hash_input_follow_one_another(given: dict[str, Any], algorithm: str, hash_on: str) -> None:
@@ -30,6 +35,22 @@ def test_algorithm_and_hash_input_follow_one_another(given: dict[str, Any], algo
 def test_hash_input_needs_its_name() -> None:
     assert upstream(hash_on="header")[1]["hash_on_header"] == "required field missing"
     assert upstream(hash_on="header", hash_on_header="x")[1] == {}
+
+
+def test_sticky_sessions_need_a_cookie() -> None:
+    assert upstream(algorithm="sticky-sessions")[1]["sticky_sessions_cookie"] == "required field missing"
+
+
+def test_circuit_breaking_is_off_by_default_and_bounded() -> None:
+    entity, errors = upstream()
+    assert errors == {}
+    assert entity["circuit_breaking"]["max_connections"] is None
+    assert entity["circuit_breaking"]["outlier_ejection"]["consecutive_failures"] == 0
+    faults = upstream(circuit_breaking={"max_connections": 0, "outlier_ejection": {"max_ejected_percent": 101}})[1]
+    assert faults["circuit_breaking"] == {
+        "max_connections": "value should be between 1 and 1000000",
+        "outlier_ejection": {"max_ejected_percent": "value should be between 0 and 100"},
+    }
 
 
 def test_fallback_must_differ() -> None:

@@ -3,9 +3,11 @@
 import json
 import logging
 import time
+from typing import Any
 
 import pytest
 
+from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import PlanError
 from headgate.pdk import Plugin, instance_of
 from headgate.phases import Phase
@@ -92,6 +94,59 @@ def test_upstreams_certificates_and_snis_refer_to_one_another_by_position() -> N
     assert list(plan["ca_certificates"].values()) == ["CA"]
     assert plan["upstreams"][0]["client_certificate"] == 0
     assert plan["upstreams"][0]["targets"] == [{"host": "::1", "port": 8080, "weight": 5}]
+
+
+def upstream_plan(**given: Any) -> dict[str, Any]:
+    entity, errors = ENTITY_TYPES["upstreams"].examine({"name": "u", **given}, now=1)
+    assert errors == {}
+    world = World()
+    world.add("upstreams", **{name: value for name, value in entity.items() if name != "id"})
+    plan: dict[str, Any] = json.loads(world.plan().engine_plan())["upstreams"][0]
+    return plan
+
+
+def test_what_an_upstream_hashes_on_reaches_the_engine() -> None:
+    plan = upstream_plan(hash_on="header", hash_on_header="X-User", hash_fallback="cookie", hash_on_cookie="session")
+    assert plan["algorithm"] == "consistent-hashing"
+    assert plan["hash_on"] == {"input": "header", "name": "X-User"}
+    assert plan["hash_fallback"] == {"input": "cookie", "name": "session", "path": "/"}
+    assert plan["slots"] == 10_000
+    assert upstream_plan(hash_on="ip")["hash_on"] == {"input": "ip"}
+    assert "hash_on" not in upstream_plan()
+
+
+def test_health_checks_reach_the_engine_only_when_there_is_a_checker() -> None:
+    assert "passive_checks" not in upstream_plan()
+    passive = {"unhealthy": {"tcp_failures": 2}, "healthy": {"successes": 3}}
+    plan = upstream_plan(healthchecks={"passive": passive, "threshold": 40})
+    assert plan["health_threshold_percent"] == 40
+    assert plan["passive_checks"]["thresholds"] == {
+        "successes": 3,
+        "http_failures": 0,
+        "tcp_failures": 2,
+        "timeouts": 0,
+    }
+    active = upstream_plan(healthchecks={"active": {"healthy": {"interval": 1}}})
+    assert set(active["passive_checks"]["thresholds"].values()) == {0}
+
+
+def test_circuit_breaking_and_sticky_sessions_reach_the_engine() -> None:
+    plan = upstream_plan(
+        algorithm="sticky-sessions",
+        sticky_sessions_cookie="at",
+        circuit_breaking={"max_connections": 5, "outlier_ejection": {"consecutive_failures": 3}},
+    )
+    assert plan["sticky_cookie"] == {"name": "at", "path": "/"}
+    assert plan["circuit_breaking"] == {
+        "max_connections": 5,
+        "max_pending_requests": 0,
+        "outlier_ejection": {
+            "consecutive_failures": 3,
+            "ejection_time_ms": 30_000,
+            "max_ejected_percent": 50,
+        },
+    }
+    assert upstream_plan()["circuit_breaking"] == {"max_pending_requests": 0}
 
 
 def test_routes_of_a_disabled_service_are_left_out() -> None:

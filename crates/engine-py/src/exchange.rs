@@ -501,6 +501,11 @@ impl PyExchange {
         })
     }
 
+    #[pyo3(signature = (identity))]
+    fn set_balancing_identity(&self, identity: Option<String>) -> PyResult<()> {
+        self.with(|exchange| exchange.balancing_identity = identity)
+    }
+
     fn set_retries(&self, retries: u32) -> PyResult<()> {
         self.with(|exchange| exchange.overrides.retries = Some(retries))
     }

@@ -78,6 +78,9 @@ pub enum Refusal {
     /// The upstream has no target that may be used.
     #[error("failure to get a peer from the ring-balancer")]
     NoPeer,
+    /// The upstream has `max_connections` requests on their way and as many waiting as it may.
+    #[error("upstream at its limit of connections and pending requests")]
+    UpstreamBusy,
     /// The service's name does not exist.
     #[error("name resolution failed for '{host}'")]
     NameNotFound {
@@ -143,6 +146,7 @@ impl Refusal {
             Self::NotGrpc => (415, "Non-gRPC request matched gRPC route", Gateway, false),
             Self::GrpcsRequired => (200, "", Gateway, false),
             Self::NoPeer => (503, "failure to get a peer from the ring-balancer", Gateway, false),
+            Self::UpstreamBusy => (503, "too many requests to the upstream", Gateway, false),
             Self::NameNotFound { .. } => (503, "name resolution failed", Gateway, false),
             Self::NameLookup { .. } | Self::Internal(_) => (500, text_of(500), Gateway, false),
             Self::UpstreamFailed { .. } | Self::ResponseTooLarge => (502, text_of(502), Server, false),
@@ -182,6 +186,7 @@ impl Refusal {
         matches!(
             self,
             Self::NoPeer
+                | Self::UpstreamBusy
                 | Self::NameNotFound { .. }
                 | Self::NameLookup { .. }
                 | Self::UpstreamFailed { .. }

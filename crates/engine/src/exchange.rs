@@ -226,6 +226,8 @@ pub struct Exchange {
     pub body: RequestBody,
     /// What plugins set for the upstream side.
     pub overrides: UpstreamOverrides,
+    /// Id of the consumer, else of the credential, as `hash_on: consumer` has it.
+    pub balancing_identity: Option<String>,
     /// Collect the upstream's whole response before answering.
     pub wants_buffering: bool,
     /// Status and fields for the client.
@@ -303,6 +305,7 @@ impl Exchange {
             matched: None,
             body: RequestBody::new(framing),
             overrides: UpstreamOverrides::default(),
+            balancing_identity: None,
             wants_buffering: false,
             response: ResponseHead::default(),
             answer: None,

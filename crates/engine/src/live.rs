@@ -7,12 +7,13 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::plan::{AddressPlan, Plan, RoutePlan, ServicePlan};
+use crate::plan::{AddressPlan, Plan, RoutePlan, ServicePlan, UpstreamPlan};
 use crate::router::{AddressRule, RouteRule, Router};
 use crate::settings::EngineSettings;
 use crate::tls::client::{ClientTls, UpstreamAlpn, UpstreamTls};
 use crate::tls::server::{ServerSessions, ServerTls};
 use crate::upstream::balance::Balancer;
+use crate::upstream::reports::HealthReports;
 
 /// What is built once per process and shared by all plans.
 pub struct Foundation {
@@ -22,6 +23,8 @@ pub struct Foundation {
     pub sessions: ServerSessions,
     /// TLS configurations towards upstreams.
     pub client_tls: Arc<ClientTls>,
+    /// What balancers tell control.
+    pub health_reports: Arc<HealthReports>,
 }
 
 impl Foundation {
@@ -38,6 +41,7 @@ impl Foundation {
             settings,
             sessions,
             client_tls,
+            health_reports: Arc::default(),
         })
     }
 }
@@ -92,12 +96,10 @@ pub struct LiveService {
 
 /// One upstream in force.
 pub struct LiveUpstream {
-    /// Host header instead of the target's name.
-    pub host_header: Option<String>,
-    /// Picks targets.
-    pub balancer: Balancer,
-    /// (host, port) of each target, by the balancer's positions.
-    pub targets: Vec<(String, u16)>,
+    /// As planned.
+    pub plan: Arc<UpstreamPlan>,
+    /// Picks addresses; the same one in all plans that have this upstream.
+    pub balancer: Arc<Balancer>,
 }
 
 impl Live {
@@ -112,7 +114,7 @@ impl Live {
         attachment: Option<Arc<dyn Any + Send + Sync>>,
     ) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
-        let mut notices = Vec::new();
+        let notices = Vec::new();
         let rules: Vec<RouteRule> = plan.routes.iter().map(rule_of).collect();
         let router = Router::build_after(plan.router_flavor, &rules, previous.map(|old| &old.router));
         if let Err(found) = &router {
@@ -170,23 +172,16 @@ impl Live {
         }
         let mut upstreams = HashMap::with_capacity(plan.upstreams.len());
         for upstream in &plan.upstreams {
-            let built = Balancer::build(upstream);
-            notices.extend(built.notice);
+            let upstream = Arc::new(upstream.clone());
             let balancer = match previous.and_then(|old| old.upstreams.get(&upstream.name)) {
-                Some(old) => built.balancer.carry_over(&old.balancer),
-                None => built.balancer,
+                Some(old) if old.plan.id == upstream.id => old.balancer.clone(),
+                _ => Balancer::new(&upstream, foundation.health_reports.clone()),
             };
-            let targets = upstream
-                .targets
-                .iter()
-                .map(|target| (target.host.clone(), target.port))
-                .collect();
             upstreams.insert(
                 upstream.name.clone(),
                 LiveUpstream {
-                    host_header: upstream.host_header.clone(),
+                    plan: upstream,
                     balancer,
-                    targets,
                 },
             );
         }
@@ -211,6 +206,24 @@ impl Live {
             }),
             _ => Err(faults),
         }
+    }
+}
+
+impl Live {
+    /// Bring the balancers that were taken over in line with this plan, when it is put in force.
+    pub fn configure_balancers(&self) {
+        for upstream in self.upstreams.values() {
+            upstream.balancer.configure(&upstream.plan);
+        }
+    }
+
+    /// The balancer of an upstream by its id.
+    #[must_use]
+    pub fn balancer_by_id(&self, upstream_id: &str) -> Option<&Arc<Balancer>> {
+        self.upstreams
+            .values()
+            .find(|upstream| upstream.plan.id == upstream_id)
+            .map(|upstream| &upstream.balancer)
     }
 }
 

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use crate::router::{Flavor, PathHandling};
+use crate::upstream::health::Thresholds;
 
 /// Everything a worker serves, in one document.
 #[derive(Debug, Default, Deserialize)]
@@ -173,7 +175,7 @@ pub struct ServicePlan {
 }
 
 /// A virtual host that balances over targets.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamPlan {
     /// Entity id.
@@ -181,25 +183,150 @@ pub struct UpstreamPlan {
     /// The name that services use as host.
     pub name: String,
     /// Balancing algorithm.
-    #[serde(default = "round_robin")]
-    pub algorithm: String,
+    #[serde(default)]
+    pub algorithm: AlgorithmPlan,
+    /// What is hashed.
+    #[serde(default)]
+    pub hash_on: HashInput,
+    /// What is hashed when a request has nothing for `hash_on`.
+    #[serde(default)]
+    pub hash_fallback: HashInput,
+    /// Points of the ring.
+    #[serde(default)]
+    pub slots: u32,
+    /// The cookie of sticky sessions.
+    #[serde(default)]
+    pub sticky_cookie: Option<CookiePlan>,
     /// Host header to send instead of the target's name.
     #[serde(default)]
     pub host_header: Option<String>,
+    /// Send the name that an SRV record points to as Host.
+    #[serde(default)]
+    pub use_srv_name: bool,
     /// Client certificate, position in `certificates`.
     #[serde(default)]
     pub client_certificate: Option<usize>,
     /// Targets with their weights; weight 0 is never picked.
     #[serde(default)]
     pub targets: Vec<TargetPlan>,
+    /// What traffic says about health; None: health checks are off and nothing is ever marked.
+    #[serde(default)]
+    pub passive_checks: Option<PassiveChecksPlan>,
+    /// Nothing is sent unless more than this part of the weight is available.
+    #[serde(default)]
+    pub health_threshold_percent: f64,
+    /// Limits of what this upstream may hold of a worker.
+    #[serde(default)]
+    pub circuit_breaking: CircuitBreakingPlan,
+}
+
+/// The balancing algorithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlgorithmPlan {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+    /// By the hash of something in the request.
+    ConsistentHashing,
+    /// Where the fewest requests are on their way.
+    LeastConnections,
+    /// Where answers come soonest.
+    Latency,
+    /// Where the session was before.
+    StickySessions,
+}
+
+/// What is hashed (reference: balancing 2.2).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case", deny_unknown_fields)]
+pub enum HashInput {
+    /// Nothing.
+    #[default]
+    None,
+    /// Id of the consumer, else of the credential.
+    Consumer,
+    /// Client address after real-IP processing.
+    Ip,
+    /// Value of a header.
+    Header {
+        /// Its name.
+        name: String,
+    },
+    /// Value of a cookie, which is made when it is missing.
+    Cookie(CookiePlan),
+    /// Normalised path.
+    Path,
+    /// Value of a query argument.
+    QueryArg {
+        /// Its name.
+        name: String,
+    },
+    /// Capture of the route's path.
+    UriCapture {
+        /// Its name or number.
+        name: String,
+    },
+}
+
+/// A cookie that the gateway sets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CookiePlan {
+    /// Name.
+    pub name: String,
+    /// Path.
+    pub path: String,
+}
+
+/// Health by traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassiveChecksPlan {
+    /// When the state changes.
+    pub thresholds: Thresholds,
+    /// Statuses that are successes.
+    pub healthy_statuses: Vec<u16>,
+    /// Statuses that are failures.
+    pub unhealthy_statuses: Vec<u16>,
+}
+
+/// Limits of one upstream on one worker; all off by default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CircuitBreakingPlan {
+    /// Requests on their way at a time.
+    #[serde(default)]
+    pub max_connections: Option<u32>,
+    /// Requests that wait for one of these.
+    #[serde(default)]
+    pub max_pending_requests: u32,
+    /// Requests on their way that are retries.
+    #[serde(default)]
+    pub max_concurrent_retries: Option<u32>,
+    /// Putting an address out after failures in a row.
+    #[serde(default)]
+    pub outlier_ejection: Option<OutlierEjectionPlan>,
+}
+
+/// When an address is put out, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutlierEjectionPlan {
+    /// Failures in a row (5xx, no connection, no answer).
+    pub consecutive_failures: u32,
+    /// Time out of use, times the number of ejections so far.
+    pub ejection_time_ms: u64,
+    /// Most addresses out at a time.
+    pub max_ejected_percent: u32,
 }
 
 /// One target of an upstream.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetPlan {
     /// Host name or IP address, without brackets.
-    pub host: String,
+    pub host: Arc<str>,
     /// Port.
     pub port: u16,
     /// Relative share, 0 to 65535.
@@ -249,8 +376,4 @@ fn five() -> u32 {
 
 fn minute() -> u64 {
     60_000
-}
-
-fn round_robin() -> String {
-    "round-robin".to_owned()
 }

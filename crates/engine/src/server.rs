@@ -22,10 +22,14 @@ use crate::telemetry::log_queue::LogQueue;
 use crate::upstream::attempt::Upstreams;
 use crate::upstream::http2::Http2Connections;
 use crate::upstream::pool::Pool;
+use crate::upstream::reports::HealthReports;
 use crate::upstream::resolve::Resolver;
 
 /// Idle upstream connections are looked through this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The names of targets are looked at this often (reference: balancing 2).
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One engine.
 pub struct Server {
@@ -84,6 +88,7 @@ impl Server {
         let previous = self.gateway.live();
         let live = Live::build(plan, &self.foundation, Some(&previous), attachment)?;
         let notices = live.notices.clone();
+        live.configure_balancers();
         self.gateway.swap(Arc::new(live));
         Ok(notices)
     }
@@ -105,6 +110,7 @@ impl Server {
                 ));
             }
             tokio::spawn(sweep_pools(self.gateway.clone()));
+            tokio::spawn(refresh_targets(self.gateway.clone()));
             tokio::spawn(flush_access_log(self.gateway.clone()));
             let drained = async {
                 self.gateway.draining().await;
@@ -140,6 +146,12 @@ impl Server {
         }
     }
 
+    /// What balancers tell control; the worker's loop takes it.
+    #[must_use]
+    pub fn health_reports(&self) -> &Arc<HealthReports> {
+        &self.foundation.health_reports
+    }
+
     /// What all requests share.
     #[must_use]
     pub fn gateway(&self) -> &Arc<Gateway> {
@@ -155,6 +167,17 @@ async fn sweep_pools(gateway: Arc<Gateway>) {
         let idle = Duration::from_millis(gateway.settings.upstream_keepalive.idle_timeout_ms);
         gateway.upstreams.http2.sweep(Instant::now(), idle);
         gateway.upstreams.pool.retain(|connection| connection.is_usable());
+    }
+}
+
+/// Keep the addresses of targets that are names up to date.
+async fn refresh_targets(gateway: Arc<Gateway>) {
+    let mut ticks = tokio::time::interval(REFRESH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        for upstream in gateway.live().upstreams.values() {
+            upstream.balancer.refresh(&gateway.upstreams.resolver);
+        }
     }
 }
 

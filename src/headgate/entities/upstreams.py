@@ -7,7 +7,7 @@ from headgate.schema import Record, addresses, checks, field, plain, types
 from headgate.schema.describe import without_nulls
 
 HASH_INPUTS: Final = ("none", "consumer", "ip", "header", "cookie", "path", "query_arg", "uri_capture")
-ALGORITHMS: Final = ("consistent-hashing", "least-connections", "round-robin", "latency")
+ALGORITHMS: Final = ("consistent-hashing", "least-connections", "round-robin", "latency", "sticky-sessions")
 CHECK_TYPES: Final = ("tcp", "http", "https", "grpc", "grpcs")
 _COUNT: Final = (0, 255)
 _SECONDS: Final = (0, 65535)
@@ -80,6 +80,29 @@ class Healthchecks(Record):
     threshold: float | None = field(0, between=(0, 100))
 
 
+class OutlierEjection(Record):
+    """Put a target's address out after failures in a row (5xx, no connection, no answer in time), on one worker."""
+
+    consecutive_failures: int = field(0, between=(0, 10_000))
+    """0: off."""
+    ejection_time_ms: int = field(30_000, between=(100, 3_600_000))
+    """Time out of use, times the number of ejections of that address so far."""
+    max_ejected_percent: int = field(50, between=(0, 100))
+    """Most addresses of the upstream that are out at the same time."""
+
+
+class CircuitBreaking(Record):
+    """What one upstream may hold of each worker, beyond Kong; null is no limit."""
+
+    max_connections: int | None = field(None, between=(1, 1_000_000))
+    """Requests on their way to the upstream; with HTTP/1.1 each has a connection."""
+    max_pending_requests: int = field(0, between=(0, 1_000_000))
+    """Requests that may wait for one of these, each for up to `connect_timeout`; others are answered 503."""
+    max_concurrent_retries: int | None = field(None, between=(0, 1_000_000))
+    """Requests on their way that are retries; when it is reached, a failed attempt is the last one."""
+    outlier_ejection: OutlierEjection = field(default_factory=OutlierEjection, show_default=True)
+
+
 def _published_healthchecks() -> dict[str, Any]:
     """Return the default as the contract publishes it: the nested records without nulls, and no threshold."""
     return {name: without_nulls(value) for name, value in plain(Healthchecks()).items() if isinstance(value, dict)}
@@ -115,6 +138,12 @@ class Upstream(Record):
         _required_with("hash_on", "uri_capture", "hash_on_uri_capture"),
         _required_with("hash_fallback", "uri_capture", "hash_fallback_uri_capture"),
         checks.distinct("hash_on_uri_capture", "hash_fallback_uri_capture"),
+        checks.conditional(
+            "algorithm",
+            if_match={"eq": "sticky-sessions"},
+            then_field="sticky_sessions_cookie",
+            then_match={"required": True},
+        ),
     )
 
     id: types.Id = field(schema_extra={"len_min": 1})
@@ -140,12 +169,15 @@ class Upstream(Record):
     host_header: types.HostWithOptionalPort | None = None
     client_certificate: types.foreign("certificates") | None = None  # type: ignore[valid-type]
     use_srv_name: bool | None = False
+    sticky_sessions_cookie: types.CookieName | None = None
+    sticky_sessions_cookie_path: types.Path | None = "/"
+    circuit_breaking: CircuitBreaking = field(default_factory=CircuitBreaking, show_default=True)
 
 
 def _choose_algorithm(given: Entity) -> Entity:
     """Let algorithm and hash input follow one another: first the algorithm's rule, then that of `hash_on`."""
     chosen = dict(given)
-    if chosen.get("algorithm") in ("least-connections", "latency"):
+    if chosen.get("algorithm") in ("least-connections", "latency", "sticky-sessions"):
         chosen["hash_on"] = "none"
         return chosen
     hash_on = chosen.get("hash_on")

@@ -103,6 +103,8 @@ class Client:
             raise ValueError("either credential or consumer must be provided")
         call.consumer = consumer
         call.credential = credential
+        identified = consumer if consumer is not None else credential
+        call.exchange.set_balancing_identity(_id_text(identified))
         call.consumer_groups = None if consumer is None else _groups(call, consumer)
 
     @phases(AUTHENTICATED)
@@ -245,6 +247,11 @@ def _groups(call: Call, consumer: Mapping[str, Any]) -> list[dict[str, Any]] | N
 
 def _group_name(group: Mapping[str, Any]) -> str:
     return str(group.get("name") or "")
+
+
+def _id_text(entity: Mapping[str, Any] | None) -> str | None:
+    identifier = None if entity is None else entity.get("id")
+    return None if identifier is None else str(identifier)
 
 
 def _is_uuid(text: str) -> bool:

@@ -335,12 +335,69 @@ def _services(snapshot: Snapshot, certificates: Mapping[str, int]) -> tuple[dict
 def _upstreams(snapshot: Snapshot, certificates: Mapping[str, int]) -> list[dict[str, Any]]:
     plans: list[dict[str, Any]] = []
     for upstream in snapshot.all("upstreams"):
-        plan = _picked(upstream, "id", "name", "algorithm", "host_header")
+        plan = _picked(upstream, "id", "name", "algorithm", "host_header", "use_srv_name", "slots")
+        for rule in ("hash_on", "hash_fallback"):
+            if (hash_input := _hash_input(upstream, rule)) is not None:
+                plan[rule] = hash_input
+        if upstream.get("sticky_sessions_cookie"):
+            path = upstream.get("sticky_sessions_cookie_path") or "/"
+            plan["sticky_cookie"] = {"name": upstream["sticky_sessions_cookie"], "path": path}
+        if (checks := upstream.get("healthchecks")) is not None:
+            plan["health_threshold_percent"] = checks.get("threshold") or 0
+            if has_checker(checks):
+                plan["passive_checks"] = _passive_checks(checks["passive"])
+        if (breaking := upstream.get("circuit_breaking")) is not None:
+            plan["circuit_breaking"] = _circuit_breaking(breaking)
         if (upstream.get("client_certificate") or {}).get("id") in certificates:
             plan["client_certificate"] = certificates[upstream["client_certificate"]["id"]]
         plan["targets"] = [_target(target) for target in snapshot.children("targets", "upstream", upstream["id"])]
         plans.append(plan)
     return plans
+
+
+def has_checker(healthchecks: Mapping[str, Any]) -> bool:
+    """Say whether an upstream's health is watched at all (reference: balancing 4)."""
+    active, passive = healthchecks["active"], healthchecks["passive"]["unhealthy"]
+    return any(
+        (
+            active["healthy"].get("interval"),
+            active["unhealthy"].get("interval"),
+            passive.get("tcp_failures"),
+            passive.get("timeouts"),
+            passive.get("http_failures"),
+        )
+    )
+
+
+def _passive_checks(passive: Mapping[str, Any]) -> dict[str, Any]:
+    healthy, unhealthy = passive["healthy"], passive["unhealthy"]
+    return {
+        "thresholds": {
+            "successes": healthy.get("successes") or 0,
+            **{name: unhealthy.get(name) or 0 for name in ("http_failures", "tcp_failures", "timeouts")},
+        },
+        "healthy_statuses": healthy.get("http_statuses") or [],
+        "unhealthy_statuses": unhealthy.get("http_statuses") or [],
+    }
+
+
+def _hash_input(upstream: Mapping[str, Any], rule: str) -> dict[str, Any] | None:
+    """Return what `hash_on` or `hash_fallback` hashes; None for nothing."""
+    kind = upstream.get(rule) or "none"
+    if kind in ("none", "consumer", "ip", "path"):
+        return None if kind == "none" else {"input": kind}
+    if kind == "cookie":
+        path = upstream.get("hash_on_cookie_path") or "/"
+        return {"input": kind, "name": upstream["hash_on_cookie"], "path": path}
+    return {"input": kind, "name": upstream[f"{rule}_{kind}"]}
+
+
+def _circuit_breaking(breaking: Mapping[str, Any]) -> dict[str, Any]:
+    plan = _picked(breaking, "max_connections", "max_pending_requests", "max_concurrent_retries")
+    outliers = breaking.get("outlier_ejection") or {}
+    if outliers.get("consecutive_failures"):
+        plan["outlier_ejection"] = dict(outliers)
+    return plan
 
 
 def _target(target: Mapping[str, Any]) -> dict[str, Any]:

@@ -172,6 +172,7 @@ class MemoryExchange:
         self.upstream_path: str | None = None
         self.upstream_name: str | None = None
         self.upstream_target: tuple[str, int] | None = None
+        self.balancing_identity: str | None = None
         self.upstream_retries: int | None = None
         self.upstream_timeouts_ms: tuple[int, int, int] | None = None
         self.retry_callback: Any = None
@@ -278,6 +279,9 @@ class MemoryExchange:
 
     def set_target(self, host: str, port: int) -> None:
         self.upstream_target = (host, port)
+
+    def set_balancing_identity(self, identity: str | None) -> None:
+        self.balancing_identity = identity
 
     def set_retries(self, retries: int) -> None:
         self.upstream_retries = retries

@@ -23,10 +23,12 @@ use crate::http::head::{Method, ResponseHead};
 use crate::live::{Live, LiveService};
 use crate::settings::EngineSettings;
 use crate::tls::client::ClientTls;
+use crate::upstream::balance::{Address, Lease, Outcome, RetryToken};
 use crate::upstream::body_pump::{BodyPump, PumpFault};
 use crate::upstream::connect::{connect, ConnectErrorKind, UpstreamStream};
 use crate::upstream::connection::{TalkFault, UpstreamConnection};
-use crate::upstream::destination::{host_header, pick, pool_key, service_of, upstream_uri, Peer};
+use crate::upstream::destination::{choose, destination, host_header, pool_key, service_of, upstream_uri, Peer};
+use crate::upstream::hash_input::Wishes;
 use crate::upstream::http2::{Http2Connections, Http2Request};
 use crate::upstream::link::Link;
 use crate::upstream::pool::{Pool, PoolKey};
@@ -58,6 +60,10 @@ pub struct Reached {
     pub read_timeout: Duration,
     /// Time between two writes.
     pub write_timeout: Duration,
+    /// The hold on the address: it counts as active until the response is over.
+    pub lease: Option<Lease>,
+    /// The hold on the upstream's budget of retries, when this is one.
+    pub retry: Option<RetryToken>,
 }
 
 /// No response head came.
@@ -94,16 +100,22 @@ pub async fn reach<C: ClientStream>(
     exchange.upstream_uri = upstream_uri(exchange, service);
     let timeouts = timeouts_of(exchange, service);
     let retries = exchange.overrides.retries.unwrap_or(service.plan.retries);
-    let mut tried: Vec<usize> = Vec::new();
+    let mut tried: Vec<Arc<Address>> = Vec::new();
     let mut attempt = 0;
+    let mut retry: Option<RetryToken> = None;
+    let mut wishes = match live.upstreams.get(destination(exchange, service).0) {
+        Some(upstream) => Wishes::of(exchange, &upstream.plan),
+        None => Wishes::default(),
+    };
     loop {
         let started = Instant::now();
-        let peer = match pick(gateway, &live, exchange, service, &tried).await {
+        let resolver = &gateway.upstreams.resolver;
+        let goal = destination(exchange, service);
+        let mut peer = match choose(resolver, &live, goal, &wishes.wish(), &tried, timeouts.connect).await {
             Ok(peer) => peer,
             Err(Refusal::NoPeer) if attempt > 0 => return Err(Ended::Refused(Refusal::NoPeerForRetry)),
             Err(refusal) => return Err(Ended::Refused(refusal)),
         };
-        tried.extend(peer.position);
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         exchange.attempts.push(Attempt {
             balancer_start_ns: unix.saturating_sub(started.elapsed()).as_nanos(),
@@ -116,7 +128,21 @@ pub async fn reach<C: ClientStream>(
             exchange.timings.proxied = Some(Instant::now());
         }
         let failure = match once(gateway, &live, exchange, client, service, &peer, &timeouts).await {
-            Ok(reached) => return Ok(reached),
+            Ok(mut reached) => {
+                if let Some(lease) = peer.lease.take() {
+                    lease.measure();
+                    lease.report(Outcome::Status(reached.head.status));
+                    if let Some(upstream) = live.upstreams.get(destination(exchange, service).0) {
+                        wishes.stick(&upstream.plan, &lease);
+                    }
+                    reached.lease = Some(lease);
+                }
+                if let Some(cookie) = &wishes.set_cookie {
+                    exchange.response.headers.add(b"Set-Cookie", cookie.as_bytes());
+                }
+                reached.retry = retry;
+                return Ok(reached);
+            }
             Err(failure) => failure,
         };
         let Failure {
@@ -131,14 +157,34 @@ pub async fn reach<C: ClientStream>(
         if is_stale {
             // The upstream closed an idle connection as we used it: not an attempt, a fresh connection decides.
             exchange.attempts.pop();
-            tried.pop();
             continue;
         }
         if let Some(last) = exchange.attempts.last_mut() {
             last.failure = Some(status);
         }
         exchange.upstream_statuses.push(status);
-        if !may_retry || attempt >= retries {
+        let mut is_last = !may_retry || attempt >= retries;
+        if let (false, Some(lease)) = (is_last, &peer.lease) {
+            // One retry at a time counts: that of this request.
+            drop(retry.take());
+            retry = lease.balancer().retry();
+            if retry.is_none() {
+                is_last = true;
+                tracing::warn!(
+                    request_id = exchange.id_text(),
+                    "no retry: the budget of retries is used up"
+                );
+            }
+        }
+        if let Some(lease) = peer.lease.take() {
+            lease.report(match (is_last, status) {
+                (true, status) => Outcome::Status(status),
+                (false, 504) => Outcome::TimedOut,
+                (false, _) => Outcome::Failed,
+            });
+            tried.push(lease.address().clone());
+        }
+        if is_last {
             return Err(Ended::Refused(refusal));
         }
         attempt += 1;
@@ -296,6 +342,8 @@ async fn once<C: ClientStream>(
                 head,
                 read_timeout: timeouts.read,
                 write_timeout: timeouts.write,
+                lease: None,
+                retry: None,
             });
         }
         Talked::Client(ClientFault::BadBody(cause)) => {

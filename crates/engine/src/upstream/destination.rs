@@ -5,19 +5,19 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
 use crate::error::Refusal;
 use crate::exchange::Exchange;
-use crate::gateway::Gateway;
 use crate::http::head::host_without_port;
 use crate::live::{Live, LiveService};
 use crate::router::path::{encode_for_upstream, upstream_path};
 use crate::tls::client::UpstreamTls;
-use crate::upstream::balance::Balance;
+use crate::upstream::balance::{Address, Lease, Wish};
 use crate::upstream::pool::PoolKey;
-use crate::upstream::resolve::{Record, ResolveError};
+use crate::upstream::resolve::{Record, ResolveError, Resolver};
 
 /// Where one attempt goes.
 pub struct Peer {
@@ -27,8 +27,8 @@ pub struct Peer {
     pub port: u16,
     /// Where to connect.
     pub address: SocketAddr,
-    /// Position in the upstream's targets, when an upstream balances.
-    pub position: Option<usize>,
+    /// The hold on the address, when an upstream balances. Keep it until nothing more comes from there.
+    pub lease: Option<Lease>,
 }
 
 /// The service of the matched route.
@@ -39,51 +39,60 @@ pub fn service_of<'live>(live: &'live Live, exchange: &Exchange) -> Option<&'liv
 }
 
 /// Host and port that the request is for: as a plugin set them, else the service's.
-fn destination<'a>(exchange: &'a Exchange, service: &'a LiveService) -> (&'a str, u16) {
+#[must_use]
+pub fn destination<'a>(exchange: &'a Exchange, service: &'a LiveService) -> (&'a str, u16) {
     match &exchange.overrides.target {
         Some((host, port)) => (host, port.unwrap_or(service.plan.port)),
         None => (&service.plan.host, service.plan.port),
     }
 }
 
-/// Choose the peer of the next attempt, away from the targets in `tried`.
+/// Choose where the next attempt for `host` goes, away from the addresses in `tried`: to an address of the upstream of
+/// that name, else to one of the name's own. The same for HTTP and streams.
+///
+/// `patience`: how long to wait for a turn where the upstream limits its connections.
 ///
 /// # Errors
-/// No target may be used, or its name has no address.
+/// No target may be used, the upstream is at its limit, or the name has no address.
 ///
 /// # Cancel safety
 /// Safe.
-pub async fn pick(
-    gateway: &Gateway,
+pub async fn choose(
+    resolver: &Resolver,
     live: &Live,
-    exchange: &Exchange,
-    service: &LiveService,
-    tried: &[usize],
+    (host, port): (&str, u16),
+    wish: &Wish<'_>,
+    tried: &[Arc<Address>],
+    patience: Duration,
 ) -> Result<Peer, Refusal> {
-    let (host, port) = destination(exchange, service);
-    let (name, port, position) = match live.upstreams.get(host) {
-        Some(upstream) => {
-            let position = upstream.balancer.pick(tried).ok_or(Refusal::NoPeer)?;
-            let (name, port) = upstream.targets.get(position).ok_or(Refusal::NoPeer)?;
-            (name.as_str(), *port, Some(position))
-        }
-        None => (host, port, None),
-    };
-    let record = resolve(gateway, name).await?;
+    if let Some(upstream) = live.upstreams.get(host) {
+        let lease = upstream.balancer.choose(resolver, wish, tried, patience).await?;
+        let address = lease.address();
+        let name = match &address.srv_name {
+            Some(name) if upstream.plan.use_srv_name => name,
+            _ => &address.key.host,
+        };
+        return Ok(Peer {
+            name: name.as_ref().to_owned(),
+            port: address.key.port,
+            address: address.socket_address(),
+            lease: Some(lease),
+        });
+    }
+    let record = resolve(resolver, host).await?;
     let port = record.port(port);
     Ok(Peer {
-        name: name.to_owned(),
+        name: host.to_owned(),
         port,
         address: SocketAddr::new(record.address, port),
-        position,
+        lease: None,
     })
 }
 
-async fn resolve(gateway: &Gateway, name: &str) -> Result<Record, Refusal> {
+async fn resolve(resolver: &Resolver, name: &str) -> Result<Record, Refusal> {
     if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse() {
         return Ok(Record::plain(address));
     }
-    let resolver = &gateway.upstreams.resolver;
     let found = match resolver.cached_next(name) {
         Some(found) => found,
         None => resolver.resolve_next(name).await,
@@ -122,7 +131,7 @@ pub fn host_header<'a>(
     }
     let upstream = live.upstreams.get(destination(exchange, service).0);
     let name = match upstream {
-        Some(upstream) => upstream.host_header.as_deref().unwrap_or(&peer.name),
+        Some(upstream) => upstream.plan.host_header.as_deref().unwrap_or(&peer.name),
         None => &peer.name,
     };
     let default_port = if is_tls { 443 } else { 80 };

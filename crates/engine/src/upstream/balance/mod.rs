@@ -1,101 +1,152 @@
-//! Which target an attempt goes to.
+//! Which address an attempt goes to.
 //!
-//! One file per algorithm behind `Balance`; `Balancer` is what a plan's upstream becomes. A balancer knows targets by
-//! their position in the upstream and nothing about addresses, connections or health. Its counters are its own, so a
-//! new plan takes over those of every upstream that did not change.
+//! One file per algorithm; `Balancer` is what a plan's upstream becomes and lives on when plans change; a `Lease` is one
+//! attempt's hold on an address. Knows nothing about connections, HTTP or streams: whoever sends asks with a `Wish` and
+//! reports an `Outcome`. Everything is of one worker; only health travels, through `reports`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::plan::UpstreamPlan;
+use crate::plan::{AlgorithmPlan, UpstreamPlan};
 
+mod address;
+mod balancer;
+mod consistent_hashing;
+mod heap;
+mod latency;
+mod lease;
+mod least_connections;
+mod limits;
+mod passive;
 mod round_robin;
+mod sticky;
+mod xxhash;
 
 #[cfg(test)]
 mod tests;
 
-use self::round_robin::RoundRobin;
+pub use self::address::{Address, AddressKey};
+pub use self::balancer::Balancer;
+pub use self::lease::{Lease, Outcome};
+pub use self::limits::RetryToken;
+pub use self::xxhash::xxh32;
 
-/// Picks targets, one per attempt.
-pub trait Balance {
-    /// The position of the next target, away from those in `tried` while there are others; None: no target can be used.
-    fn pick(&self, tried: &[usize]) -> Option<usize>;
+use self::consistent_hashing::{ConsistentHashing, Ring};
+use self::latency::Latency;
+use self::least_connections::LeastConnections;
+use self::round_robin::RoundRobin;
+use self::sticky::Sticky;
+
+/// What a request brings to the choice.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// Hash of what the upstream hashes on; None: nothing is hashed on.
+    pub hash: Option<u32>,
+    /// Value of the sticky cookie.
+    pub cookie: Option<&'a str>,
+}
+
+/// An address in rotation.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) address: Arc<Address>,
+    /// Positive.
+    pub(crate) weight: u32,
+}
+
+/// Positions that the request has tried.
+struct Avoid<'a> {
+    entries: &'a [Entry],
+    tried: &'a [Arc<Address>],
+}
+
+impl Avoid<'_> {
+    fn is_empty(&self) -> bool {
+        self.tried.is_empty()
+    }
+
+    fn contains(&self, position: usize) -> bool {
+        !self.tried.is_empty()
+            && self
+                .entries
+                .get(position)
+                .is_some_and(|entry| self.tried.iter().any(|address| Arc::ptr_eq(address, &entry.address)))
+    }
 }
 
 /// The algorithms that exist.
 #[derive(Debug)]
 enum Algorithm {
     RoundRobin(RoundRobin),
+    /// With the order of requests that have nothing to hash.
+    ConsistentHashing(ConsistentHashing, RoundRobin),
+    LeastConnections(LeastConnections),
+    Latency(Latency),
+    Sticky(Sticky),
 }
 
-/// One upstream's balancer.
-#[derive(Debug, Clone)]
-pub struct Balancer {
-    source: Arc<Source>,
-    algorithm: Arc<Algorithm>,
-}
-
-/// What a balancer was built from: equal sources may share counters.
-#[derive(Debug, PartialEq, Eq)]
-struct Source {
-    upstream_id: String,
-    algorithm: String,
-    /// Host, port and weight of each target in order.
-    targets: Vec<(String, u16, u32)>,
-}
-
-/// A balancer and what the operator should be told about it.
+/// Addresses in rotation, made ready for picking. Immutable but for the algorithm's own counters.
 #[derive(Debug)]
-pub struct BuiltBalancer {
-    /// Ready to pick.
-    pub balancer: Balancer,
-    /// To be logged once per plan.
-    pub notice: Option<String>,
+struct Rotation {
+    entries: Vec<Entry>,
+    algorithm: Algorithm,
+    /// The available part of the weight is above the threshold.
+    is_healthy: bool,
 }
 
-impl Balancer {
-    /// Build the balancer of an upstream, with fresh counters.
-    #[must_use]
-    pub fn build(upstream: &UpstreamPlan) -> BuiltBalancer {
-        let weights = upstream.targets.iter().map(|target| target.weight);
-        let notice = (upstream.algorithm != "round-robin").then(|| {
-            format!(
-                "upstream {}: algorithm {} is served as round-robin by this version",
-                upstream.name, upstream.algorithm
-            )
-        });
-        let source = Source {
-            upstream_id: upstream.id.clone(),
-            algorithm: upstream.algorithm.clone(),
-            targets: upstream
-                .targets
-                .iter()
-                .map(|target| (target.host.clone(), target.port, target.weight))
-                .collect(),
+impl Rotation {
+    /// Make these addresses, which are in their order, ready; `ring`: the one for just these addresses, if there is one.
+    fn algorithm(plan: &UpstreamPlan, entries: &[Entry], ring: Option<Arc<Ring>>, now: Instant) -> Algorithm {
+        match plan.algorithm {
+            AlgorithmPlan::RoundRobin => Algorithm::RoundRobin(RoundRobin::new(entries)),
+            AlgorithmPlan::ConsistentHashing => {
+                let ring = ring.unwrap_or_else(|| Arc::new(Ring::new(entries, plan.slots)));
+                Algorithm::ConsistentHashing(ConsistentHashing::new(ring, entries), RoundRobin::new(entries))
+            }
+            AlgorithmPlan::LeastConnections => Algorithm::LeastConnections(LeastConnections::new(entries)),
+            AlgorithmPlan::Latency => Algorithm::Latency(Latency::new(entries, now)),
+            AlgorithmPlan::StickySessions => Algorithm::Sticky(Sticky::new(entries)),
+        }
+    }
+
+    fn pick(&self, wish: &Wish<'_>, tried: &[Arc<Address>], take_turn: impl FnMut() -> u64) -> Option<&Entry> {
+        let avoid = Avoid {
+            entries: &self.entries,
+            tried,
         };
-        BuiltBalancer {
-            balancer: Self {
-                source: Arc::new(source),
-                algorithm: Arc::new(Algorithm::RoundRobin(RoundRobin::new(weights))),
-            },
-            notice,
+        let position = match (&self.algorithm, wish.hash) {
+            (Algorithm::RoundRobin(round_robin), _) | (Algorithm::ConsistentHashing(_, round_robin), None) => {
+                round_robin.pick(take_turn, &avoid)
+            }
+            (Algorithm::ConsistentHashing(ring, _), Some(hash)) => ring.pick(hash, &avoid),
+            (Algorithm::LeastConnections(least), _) => least.pick(&avoid),
+            (Algorithm::Latency(latency), _) => latency.pick(&avoid),
+            (Algorithm::Sticky(sticky), _) => sticky.pick(wish.cookie, take_turn, &avoid),
+        };
+        self.entries.get(position?)
+    }
+
+    /// Active requests or latency of an address have changed.
+    fn changed(&self, address: &Arc<Address>) {
+        let position = address.position();
+        let Some(entry) = self.entries.get(position) else {
+            return;
+        };
+        if !Arc::ptr_eq(&entry.address, address) {
+            return;
+        }
+        match &self.algorithm {
+            Algorithm::LeastConnections(least) => least.changed(position, entry),
+            Algorithm::Latency(latency) => latency.changed(position, entry),
+            Algorithm::RoundRobin(_) | Algorithm::ConsistentHashing(..) | Algorithm::Sticky(_) => {}
         }
     }
 
-    /// Go on with the counters of `old` if it balances the same targets with the same weights.
-    #[must_use]
-    pub fn carry_over(self, old: &Self) -> Self {
-        if self.source == old.source {
-            old.clone()
-        } else {
-            self
-        }
-    }
-}
-
-impl Balance for Balancer {
-    fn pick(&self, tried: &[usize]) -> Option<usize> {
-        match self.algorithm.as_ref() {
-            Algorithm::RoundRobin(round_robin) => round_robin.pick(tried),
+    /// The ring, when there is one.
+    fn ring(&self) -> Option<&Arc<Ring>> {
+        match &self.algorithm {
+            Algorithm::ConsistentHashing(hashing, _) => Some(&hashing.ring),
+            _ => None,
         }
     }
 }
