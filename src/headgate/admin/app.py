@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from headgate.admin.access import guarded
 from headgate.admin.answers import CommonHeaders, Handler, Resource, message
 from headgate.admin.configuration import ConfigurationEndpoint
 from headgate.admin.consumer_groups import ConsumerGroupEndpoints
@@ -77,7 +78,8 @@ def _application(node: Node, table: list[tuple[str, dict[str, Handler]]], name: 
         return message(status, texts.get(status, "An unexpected error occurred"))
 
     app.add_exception_handler(HTTPException, refuse)
-    return CommonHeaders(app, node.settings.http.response_headers, _access_log(node, name))
+    within = guarded(app, node.settings) if name == "admin" else app
+    return CommonHeaders(within, node.settings.http.response_headers, _access_log(node, name))
 
 
 def _access_log(node: Node, name: str) -> logging.Logger | None:

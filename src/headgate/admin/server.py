@@ -5,12 +5,14 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from headgate.admin.access import PeerProtocol
 from headgate.admin.app import admin_app, status_app
 from headgate.admin.node import Node
 from headgate.config.tls import read_pem
@@ -59,8 +61,10 @@ class AdminServers:
         certificate: tuple[Path, Path] | None = None
         if is_ssl:
             certificate = _certificate_files(self._node, setting_name.removesuffix("_listen"))
+        client_ca = self._client_ca() if is_ssl and setting_name == "admin_listen" else None
         config = uvicorn.Config(
             app,
+            http=PeerProtocol,
             loop="none",
             lifespan="off",
             log_config=None,
@@ -69,10 +73,23 @@ class AdminServers:
             timeout_graceful_shutdown=_GRACE_S,
             ssl_certfile=None if certificate is None else str(certificate[0]),
             ssl_keyfile=None if certificate is None else str(certificate[1]),
+            # Asked for, not demanded: a token will do too. A certificate of anybody else ends the handshake.
+            ssl_cert_reqs=ssl.CERT_NONE if client_ca is None else ssl.CERT_OPTIONAL,
+            ssl_ca_certs=client_ca,
         )
         server = _Server(config)
         self._servers.append(server)
         self._tasks.append(asyncio.ensure_future(server.serve(sockets=sockets)))
+
+    def _client_ca(self) -> str | None:
+        """Return the file of the authorities of client certificates; None without any."""
+        value = self._node.settings.access.admin_client_ca
+        if value is None:
+            return None
+        path = self._node.settings.prefix / "ssl" / "admin-client-ca.crt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(read_pem(value), encoding="utf-8")
+        return str(path)
 
     async def stop(self) -> None:
         """Finish running calls and end."""

@@ -128,7 +128,7 @@ class Listeners:
     admin_listen: tuple[Listener, ...] = setting(
         ListenerArray(),
         "127.0.0.1:8001 reuseport backlog=16384, 127.0.0.1:8444 ssl reuseport backlog=16384",
-        "Addresses of the Admin API; it has no authentication, so keep it on a private address.",
+        "Addresses of the Admin API. Beyond loopback, set admin_tokens or admin_client_ca.",
     )
     status_listen: tuple[Listener, ...] = setting(
         ListenerArray(), "127.0.0.1:8007 reuseport backlog=16384", "Addresses of the Status API."

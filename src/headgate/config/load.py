@@ -5,12 +5,14 @@ which every process holds. A child process rebuilds its `Settings` from the text
 """
 
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headgate.config import inert
+from headgate.config.access import Access
 from headgate.config.datastore import Datastore
 from headgate.config.dns import Dns
 from headgate.config.general import General
@@ -23,7 +25,7 @@ from headgate.config.sources import NameCheck, find_file, gather
 from headgate.config.tls import Tls
 from headgate.errors import SettingsError
 
-SECTIONS: tuple[type, ...] = (General, Listeners, HttpBehaviour, Tls, Datastore, Dns, Lua)
+SECTIONS: tuple[type, ...] = (General, Listeners, HttpBehaviour, Tls, Access, Datastore, Dns, Lua)
 SETTINGS: dict[str, Setting] = {entry.name: entry for section in SECTIONS for entry in declared(section)}
 SECRET_MASK = "******"
 DEFAULT_WORKSPACE_ID = "0dc6f45b-8f8d-40d2-a504-473544ee190b"
@@ -42,6 +44,7 @@ class Settings:
     listeners: Listeners
     http: HttpBehaviour
     tls: Tls
+    access: Access
     datastore: Datastore
     dns: Dns
     lua: Lua
@@ -157,6 +160,7 @@ def load_settings(
     faults += section_faults
     if faults:
         raise SettingsError(faults)
+    notices += open_admin_notices(sections["listeners"], sections["access"])
     for section in sections.values():
         notices += section.notices() if hasattr(section, "notices") else []
     return Settings(
@@ -168,6 +172,29 @@ def load_settings(
         notices=tuple(notices),
         conf_path=file,
     )
+
+
+def open_admin_notices(listeners: Listeners, access: Access) -> list[str]:
+    """Return a text for each listener on which anybody in the network may change everything."""
+    if access.is_required:
+        needs_ssl = [] if access.admin_tokens or access.admin_tokens_file else listeners.admin_listen
+        return [
+            f"admin_listen: {entry.address} has no ssl, so that no client certificate and no call gets through there"
+            for entry in needs_ssl
+            if not entry.is_ssl
+        ]
+    return [
+        f"admin_listen: anybody who reaches {entry.address} may change everything; set admin_tokens or admin_client_ca"
+        for entry in listeners.admin_listen
+        if not _is_loopback(entry.host)
+    ]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parse(texts: Mapping[str, str | None]) -> tuple[dict[str, Any], list[str]]:
