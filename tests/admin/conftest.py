@@ -10,11 +10,16 @@ import pytest
 
 from headgate.admin.app import admin_app, status_app
 from headgate.admin.node import Node
+from headgate.cluster.follower import Follower
 from headgate.config.load import load_settings
 from headgate.node.bootstrap import Bootstrap
 from headgate.policy.catalog import load_catalog
 from headgate.store.base import Store
 from headgate.store.snapshot import EMPTY
+from headgate.store.sql.store import SqlStore
+from tests.store.conftest import clock, common_engine, postgres_server, store
+
+__all__ = ["clock", "common_engine", "postgres_server", "store"]
 
 
 class Api:
@@ -45,6 +50,8 @@ class Api:
             EMPTY.with_revision(1),
             store,
         )
+        if store is not None:
+            self.node.follower = Follower(store, self.node.publisher, -1)
         self.apps = {"admin": admin_app(self.node), "status": status_app(self.node)}
 
     def call(self, method: str, path: str, *, api: str = "admin", **arguments: Any) -> httpx.Response:
@@ -71,3 +78,9 @@ def make_api(tmp_path: Path) -> Callable[..., Api]:
 @pytest.fixture
 def api(make_api: Callable[..., Api]) -> Api:
     return make_api()
+
+
+@pytest.fixture
+def writable(tmp_path: Path, store: SqlStore) -> Api:
+    """An Admin API over an empty database."""
+    return Api(tmp_path, store, database="sqlite")

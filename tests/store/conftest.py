@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from headgate.entities.entity_type import EntityType
 from headgate.entities.registry import ENTITY_TYPES, Registry
-from headgate.plugins import key_auth
+from headgate.plugins import key_auth, request_termination
 from headgate.store.migration import Migration
 from headgate.store.sql.connect import postgres_engine, sqlite_engine, writing
 from headgate.store.sql.migrate import Migrator
@@ -25,7 +25,12 @@ class KeyAuth:
     config_model = key_auth.Config
 
 
-PLUGINS: dict[str, Any] = {"key-auth": KeyAuth}
+class RequestTermination:
+    name = "request-termination"
+    config_model = request_termination.Config
+
+
+PLUGINS: dict[str, Any] = {"key-auth": KeyAuth, "request-termination": RequestTermination}
 
 
 class Clock:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 import orjson
 from starlette.datastructures import MutableHeaders
@@ -15,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headgate.errors import GatewayError
+from headgate.errors import DATABASE_ERROR, NOT_FOUND, EntityError, GatewayError
 from headgate.node.logs import NOTICE
 from headgate.version import SERVER_TOKEN
 
 _log = logging.getLogger("headgate.admin")
 CONTENT_TYPE = "application/json; charset=utf-8"
+_RETRY_AFTER_S = 5
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -29,7 +31,7 @@ class Json(Response):
     """A JSON answer."""
 
     def __init__(self, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        body = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
+        body = b"" if content is None else orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
         super().__init__(body, status_code=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
 
 
@@ -51,6 +53,18 @@ def message(status: int, text: str, headers: Mapping[str, str] | None = None) ->
 def not_found() -> AnswerError:
     """Return the error for what does not exist."""
     return AnswerError(404, {"message": "Not found"})
+
+
+def _refusal(request: Request, error: EntityError) -> Response:
+    """Return the answer for a refused operation."""
+    if error.code == NOT_FOUND:
+        return message(404, "Not found")
+    if error.code != DATABASE_ERROR:
+        return Json(error.body(), error.status)
+    _log.error("%s %s: %s", request.method, request.url.path, error)
+    if error.status == 503:
+        return message(503, "the database is not available", {"Retry-After": str(_RETRY_AFTER_S)})
+    return message(500, "An unexpected error occurred")
 
 
 class Resource:
@@ -78,9 +92,20 @@ class Resource:
             return await handler(request)
         except AnswerError as error:
             return Json(error.body, error.status, error.headers)
+        except EntityError as error:
+            return _refusal(request, error)
         except Exception:
             _log.exception("%s %s failed", request.method, request.url.path)
             return message(500, "An unexpected error occurred")
+
+
+def _encoded_path(raw: bytes) -> str:
+    """Return a path with each segment percent-encoded in one way, without slashes at its end.
+
+    It stays encoded, so that a key with a slash is one segment; whoever needs a key decodes it.
+    """
+    segments = raw.decode("latin-1").split("/")
+    return "/".join(quote(unquote_to_bytes(segment), safe="") for segment in segments).rstrip("/") or "/"
 
 
 class CommonHeaders:
@@ -100,9 +125,8 @@ class CommonHeaders:
             await self._app(scope, receive, send)
             return
         started_s = time.monotonic()
-        path = scope["path"]
-        if len(path) > 1 and path.endswith("/"):
-            scope = {**scope, "path": path.rstrip("/") or "/", "raw_path": scope["raw_path"].rstrip(b"/") or b"/"}
+        path = _encoded_path(scope["raw_path"])
+        scope = {**scope, "path": path, "raw_path": path.encode("latin-1")}
         status = 500
 
         async def send_with_headers(event: Message) -> None:

@@ -19,16 +19,14 @@ from headgate.admin.explain import ExplainEndpoint
 from headgate.admin.information import InformationEndpoints
 from headgate.admin.node import Node
 from headgate.admin.schemas import SchemaEndpoints
+from headgate.admin.serving import handlers, unshadowed
 from headgate.node.logs import LineFormatter
 
 
 def admin_app(node: Node) -> ASGIApp:
     """Return the Admin API over a node."""
-    entities = EntityEndpoints(node)
-    derived = [*ConsumerGroupEndpoints(node, entities).all(), *entities.all()]
-    if node.has_database:
-        # What refuses writes tells that there is no database.
-        derived = [endpoint.without_writes for endpoint in derived if endpoint.without_writes.methods]
+    entity_types = node.entity_types
+    derived = unshadowed([*ConsumerGroupEndpoints(entity_types).all(), *EntityEndpoints(entity_types, node.show).all()])
     paths = [endpoint.shown for endpoint in derived]
     information = InformationEndpoints(node, paths)
     configuration = ConfigurationEndpoint(node)
@@ -51,9 +49,7 @@ def admin_app(node: Node) -> ASGIApp:
         ("/schemas/{name}", {"GET": schemas.entity}),
     ]
     paths += [path for path, _ in table]
-    # Longer paths first: a key may hold slashes (percent-encoded ones arrive decoded), so `/{key}` matches last.
-    by_length = sorted(derived, key=lambda endpoint: -endpoint.path.count("/"))
-    table += [(endpoint.path, endpoint.methods) for endpoint in by_length]
+    table += [(endpoint.path, handlers(node, endpoint)) for endpoint in derived]
     return _application(node, table, "admin")
 
 

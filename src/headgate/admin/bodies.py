@@ -10,8 +10,10 @@ import orjson
 from starlette.requests import Request
 
 from headgate.admin.answers import AnswerError
+from headgate.admin.arguments import decode
 
 _MOST_ARGUMENTS = 1000
+_DEEPEST_JSON = 100
 _TEXT_TYPES = ("application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml", "text/plain")
 
 
@@ -52,7 +54,7 @@ async def read_body(request: Request, limit_bytes: int, *, is_text_allowed: bool
     kind = types[0].strip().lower() if types else ""
     if not kind:
         if raw:
-            raise AnswerError(415, {})
+            raise AnswerError(415, None)
         return Body(raw, {}, is_json=False)
     if kind.startswith("application/json"):
         return Body(raw, _json(raw), is_json=True)
@@ -62,7 +64,7 @@ async def read_body(request: Request, limit_bytes: int, *, is_text_allowed: bool
         return Body(raw, _multipart(raw, types[0]), is_json=False)
     if is_text_allowed and kind.startswith(_TEXT_TYPES):
         return Body(raw, None, is_json=False)
-    raise AnswerError(415, {})
+    raise AnswerError(415, None)
 
 
 def _json(raw: bytes) -> dict[str, Any]:
@@ -72,9 +74,22 @@ def _json(raw: bytes) -> dict[str, Any]:
         values = orjson.loads(raw)
     except orjson.JSONDecodeError:
         values = None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not _is_shallow(values):
         raise AnswerError(400, {"message": "Cannot parse JSON body"})
     return values
+
+
+def _is_shallow(values: Any) -> bool:
+    """Tell whether a document nests no deeper than anything that is looked through by recursion may."""
+    level = [values]
+    for _ in range(_DEEPEST_JSON):
+        inner: list[Any] = []
+        for value in level:
+            inner.extend(value.values() if isinstance(value, dict) else value)
+        level = [value for value in inner if isinstance(value, (dict, list))]
+        if not level:
+            return True
+    return False
 
 
 def _form(raw: bytes) -> dict[str, Any]:
@@ -84,21 +99,24 @@ def _form(raw: bytes) -> dict[str, Any]:
         raise AnswerError(400, {"message": "Cannot parse form body"}) from None
     except ValueError:
         raise AnswerError(400, {"message": "Too many arguments"}) from None
-    return dict(pairs)
+    return decode(pairs)
 
 
 def _multipart(raw: bytes, content_type: str) -> dict[str, Any]:
     parsed = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n" + raw)
     if not parsed.is_multipart():
         raise AnswerError(400, {"message": "Cannot parse multipart body"})
-    values: dict[str, Any] = {}
+    pairs: list[tuple[str, Any]] = []
+    documents: dict[str, Any] = {}
     for part in parsed.iter_parts():
         content = part.get_payload(decode=True)
         text = content.decode(errors="surrogateescape") if isinstance(content, bytes) else ""
         if part.get_content_type() == "application/json":
-            values.update(_json(text.encode(errors="surrogateescape")))
+            documents.update(_json(text.encode(errors="surrogateescape")))
             continue
         name = part.get_param("name", header="content-disposition")
         if isinstance(name, str):
-            values[name] = text
-    return values
+            pairs.append((name, text))
+    if len(pairs) > _MOST_ARGUMENTS:
+        raise AnswerError(400, {"message": "Too many arguments"})
+    return decode(pairs) | documents

@@ -1,74 +1,127 @@
 """Consumer groups and their members, in the shapes of their own that the reference gives (admin-api 9)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
-from headgate.admin.answers import Handler, Json, not_found
-from headgate.admin.entities import Endpoint, EntityEndpoints, answering, refusing
-from headgate.admin.node import Node
+from headgate.admin.answers import not_found
+from headgate.admin.entities import Endpoint, Found, Question
+from headgate.admin.lookup import required
 from headgate.admin.pages import page, parse_query
-from headgate.entities.registry import ENTITY_TYPES
+from headgate.admin.writes import GONE, Given, Method, Outcome, Write, entity_writes
+from headgate.entities.entity_type import Entity, EntityType
+from headgate.entities.registry import Registry
+from headgate.errors import SCHEMA_VIOLATION, EntityError, violation_message
+from headgate.schema.validators import REQUIRED
+from headgate.store.base import Operations, is_id
 
-_GROUPS = ENTITY_TYPES["consumer_groups"]
-_CONSUMERS = ENTITY_TYPES["consumers"]
-_MEMBERSHIPS = ENTITY_TYPES["consumer_group_consumers"]
-Row = dict[str, Any]
+_MEMBERSHIPS = "consumer_group_consumers"
 
 
 class ConsumerGroupEndpoints:
-    """Read endpoints of groups, members of a group, groups of a consumer."""
+    """Groups, members of a group, groups of a consumer."""
 
-    def __init__(self, node: Node, entities: EntityEndpoints) -> None:
-        self._node = node
-        self._entities = entities
+    def __init__(self, entity_types: Registry) -> None:
+        self._groups = entity_types["consumer_groups"]
+        self._consumers = entity_types["consumers"]
+        self._memberships = entity_types[_MEMBERSHIPS]
 
     def all(self) -> Iterator[Endpoint]:
         """Yield the endpoints; they come before the derived ones of the same path."""
-        group, group_shown = "/consumer_groups/{key}", "/consumer_groups/{consumer_groups}"
-        single = {method: refusing(_GROUPS, method) for method in ("PUT", "PATCH", "DELETE")}
-        yield Endpoint(group, group_shown, {"GET": answering(self._group), **single})
-        many: dict[str, Handler] = {method: refusing(_MEMBERSHIPS, method) for method in ("POST", "DELETE")}
-        one: dict[str, Handler] = {"DELETE": refusing(_MEMBERSHIPS, "DELETE")}
-        members, members_shown = f"{group}/consumers", f"{group_shown}/consumers"
-        yield Endpoint(members, members_shown, {"GET": answering(self._members), **many})
-        yield Endpoint(
-            f"{members}/{{member}}", f"{members_shown}/{{consumers}}", {"GET": answering(self._member), **one}
-        )
-        groups, groups_shown = "/consumers/{key}/consumer_groups", "/consumers/{consumers}/consumer_groups"
-        yield Endpoint(groups, groups_shown, {"GET": answering(self._groups_of_consumer), **many})
+        group, shown = "/consumer_groups/{key}", "/consumer_groups/{consumer_groups}"
+        yield Endpoint(group, shown, self._groups, self._group, "own", entity_writes(self._groups))
+        yield from self._both(group, shown, self._groups, self._consumers, "consumers", "consumer")
+        consumer, shown = "/consumers/{key}", "/consumers/{consumers}"
+        yield from self._both(consumer, shown, self._consumers, self._groups, "consumer_groups", "group")
 
-    def _consumers_of(self, group: Row) -> list[Row]:
-        snapshot = self._node.snapshot
-        memberships = snapshot.children("consumer_group_consumers", "consumer_group", group["id"])
-        found = (snapshot.get("consumers", row["consumer"]["id"]) for row in memberships)
-        return [consumer for consumer in found if consumer is not None]
+    def _both(
+        self, path: str, shown: str, owner: EntityType, other: EntityType, name: str, argument: str
+    ) -> Iterator[Endpoint]:
+        """Yield the paths of the memberships of one side: all, and one."""
+        kind = self._memberships
+        own, others = _field(owner), _field(other)
 
-    async def _group(self, request: Request) -> Response:
-        group = self._entities.required(_GROUPS, request.path_params["key"])
-        answer: Row = {"consumer_group": group}
-        if request.query_params.get("list_consumers") != "false":
-            answer["consumers"] = self._consumers_of(group)
-        return Json(answer)
+        def members(operations: Operations, holder: Entity) -> list[Entity]:
+            rows = operations.children(_MEMBERSHIPS, own, holder["id"])
+            found = (operations.select(other.name, row[others]["id"]) for row in rows)
+            return [member for member in found if member is not None]
 
-    async def _members(self, request: Request) -> Response:
-        group = self._entities.required(_GROUPS, request.path_params["key"])
-        query = parse_query(dict(request.query_params))
-        return Json(page(self._consumers_of(group), query, request.url.path, is_nested=True))
+        def together(holder: Entity, shown_members: list[Entity]) -> dict[str, Any]:
+            return {own: holder, name: shown_members}
 
-    async def _member(self, request: Request) -> Response:
-        group = self._entities.required(_GROUPS, request.path_params["key"])
-        consumer = self._entities.required(_CONSUMERS, request.path_params["member"])
-        if consumer["id"] not in {row["id"] for row in self._consumers_of(group)}:
+        def read_all(operations: Operations, asked: Question) -> Found:
+            holder = required(operations, owner, asked.keys["key"])
+            rows = members(operations, holder)
+            return Found(body=page(rows, parse_query(dict(asked.query)), asked.path, is_nested=True))
+
+        def membership(operations: Operations, keys: Mapping[str, str]) -> tuple[Entity, Entity, Entity]:
+            holder = required(operations, owner, keys["key"])
+            member = required(operations, other, keys["member"])
+            for row in operations.children(_MEMBERSHIPS, own, holder["id"]):
+                if row[others]["id"] == member["id"]:
+                    return holder, member, row
             raise not_found()
-        return Json({"consumer_group": group, "consumers": [consumer]})
 
-    async def _groups_of_consumer(self, request: Request) -> Response:
-        consumer = self._entities.required(_CONSUMERS, request.path_params["key"])
-        snapshot = self._node.snapshot
-        memberships = snapshot.children("consumer_group_consumers", "consumer", consumer["id"])
-        found = (snapshot.get("consumer_groups", row["consumer_group"]["id"]) for row in memberships)
-        rows = [group for group in found if group is not None]
-        return Json(page(rows, parse_query(dict(request.query_params)), request.url.path, is_nested=True))
+        def read_one(operations: Operations, asked: Question) -> Found:
+            holder, member, _ = membership(operations, asked.keys)
+            return Found(body=together(holder, [member]))
+
+        def add(operations: Operations, keys: Mapping[str, str], given: Given) -> Outcome:
+            holder = required(operations, owner, keys["key"])
+            member = _named(operations, other, argument, given.values.get(argument))
+            operations.insert(_MEMBERSHIPS, {own: {"id": holder["id"]}, others: {"id": member["id"]}})
+            return Outcome(201, body=together(holder, members(operations, holder)))
+
+        def remove_all(operations: Operations, keys: Mapping[str, str], given: Given) -> Outcome:
+            holder = required(operations, owner, keys["key"])
+            for row in operations.children(_MEMBERSHIPS, own, holder["id"]):
+                operations.delete(_MEMBERSHIPS, row["id"])
+            return GONE
+
+        def remove_one(operations: Operations, keys: Mapping[str, str], given: Given) -> Outcome:
+            _, _, row = membership(operations, keys)
+            operations.delete(_MEMBERSHIPS, row["id"])
+            return GONE
+
+        def writes(**methods: Method) -> dict[str, Write]:
+            return {method: Write(kind, run) for method, run in methods.items()}
+
+        yield Endpoint(
+            f"{path}/{name}", f"{shown}/{name}", other, read_all, "page", writes(POST=add, DELETE=remove_all)
+        )
+        one = f"{path}/{name}/{{member}}"
+        yield Endpoint(one, f"{shown}/{name}/{{{other.name}}}", kind, read_one, "own", writes(DELETE=remove_one))
+
+    def _group(self, operations: Operations, asked: Question) -> Found:
+        group = required(operations, self._groups, asked.keys["key"])
+        answer: dict[str, Any] = {"consumer_group": group}
+        if asked.query.get("list_consumers") != "false":
+            rows = operations.children(_MEMBERSHIPS, "consumer_group", group["id"])
+            found = (operations.select("consumers", row["consumer"]["id"]) for row in rows)
+            answer["consumers"] = [consumer for consumer in found if consumer is not None]
+        return Found(group, answer)
+
+
+def _field(kind: EntityType) -> str:
+    """Return the foreign field of a membership that refers to a type."""
+    return "consumer" if kind.name == "consumers" else "consumer_group"
+
+
+def _named(operations: Operations, kind: EntityType, argument: str, value: Any) -> Entity:
+    """Return the entity that a body names by id or endpoint key, as a text or `{"id": …}`.
+
+    Raises: EntityError of code 2.
+    """
+    text = value.get("id") if isinstance(value, Mapping) else value
+    fault = None
+    found: Entity | None = None
+    if text is None or text == "":
+        fault = REQUIRED
+    elif not isinstance(text, str):
+        fault = "expected a string"
+    elif kind.endpoint_key is not None:
+        found = operations.select(kind.name, text, by="id" if is_id(text) else kind.endpoint_key)
+        fault = None if found is not None else f"no '{kind.name}' entity has this id or name"
+    if fault is not None or found is None:
+        fields = {argument: fault}
+        raise EntityError(SCHEMA_VIOLATION, message=violation_message(fields), fields=fields)
+    return found

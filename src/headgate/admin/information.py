@@ -5,6 +5,7 @@ import platform
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +14,6 @@ from headgate.admin.answers import AnswerError, Json, message
 from headgate.admin.bodies import read_body
 from headgate.admin.node import Node
 from headgate.admin.pages import page, parse_query
-from headgate.errors import EntityError
 from headgate.store.snapshot import EMPTY_HASH
 from headgate.version import CONTRACT_VERSION, VERSION
 
@@ -131,18 +131,16 @@ class InformationEndpoints:
 
     async def tags(self, request: Request) -> Response:
         """Answer every tag with the entity that has it, or those of one tag."""
-        wanted = request.path_params.get("tag")
+        wanted = unquote(request.path_params["tag"]) if "tag" in request.path_params else None
+        reading = self._node.reading
         rows = [
             {"tag": tag, "entity_name": name, "entity_id": entity["id"]}
             for name in self._node.entity_types
-            for entity in self._node.snapshot.all(name)
+            for entity in reading.all(name)
             for tag in entity.get("tags") or ()
             if wanted is None or tag == wanted
         ]
-        try:
-            query = parse_query({name: value for name, value in request.query_params.items() if name != "tags"})
-        except EntityError as error:
-            return Json(error.body(), error.status)
+        query = parse_query({name: value for name, value in request.query_params.items() if name != "tags"})
         key = ("tag", "entity_name", "entity_id")
         return Json(page(rows, query, request.url.path, key=lambda row: [row[name] for name in key]))
 

@@ -4,19 +4,27 @@ Owns the rule that one configuration is loaded at a time. Publishing is `cluster
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from headgate.cluster.follower import Follower
 from headgate.cluster.publisher import Publisher
-from headgate.errors import ControlError
+from headgate.entities.entity_type import Entity, EntityType
+from headgate.errors import ControlError, EntityError
 from headgate.node.bootstrap import Bootstrap
 from headgate.node.kept import keep
 from headgate.policy.catalog import Catalog
 from headgate.policy.configuration import broken_plugins, load_configuration
-from headgate.store.base import Store
+from headgate.policy.ordering_check import check_ordering
+from headgate.schema import with_deprecated_fields
+from headgate.store.base import Operations, Result, Store
 from headgate.store.memory import MemoryStore
 from headgate.store.snapshot import Snapshot
 
 _PUBLISH_TIMEOUT_S = 30.0
+IN_FORCE_TIMEOUT_S = 10.0
+"""How long the answer to a write waits until the workers run it. Own choice: the patience of clients."""
 
 
 class BusyError(ControlError):
@@ -25,6 +33,15 @@ class BusyError(ControlError):
 
 class ExitingError(ControlError):
     """The node is stopping and takes no new configuration."""
+
+
+@dataclass(frozen=True)
+class Written(Generic[Result]):
+    """What a write returned, which revision the workers run, and why that is not the written one (None: it is)."""
+
+    result: Result
+    revision: int
+    not_in_force: str | None
 
 
 class Node:
@@ -40,8 +57,11 @@ class Node:
         self._memory = memory if store is None else None
         self.store: Store = memory if store is None else store
         self.follower: Follower | None = None
+        self.store.plugin_faults = self._ordering_faults
         self.is_exiting = False
         self._is_loading = False
+        self._read: tuple[Snapshot, MemoryStore] | None = None
+        self._catching_up: set[asyncio.Task[str | None]] = set()
         self._broken: tuple[int, list[dict[str, str]]] | None = None
 
     @property
@@ -58,6 +78,55 @@ class Node:
     def snapshot(self) -> Snapshot:
         """The configuration in force."""
         return self.publisher.current
+
+    @property
+    def reading(self) -> MemoryStore:
+        """The entities as the node last read them: the configuration in force, or a newer one that workers refused."""
+        follower = self.follower
+        snapshot = follower.stored if self.has_database and follower is not None else self.snapshot
+        if self._read is None or self._read[0] is not snapshot:
+            self._read = (snapshot, MemoryStore(snapshot, self.entity_types))
+        return self._read[1]
+
+    def show(self, kind: EntityType, entity: Entity) -> Entity:
+        """Return an entity as the Admin API shows it.
+
+        A certificate has the names of its SNIs, a plugin instance its configuration under older names too.
+        """
+        if kind.name == "certificates" and entity.get("snis") is None:
+            snis = self.reading.children("snis", "certificate", entity["id"])
+            return {**entity, "snis": sorted(sni["name"] for sni in snis)}
+        if kind.name == "plugins" and entity["config"] is not None and (plugin := self.catalog.get(entity["name"])):
+            return {**entity, "config": with_deprecated_fields(plugin.config_model, entity["config"])}
+        return entity
+
+    async def write(self, work: Callable[[Operations], Result]) -> Written[Result]:
+        """Do operations as one transaction of the store; returns when the workers run the outcome, within a bound.
+
+        Raises: whatever the work raises; EntityError of code 8, nothing is written.
+        """
+        result = await asyncio.to_thread(self.store.write, work)
+        late = None
+        if self.follower is not None:
+            late = await self._in_force(self.follower.catch_up(self.store.written_revision))
+        return Written(result, self.snapshot.revision, late)
+
+    async def _in_force(self, catching_up: Coroutine[Any, Any, str | None]) -> str | None:
+        # A task of its own: a client that leaves, or the bound, ends the waiting and not the publication.
+        task = asyncio.ensure_future(catching_up)
+        self._catching_up.add(task)
+        task.add_done_callback(self._catching_up.discard)
+        done, _ = await asyncio.wait((task,), timeout=IN_FORCE_TIMEOUT_S)
+        if not done:
+            return "Timed out while loading configuration"
+        try:
+            return task.result()
+        except EntityError:
+            return "the database was lost after the write"
+
+    def _ordering_faults(self, snapshot: Snapshot) -> dict[str, dict[str, str]]:
+        report = check_ordering(snapshot, self.catalog, self.settings.general.plugin_ordering_algorithm)
+        return {instance: {"ordering": text} for instance, text in report.faults.items()}
 
     @property
     def broken_plugins(self) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,11 +28,11 @@ class SchemaEndpoints:
 
     async def plugin(self, request: Request) -> Response:
         """Answer the schema of a plugin, with its configuration."""
-        return Json(schema_json(self._plugin_model(request.path_params["name"])))
+        return Json(schema_json(self._plugin_model(unquote(request.path_params["name"]))))
 
     async def plugin_fields(self, request: Request) -> Response:
         """Answer the configuration fields of a plugin (the older path)."""
-        return Json(config_json(self._plugin_model(request.path_params["name"])))
+        return Json(config_json(self._plugin_model(unquote(request.path_params["name"]))))
 
     async def vault(self, request: Request) -> Response:
         """Answer the schema of a vault type; there is none yet."""
@@ -59,7 +60,7 @@ class SchemaEndpoints:
         return body.values or {}
 
     def _entity_type(self, request: Request) -> EntityType:
-        name = request.path_params["name"]
+        name = unquote(request.path_params["name"])
         if name not in self._node.entity_types:
             raise AnswerError(404, {"message": f"No entity named '{name}'"})
         return self._node.entity_types[name]

@@ -97,6 +97,11 @@ class General:
         "Serve although a plugin cannot be loaded or rejects its stored configuration: requests it applies to get 500. "
         "Off, a start or a new configuration is refused.",
     )
+    admin_if_match_required: bool = setting(
+        Boolean(),
+        "off",
+        "Refuse changes of entities without If-Match (428), so that no change is made to something nobody has seen.",
+    )
     plugin_ordering_algorithm: str = setting(
         Choice((LEGACY, PRIORITY_PRESERVING)),
         LEGACY,

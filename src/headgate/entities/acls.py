@@ -19,6 +19,7 @@ ENTITY = EntityType(
     Acl,
     "acls",
     nested_under={"consumer": "acls"},
+    nested_key="group",
     composite_unique=(("consumer", "group"),),
     id_fields=("consumer", "group"),
     is_id_prefixed=True,

@@ -41,6 +41,7 @@ ENTITY = EntityType(
     nested_under={"consumer": "basic-auth"},
     id_fields=("username",),
     is_id_prefixed=True,
+    given_together=(("password", "consumer"),),
     transform=_hash_password,
     cache_key=("username",),
 )

@@ -42,7 +42,9 @@ class EntityType:
     admin_path: path of the collection in the Admin API, without the slash.
     endpoint_key: unique field that addresses an entity in paths and references; None: only the id does.
     nested_under: foreign field -> path below the parent, for `/parent/{p}/<path>`.
+    nested_key: field that addresses an entity below its parent as well as the id does; unique there.
     composite_unique: sets of fields that are unique together.
+    given_together: pairs of a field and another whose value its stored form depends on; changes must give both.
     id_fields: fields whose texts name the entity in its generated id; () for a random id.
     optional_id_fields: more of them, which count only when they are set.
     cascades: foreign fields with which an entity goes away although its published schema does not say so.
@@ -57,7 +59,9 @@ class EntityType:
     admin_path: str
     endpoint_key: str | None = None
     nested_under: Mapping[str, str] = field(default_factory=dict)
+    nested_key: str | None = None
     composite_unique: tuple[tuple[str, ...], ...] = ()
+    given_together: tuple[tuple[str, str], ...] = ()
     id_fields: tuple[str, ...] = ()
     optional_id_fields: tuple[str, ...] = ()
     is_id_prefixed: bool = False

@@ -63,6 +63,7 @@ ENTITY = EntityType(
     "oauth2",
     endpoint_key="client_id",
     nested_under={"consumer": "oauth2"},
+    given_together=(("hash_secret", "client_secret"),),
     transform=_hash_secret,
     cache_key=("client_id",),
 )

@@ -26,6 +26,7 @@ ENTITY = EntityType(
     "targets",
     endpoint_key="target",
     nested_under={"upstream": "targets"},
+    nested_key="target",
     composite_unique=(("upstream", "target"),),
     id_fields=("upstream", "target"),
     is_id_prefixed=True,

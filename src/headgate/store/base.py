@@ -8,9 +8,9 @@ import base64
 import binascii
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 
@@ -24,6 +24,7 @@ DEFAULT_PAGE_SIZE: Final = 100
 LONGEST_TTL_S: Final = 100_000_000
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
+Result = TypeVar("Result")
 Parent: TypeAlias = tuple[str, str]
 """A foreign field and the id it has."""
 
@@ -45,8 +46,8 @@ class Message:
     delay_s: float = 0.0
 
 
-class Store(ABC):
-    """A store of the entities of a registry.
+class Operations(ABC):
+    """What can be done with the entities of a registry: by a store, each on its own, or inside one transaction.
 
     `by` names the field that addresses an entity: the id, a unique field, or the endpoint key. `ttl` is in seconds: 0
     is for ever, None leaves the choice to the entity's own `ttl`, then to what is stored.
@@ -64,18 +65,12 @@ class Store(ABC):
         return self.select(entity_name, value, by=field)
 
     @abstractmethod
-    def page(
-        self,
-        entity_name: str,
-        size: int = DEFAULT_PAGE_SIZE,
-        offset: str | None = None,
-        *,
-        parent: Parent | None = None,
-    ) -> Page:
-        """Return the next entities of a type, or those that refer to a parent.
+    def all(self, entity_name: str) -> Iterable[Entity]:
+        """Return the entities of a type, in the order of their ids."""
 
-        Raises: EntityError of code 7 for an offset that `page` did not return.
-        """
+    @abstractmethod
+    def children(self, entity_name: str, foreign_field: str, parent_id: str) -> Sequence[Entity]:
+        """Return the entities of a type that refer to a parent, in the order of their ids."""
 
     @abstractmethod
     def insert(self, entity_name: str, given: Mapping[str, Any], *, ttl: int | None = None) -> Entity:
@@ -107,6 +102,55 @@ class Store(ABC):
         Raises: EntityError of code 4, nothing is removed then.
         """
 
+
+class Store(Operations):
+    """A store of the entities of a registry.
+
+    plugin_faults: finds what only all plugin instances together show, by instance id and field; None checks nothing.
+    """
+
+    plugin_faults: Callable[[Snapshot], Mapping[str, Mapping[str, Any]]] | None = None
+
+    @abstractmethod
+    def page(
+        self,
+        entity_name: str,
+        size: int = DEFAULT_PAGE_SIZE,
+        offset: str | None = None,
+        *,
+        parent: Parent | None = None,
+    ) -> Page:
+        """Return the next entities of a type, or those that refer to a parent.
+
+        Raises: EntityError of code 7 for an offset that `page` did not return.
+        """
+
+    @abstractmethod
+    def write(self, work: Callable[[Operations], Result]) -> Result:
+        """Do several operations as one: all of them are stored, or, when one raises, none.
+
+        What they read is not changed by others until they end.
+        """
+
+    def insert(self, entity_name: str, given: Mapping[str, Any], *, ttl: int | None = None) -> Entity:
+        return self.write(lambda operations: operations.insert(entity_name, given, ttl=ttl))
+
+    def update(
+        self, entity_name: str, key: str, changes: Mapping[str, Any], *, by: str = "id", ttl: int | None = None
+    ) -> Entity:
+        return self.write(lambda operations: operations.update(entity_name, key, changes, by=by, ttl=ttl))
+
+    def upsert(
+        self, entity_name: str, key: str, given: Mapping[str, Any], *, by: str = "id", ttl: int | None = None
+    ) -> Entity:
+        return self.write(lambda operations: operations.upsert(entity_name, key, given, by=by, ttl=ttl))
+
+    def delete(self, entity_name: str, key: str, *, by: str = "id") -> bool:
+        return self.write(lambda operations: operations.delete(entity_name, key, by=by))
+
+    def truncate(self, entity_name: str) -> int:
+        return self.write(lambda operations: operations.truncate(entity_name))
+
     @abstractmethod
     def snapshot(self) -> Snapshot:
         """Return all entities as of one moment."""
@@ -118,6 +162,11 @@ class Store(ABC):
     @abstractmethod
     def revision(self) -> int:
         """Return a number that grows with every write."""
+
+    @property
+    @abstractmethod
+    def written_revision(self) -> int:
+        """The newest revision that this process wrote; 0 when it wrote nothing."""
 
     @abstractmethod
     def wait_for_change(self, revision: int, timeout_s: float) -> int:

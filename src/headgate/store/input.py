@@ -31,7 +31,12 @@ def completed(
     Raises: EntityError of code 2 with all faults, or 15.
     """
     if entity_type.name == "plugins":
-        entity, faults = check_plugin(data, plugin_types, now=now, is_update=is_update)
+        # What cannot be configured any more can still be switched off or moved; nobody knows what is right for code
+        # that cannot be loaded.
+        is_broken_allowed = (is_update and "config" not in given) or _is_unloadable(plugin_types, data.get("name"))
+        entity, faults = check_plugin(
+            data, plugin_types, now=now, is_update=is_update, is_broken_allowed=is_broken_allowed
+        )
     else:
         entity, faults = entity_type.examine(data, now=now, is_update=is_update)
     if faults:
@@ -46,9 +51,25 @@ def completed(
         raise EntityError(TRANSFORMATION_ERROR, message=str(error)) from error
 
 
+def _is_unloadable(plugin_types: Mapping[str, PluginType], name: Any) -> bool:
+    return isinstance(name, str) and getattr(plugin_types.get(name), "fault", None) is not None
+
+
 def violation(faults: ErrorTree) -> EntityError:
     """Return the error of code 2 for an error tree."""
     return EntityError(SCHEMA_VIOLATION, message=violation_message(faults), fields=faults)
+
+
+def given_together_fault(entity_type: EntityType, stored: Entity, changes: Mapping[str, Any]) -> str | None:
+    """Return the text when a change gives a field without another one that its stored form depends on."""
+    for field, needed in entity_type.given_together:
+        needed_name = f"{needed}.id" if needed in entity_type.foreign else needed
+        text = f"all or none of these fields must be set: '{field}', '{needed_name}'"
+        if changes.get(field) is not None and changes.get(needed) is None:
+            return text
+        if changes.get(field) is None and needed in changes and changes[needed] != stored.get(needed):
+            return text
+    return None
 
 
 def merged(

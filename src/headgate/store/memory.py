@@ -5,13 +5,22 @@ Owns the refusals and which snapshot is read; a new document replaces it whole.
 
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from headgate.entities.entity_type import Entity
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import unsupported_write
-from headgate.store.base import DEFAULT_PAGE_SIZE, Page, Parent, Store, decoded_offset, encoded_offset
+from headgate.store.base import (
+    DEFAULT_PAGE_SIZE,
+    Operations,
+    Page,
+    Parent,
+    Result,
+    Store,
+    decoded_offset,
+    encoded_offset,
+)
 from headgate.store.snapshot import Snapshot
 
 
@@ -34,6 +43,12 @@ class MemoryStore(Store):
             return self._snapshot.get(entity_name, key.lower())
         return self._snapshot.by(entity_name, by, key)
 
+    def all(self, entity_name: str) -> Iterable[Entity]:
+        return self._snapshot.all(entity_name)
+
+    def children(self, entity_name: str, foreign_field: str, parent_id: str) -> Sequence[Entity]:
+        return self._snapshot.children(entity_name, foreign_field, parent_id)
+
     def page(
         self,
         entity_name: str,
@@ -50,6 +65,9 @@ class MemoryStore(Store):
         start = 0 if offset is None else bisect_right(rows, decoded_offset(offset), key=lambda row: str(row["id"]))
         found = list(rows[start : start + size])
         return Page(found, encoded_offset(found[-1]["id"]) if start + size < len(rows) else None)
+
+    def write(self, work: Callable[[Operations], Result]) -> Result:
+        return work(self)
 
     def insert(self, entity_name: str, given: Mapping[str, Any], *, ttl: int | None = None) -> NoReturn:
         raise unsupported_write("insert", entity_name)
@@ -75,6 +93,10 @@ class MemoryStore(Store):
 
     def revision(self) -> int:
         return self._snapshot.revision
+
+    @property
+    def written_revision(self) -> int:
+        return 0
 
     def wait_for_change(self, revision: int, timeout_s: float) -> int:
         with self._changed:
