@@ -41,6 +41,8 @@ MODULES: dict[str, Any] = {
     "kong.jwe": kong.jwe,
     "kong.tracing": kong.tracing,
     "kong.telemetry": kong.telemetry,
+    "kong.websocket.client": kong.websocket.client,
+    "kong.websocket.upstream": kong.websocket.upstream,
     "kong.table": kong.table,
 }
 

@@ -34,6 +34,10 @@ class Runner(Protocol):
     def header_filter(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
     def body_filter(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
     def log(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def ws_handshake(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def ws_client_frame(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def ws_upstream_frame(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
+    def ws_close(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
 
 @final
 class NeedBody:
@@ -224,6 +228,20 @@ class Exchange:
     def buffered_body(self) -> bytes:
         """The upstream's whole body in buffered mode; empty otherwise."""
     def set_buffered_body(self, body: bytes) -> None: ...
+
+    # -- WebSocket messages ---------------------------------------------------------------------------------------
+    def websocket_message(self) -> tuple[bytes, str, int | None]:
+        """(payload, kind, status) of the message in its phase; the status is a close frame's, whose payload is the
+        reason.
+        """
+    def set_websocket_message(self, data: bytes | None = None, status: int | None = None) -> None:
+        """Replace the payload, the status or both; None leaves it."""
+    def drop_websocket_message(self) -> None:
+        """Do not pass the message on."""
+    def close_websocket(self, client: tuple[int, bytes], upstream: tuple[int, bytes]) -> None:
+        """End the connection after this phase: (status, reason) for each side."""
+    def set_websocket_limit(self, side: str, size_bytes: int) -> None:
+        """Largest message of `client` or `upstream`; 0 is the node's default."""
 
     # -- record for the log phase ---------------------------------------------------------------------------------
     @property

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from headgate.policy.explain import RouteMatch
 
 
+_WEBSOCKET_CLOSING_MS = 5000
+"""Beyond it, a draining worker would be killed while its clients still read their close frames."""
+
+
 @dataclass(frozen=True)
 class InheritedListener:
     """A listening socket that this process got from the supervisor."""
@@ -243,6 +247,8 @@ def engine_settings(
             "keepalive_requests": http.keepalive_requests,
             "connections": general.worker_connections,
             "http2_concurrent_streams": http.http2_concurrent_streams,
+            "websocket_client_payload_bytes": http.websocket_client_payload_bytes,
+            "websocket_upstream_payload_bytes": http.websocket_upstream_payload_bytes,
         },
         "client_timeouts": {
             "header_ms": http.client_header_timeout_ms,
@@ -250,6 +256,7 @@ def engine_settings(
             "send_ms": http.send_timeout_ms,
             "keepalive_ms": http.keepalive_timeout_ms,
             "handshake_ms": tls.handshake_timeout_ms,
+            "websocket_drain_ms": _websocket_drain_ms(general.worker_shutdown_timeout_ms),
         },
         "upstream_keepalive": {
             "pool_size": http.upstream_keepalive_pool_size,
@@ -276,6 +283,13 @@ def engine_settings(
         },
         "access_log": None if access_log is None else str(access_log),
     }
+
+
+def _websocket_drain_ms(shutdown_timeout_ms: int) -> int:
+    """Return how long a draining worker leaves WebSockets open: what it is given less the time to close them in order,
+    and never less than half of it.
+    """
+    return max(shutdown_timeout_ms - _WEBSOCKET_CLOSING_MS, shutdown_timeout_ms // 2)
 
 
 def default_certificate_pairs(settings: Settings, directory: Path) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tokio::sync::oneshot;
 
 use crate::convert::{field_name, field_value, text, wire};
+use crate::websocket;
 
 /// Who waits for the request body.
 pub enum BodyWaiter {
@@ -471,8 +472,8 @@ impl PyExchange {
 
     fn set_upstream_scheme(&self, scheme: &str) -> PyResult<()> {
         let is_tls = match scheme {
-            "http" => false,
-            "https" => true,
+            "http" | "ws" => false,
+            "https" | "wss" => true,
             other => return Err(PyValueError::new_err(format!("invalid scheme: {other}"))),
         };
         self.with(|exchange| exchange.overrides.is_tls = Some(is_tls))
@@ -696,6 +697,27 @@ impl PyExchange {
 
     fn set_buffered_body(&self, body: &[u8]) -> PyResult<()> {
         self.with(|exchange| exchange.buffered = Some(Bytes::copy_from_slice(body)))
+    }
+
+    fn websocket_message<'py>(&self, py: Python<'py>) -> PyResult<websocket::MessageParts<'py>> {
+        self.try_with(|exchange| websocket::message(py, exchange))
+    }
+
+    #[pyo3(signature = (data = None, status = None))]
+    fn set_websocket_message(&self, data: Option<&[u8]>, status: Option<u16>) -> PyResult<()> {
+        self.try_with(|exchange| websocket::set_message(exchange, data, status))
+    }
+
+    fn drop_websocket_message(&self) -> PyResult<()> {
+        self.try_with(websocket::drop_message)
+    }
+
+    fn close_websocket(&self, client: (u16, &[u8]), upstream: (u16, &[u8])) -> PyResult<()> {
+        self.try_with(|exchange| websocket::close(exchange, client, upstream))
+    }
+
+    fn set_websocket_limit(&self, side: &str, size_bytes: usize) -> PyResult<()> {
+        self.try_with(|exchange| websocket::set_limit(exchange, side, size_bytes))
     }
 
     #[getter]

@@ -16,6 +16,7 @@ mod handshake;
 mod logging;
 mod need_body;
 mod runner;
+mod websocket;
 
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {

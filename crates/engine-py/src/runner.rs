@@ -47,6 +47,10 @@ pub struct PythonRunner {
     header_filter: Py<PyAny>,
     body_filter: Py<PyAny>,
     log: Py<PyAny>,
+    ws_handshake: Py<PyAny>,
+    ws_client_frame: Py<PyAny>,
+    ws_upstream_frame: Py<PyAny>,
+    ws_close: Py<PyAny>,
     event_loop: Arc<Loop>,
 }
 
@@ -66,6 +70,10 @@ impl PythonRunner {
             header_filter: method("header_filter")?,
             body_filter: method("body_filter")?,
             log: method("log")?,
+            ws_handshake: method("ws_handshake")?,
+            ws_client_frame: method("ws_client_frame")?,
+            ws_upstream_frame: method("ws_upstream_frame")?,
+            ws_close: method("ws_close")?,
             event_loop: Arc::new(Loop {
                 call_soon_threadsafe,
                 errands: Mutex::new(Vec::new()),
@@ -142,11 +150,16 @@ fn broken(py: Python<'_>, mut exchange: Box<Exchange>, error: &PyErr) -> Box<Exc
     exchange
 }
 
-/// Answer 500, or cut a response that has begun.
+/// Answer 500, cut a response that has begun, or close a WebSocket.
 pub fn fail(exchange: &mut Exchange) {
     match exchange.phase {
         Phase::BodyFilter => exchange.must_cut = true,
-        Phase::Log => {}
+        Phase::WsClientFrame | Phase::WsUpstreamFrame => {
+            if let Some(session) = exchange.websocket.as_mut() {
+                session.fail();
+            }
+        }
+        Phase::Log | Phase::WsClose => {}
         _ => {
             let cause = Refusal::Internal(format!("a plugin failed in {}", exchange.phase.name()));
             respond::refuse(exchange, &cause);
@@ -322,6 +335,18 @@ impl PhaseRunner for PythonRunner {
         self.run(&self.body_filter, exchange)
     }
 
+    fn ws_handshake(&self, exchange: Box<Exchange>) -> Step {
+        self.run(&self.ws_handshake, exchange)
+    }
+
+    fn client_frame(&self, exchange: Box<Exchange>) -> Step {
+        self.run(&self.ws_client_frame, exchange)
+    }
+
+    fn upstream_frame(&self, exchange: Box<Exchange>) -> Step {
+        self.run(&self.ws_upstream_frame, exchange)
+    }
+
     fn log(&self, exchanges: Finished) {
         Python::attach(|py| {
             for exchange in exchanges {
@@ -367,9 +392,13 @@ impl PythonRunner {
             Some(view) => view.clone_ref(py),
             None => Py::new(py, PyExchange::new())?,
         };
+        let method = match exchange.phase {
+            Phase::WsClose => &self.ws_close,
+            _ => &self.log,
+        };
         // No way back for the view: the exchange ends here.
         view.get().enter(exchange, Box::new(()));
-        match self.log.call1(py, (&view,)) {
+        match method.call1(py, (&view,)) {
             Ok(result) if result.is_none(py) => {
                 drop(view.get().leave());
             }

@@ -75,6 +75,15 @@ pub enum Refusal {
     /// A grpcs-only route was asked over a plain connection.
     #[error("plain gRPC request to a grpcs-only route")]
     GrpcsRequired,
+    /// A WebSocket route was asked for something else.
+    #[error("no WebSocket handshake on a WebSocket route")]
+    WebSocketRequired,
+    /// A WebSocket of another version than 13.
+    #[error("WebSocket handshake of another version than 13")]
+    WebSocketVersion,
+    /// A WebSocket handshake that cannot be answered.
+    #[error("WebSocket handshake with {0}")]
+    WebSocketHandshake(&'static str),
     /// The upstream has no target that may be used.
     #[error("failure to get a peer from the ring-balancer")]
     NoPeer,
@@ -145,6 +154,10 @@ impl Refusal {
             Self::Http2Required => (426, "Please use HTTP2 protocol", Gateway, false),
             Self::NotGrpc => (415, "Non-gRPC request matched gRPC route", Gateway, false),
             Self::GrpcsRequired => (200, "", Gateway, false),
+            Self::WebSocketRequired | Self::WebSocketVersion => {
+                (426, "Please use the WebSocket protocol, version 13", Gateway, false)
+            }
+            Self::WebSocketHandshake(_) => (400, text_of(400), Gateway, false),
             Self::NoPeer => (503, "failure to get a peer from the ring-balancer", Gateway, false),
             Self::UpstreamBusy => (503, "too many requests to the upstream", Gateway, false),
             Self::NameNotFound { .. } => (503, "name resolution failed", Gateway, false),
@@ -162,6 +175,11 @@ impl Refusal {
             }
             Self::HttpsRedirect { location, .. } => vec![("Location", location.clone())],
             Self::Http2Required => vec![("Connection", b"Upgrade".to_vec()), ("Upgrade", b"HTTP/2".to_vec())],
+            Self::WebSocketRequired | Self::WebSocketVersion => vec![
+                ("Connection", b"Upgrade".to_vec()),
+                ("Upgrade", b"websocket".to_vec()),
+                ("Sec-WebSocket-Version", b"13".to_vec()),
+            ],
             Self::GrpcsRequired => vec![
                 ("Content-Type", b"application/grpc".to_vec()),
                 ("grpc-status", b"1".to_vec()),

@@ -18,6 +18,7 @@ use crate::live::Live;
 use crate::phase::Phase;
 use crate::router;
 use crate::tls::client::TlsChanges;
+use crate::ws::session::Session;
 
 /// What is known of a client connection; shared by its requests.
 #[derive(Debug)]
@@ -246,6 +247,8 @@ pub struct Exchange {
     pub is_http2_upstream: bool,
     /// Names that the upstream sent.
     pub upstream_names: Vec<Vec<u8>>,
+    /// State of a WebSocket to a `ws` or `wss` service; None for other requests.
+    pub websocket: Option<Box<Session>>,
     /// The upstream's whole body in buffered mode.
     pub buffered: Option<Bytes>,
     /// Chunk in body_filter.
@@ -315,6 +318,7 @@ impl Exchange {
             upstream_statuses: Vec::new(),
             is_http2_upstream: false,
             upstream_names: Vec::new(),
+            websocket: None,
             buffered: None,
             chunk: ResponseChunk::default(),
             upstream_uri: Vec::new(),

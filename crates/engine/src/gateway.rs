@@ -101,7 +101,7 @@ impl Gateway {
     pub fn request_id(&self) -> [u8; 32] {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         let mut id = [b'0'; 32];
-        for (pair, byte) in id.chunks_exact_mut(2).zip(random_16()) {
+        for (pair, byte) in id.chunks_exact_mut(2).zip(random::<16>()) {
             pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
             pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
         }
@@ -212,12 +212,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn random_16() -> [u8; 16] {
+/// Random bytes, drawn in blocks: for ids, keys and masks, not for secrets that live long.
+#[must_use]
+pub fn random<const COUNT: usize>() -> [u8; COUNT] {
     thread_local! {
         static BLOCK: RefCell<(Vec<u8>, usize)> = const { RefCell::new((Vec::new(), 0)) };
     }
     BLOCK.with_borrow_mut(|(block, used)| {
-        if *used + 16 > block.len() {
+        if *used + COUNT > block.len() {
             block.resize(RANDOM_BLOCK_BYTES, 0);
             if getrandom::fill(block).is_err() {
                 // Ids need to be distinct, not secret: the clock is good enough when the kernel has no entropy.
@@ -230,9 +232,9 @@ fn random_16() -> [u8; 16] {
             }
             *used = 0;
         }
-        let mut id = [0; 16];
-        id.copy_from_slice(&block[*used..*used + 16]);
-        *used += 16;
-        id
+        let mut drawn = [0; COUNT];
+        drawn.copy_from_slice(&block[*used..*used + COUNT]);
+        *used += COUNT;
+        drawn
     })
 }

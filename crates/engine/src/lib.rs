@@ -21,3 +21,4 @@ pub mod telemetry;
 pub mod timer;
 pub mod tls;
 pub mod upstream;
+pub mod ws;

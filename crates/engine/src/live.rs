@@ -78,6 +78,8 @@ pub struct LiveRoute {
     pub plan: RoutePlan,
     /// Plain http is answered with a redirect or 426.
     pub is_https_only: bool,
+    /// Its service is a WebSocket endpoint.
+    pub is_websocket: bool,
     /// Takes gRPC requests only.
     pub is_grpc: bool,
     /// Takes gRPC requests over TLS only.
@@ -90,6 +92,8 @@ pub struct LiveService {
     pub plan: ServicePlan,
     /// HTTP/2 is spoken with it (grpc, grpcs).
     pub is_http2: bool,
+    /// WebSocket messages are exchanged with it (ws, wss).
+    pub is_websocket: bool,
     /// TLS towards it, when its protocol asks for it.
     pub tls: Option<Arc<UpstreamTls>>,
 }
@@ -151,7 +155,7 @@ impl Live {
             } else {
                 UpstreamAlpn::Http1
             };
-            if matches!(service.protocol.as_str(), "https" | "grpcs") {
+            if matches!(service.protocol.as_str(), "https" | "grpcs" | "wss") {
                 match foundation.client_tls.config_for(&plan, service, upstream, alpn) {
                     Ok(config) => client_tls = Some(config),
                     Err(found) => faults.extend(found.iter().map(|fault| format!("services.{}: {fault}", service.id))),
@@ -160,6 +164,7 @@ impl Live {
             services.push(LiveService {
                 plan: service.clone(),
                 is_http2,
+                is_websocket: matches!(service.protocol.as_str(), "ws" | "wss"),
                 tls: client_tls,
             });
         }
@@ -195,7 +200,11 @@ impl Live {
                 revision: plan.revision,
                 global_phases: plan.global_phases,
                 settings: foundation.settings.clone(),
-                routes: plan.routes.into_iter().map(LiveRoute::of).collect(),
+                routes: plan
+                    .routes
+                    .into_iter()
+                    .map(|route| LiveRoute::of(route, &services))
+                    .collect(),
                 services,
                 upstreams,
                 router,
@@ -228,14 +237,19 @@ impl Live {
 }
 
 impl LiveRoute {
-    fn of(plan: RoutePlan) -> Self {
+    fn of(plan: RoutePlan, services: &[LiveService]) -> Self {
         let has = |name: &str| plan.protocols.iter().any(|protocol| protocol == name);
-        let is_https_only = has("https") && !has("http");
+        let is_https_only = has("https") && !has("http") || has("wss") && !has("ws");
+        let is_websocket = plan
+            .service
+            .and_then(|service| services.get(service))
+            .is_some_and(|service| service.is_websocket);
         let is_grpc = has("grpc") || has("grpcs");
         let is_grpcs_only = has("grpcs") && !has("grpc");
         Self {
             plan,
             is_https_only,
+            is_websocket,
             is_grpc,
             is_grpcs_only,
         }

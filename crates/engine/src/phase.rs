@@ -20,11 +20,19 @@ pub enum Phase {
     BodyFilter = 1 << 9,
     /// The last byte is out, or the client has gone.
     Log = 1 << 10,
+    /// A WebSocket handshake of a `ws` or `wss` service, in place of access.
+    WsHandshake = 1 << 15,
+    /// A WebSocket message of the client is about to be passed on.
+    WsClientFrame = 1 << 16,
+    /// A WebSocket message of the upstream is about to be passed on.
+    WsUpstreamFrame = 1 << 17,
+    /// A request to a `ws` or `wss` service is over, in place of log.
+    WsClose = 1 << 18,
 }
 
 impl Phase {
     /// All phases of the engine, in the order of a request.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Certificate,
         Self::Rewrite,
         Self::Access,
@@ -32,6 +40,10 @@ impl Phase {
         Self::HeaderFilter,
         Self::BodyFilter,
         Self::Log,
+        Self::WsHandshake,
+        Self::WsClientFrame,
+        Self::WsUpstreamFrame,
+        Self::WsClose,
     ];
 
     /// The phase's bit in masks.
@@ -51,6 +63,10 @@ impl Phase {
             Self::HeaderFilter => "header_filter",
             Self::BodyFilter => "body_filter",
             Self::Log => "log",
+            Self::WsHandshake => "ws_handshake",
+            Self::WsClientFrame => "ws_client_frame",
+            Self::WsUpstreamFrame => "ws_upstream_frame",
+            Self::WsClose => "ws_close",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -35,6 +35,8 @@ use crate::telemetry::log_queue::LogQueue;
 use crate::upstream::attempt::{reach, Ended, Reached};
 use crate::upstream::body_pump::PumpFault;
 use crate::upstream::link::Link;
+use crate::ws::handshake;
+use crate::ws::relay::{Relay, RelayTimeouts};
 
 /// Handle one request: answer it and log it. `fault`: its head was refused already.
 pub async fn run<C: ClientStream>(
@@ -113,9 +115,13 @@ impl<C: ClientStream> Flow<'_, C> {
         if let Err(refusal) = route(&mut exchange) {
             return self.refused(exchange, refusal).await;
         }
-        if exchange.has(Phase::Access) {
+        let access = match exchange.websocket {
+            Some(_) => Phase::WsHandshake,
+            None => Phase::Access,
+        };
+        if exchange.has(access) {
             self.take_buffered_body(&mut exchange);
-            exchange = self.phase(Phase::Access, exchange).await?;
+            exchange = self.phase(access, exchange).await?;
             if exchange.answer.is_some() {
                 return self.answered(exchange).await;
             }
@@ -158,18 +164,32 @@ impl<C: ClientStream> Flow<'_, C> {
     async fn proxied(&mut self, mut exchange: Box<Exchange>, mut reached: Reached) -> Option<Box<Exchange>> {
         let head = std::mem::take(&mut reached.head);
         if exchange.phases
-            & (Phase::HeaderFilter.bit() | Phase::BodyFilter.bit() | Phase::Log.bit() | Phase::Response.bit())
+            & (Phase::HeaderFilter.bit()
+                | Phase::BodyFilter.bit()
+                | Phase::Log.bit()
+                | Phase::Response.bit()
+                | Phase::WsClose.bit())
             != 0
         {
             exchange.upstream_names = head.headers.iter().map(|(_, name, _)| name.to_vec()).collect();
         }
         let is_upgraded = head.status == 101;
-        if is_upgraded && !is_websocket_upgrade(&exchange.request.headers) {
-            let cause = "switching protocols without being asked".to_owned();
+        let fault = match &exchange.websocket {
+            Some(session) if is_upgraded => handshake::check_answer(session, &exchange.request.headers, &head).err(),
+            None if is_upgraded && !is_websocket_upgrade(&exchange.request.headers) => {
+                Some("switching protocols without being asked")
+            }
+            _ => None,
+        };
+        if let Some(cause) = fault {
+            let cause = cause.to_owned();
             let address = reached.key.address().to_string();
             return self.refused(exchange, Refusal::UpstreamFailed { address, cause }).await;
         }
         adopt_response(&mut exchange, head);
+        if let Some(session) = exchange.websocket.as_ref().filter(|_| is_upgraded) {
+            handshake::adopt_answer(session, &mut exchange.response);
+        }
         add_upstream_status(&mut exchange, &self.gateway.settings);
         if exchange.wants_buffering && is_websocket_upgrade(&exchange.request.headers) {
             tracing::info!(
@@ -267,9 +287,26 @@ impl<C: ClientStream> Flow<'_, C> {
             Source::Own(body) => self.send_own(exchange, body).await,
             Source::Upstream(mut reached) if exchange.response.status == 101 => {
                 let is_out = poll_fn(|context| self.client.poll_flush(context)).await.is_ok();
-                if let (true, Link::Http1(connection, _)) = (is_out, &mut reached.link) {
+                let (true, Link::Http1(connection, _)) = (is_out, &mut reached.link) else {
+                    return Some(exchange);
+                };
+                if exchange.websocket.is_none() {
                     self.client.tunnel(&mut connection.transport).await;
+                    return Some(exchange);
                 }
+                let times = &settings.client_timeouts;
+                let relay = Relay {
+                    gateway: self.gateway,
+                    exchange,
+                    timeouts: RelayTimeouts {
+                        idle: reached.read_timeout.max(reached.write_timeout),
+                        client_write: Duration::from_millis(times.send_ms),
+                        upstream_write: reached.write_timeout,
+                        drain: Duration::from_millis(times.websocket_drain_ms),
+                    },
+                };
+                let mut exchange = self.client.relay(&mut connection.transport, relay).await?;
+                exchange.timings.upstream_end = Some(Instant::now());
                 Some(exchange)
             }
             Source::Upstream(reached) => self.send_stream(exchange, *reached, filters).await,
@@ -424,7 +461,10 @@ impl<C: ClientStream> Flow<'_, C> {
             Phase::Response => runner.response(exchange),
             Phase::HeaderFilter => runner.header_filter(exchange),
             Phase::BodyFilter => runner.body_filter(exchange),
-            Phase::Certificate | Phase::Log => return Some(exchange),
+            Phase::WsHandshake => runner.ws_handshake(exchange),
+            Phase::Certificate | Phase::Log | Phase::WsClientFrame | Phase::WsUpstreamFrame | Phase::WsClose => {
+                return Some(exchange);
+            }
         };
         loop {
             match step {
@@ -552,6 +592,15 @@ fn route(exchange: &mut Exchange) -> Result<(), Refusal> {
         exchange.matched = None;
         return Err(refusal);
     }
+    if route.is_websocket {
+        match handshake::begin(exchange, &live.settings.limits) {
+            Ok(session) => exchange.websocket = Some(Box::new(session)),
+            Err(refusal) => {
+                exchange.matched = None;
+                return Err(refusal);
+            }
+        }
+    }
     exchange.phases = route.plan.phases;
     Ok(())
 }
@@ -623,8 +672,11 @@ fn finish(gateway: &Arc<Gateway>, mut exchange: Box<Exchange>) {
     if let Some(log) = &gateway.access_log {
         log.write(&exchange);
     }
-    if exchange.has(Phase::Log) {
-        exchange.phase = Phase::Log;
-        LogQueue::push(gateway, exchange);
+    for last in [Phase::Log, Phase::WsClose] {
+        if exchange.has(last) {
+            exchange.phase = last;
+            LogQueue::push(gateway, exchange);
+            return;
+        }
     }
 }

@@ -139,7 +139,7 @@ pub struct ServicePlan {
     /// Entity name.
     #[serde(default)]
     pub name: Option<String>,
-    /// `http` or `https` here; others are served by later protocol modules.
+    /// `http`, `https`, `grpc`, `grpcs`, `ws` or `wss`.
     pub protocol: String,
     /// Host name, IP address, or name of an upstream.
     pub host: String,

@@ -71,7 +71,13 @@ pub trait PhaseRunner: Send + Sync + 'static {
     fn header_filter(&self, exchange: Box<Exchange>) -> Step;
     /// A chunk is about to be sent.
     fn body_filter(&self, exchange: Box<Exchange>) -> Step;
-    /// Requests that are over, several at once when the worker is busy; never awaited by a client.
+    /// A WebSocket handshake of a route whose service is a WebSocket endpoint; in place of access.
+    fn ws_handshake(&self, exchange: Box<Exchange>) -> Step;
+    /// A WebSocket message of the client, in `Exchange::websocket`, is about to be passed on.
+    fn client_frame(&self, exchange: Box<Exchange>) -> Step;
+    /// A WebSocket message of the upstream is about to be passed on.
+    fn upstream_frame(&self, exchange: Box<Exchange>) -> Step;
+    /// Requests that are over, each in its log or ws_close phase (`Exchange::phase`), several at once when the worker is busy; never awaited by a client.
     fn log(&self, exchanges: Finished);
     /// Go on with a phase that needed the body.
     fn resume(&self, exchange: Box<Exchange>) -> Step;
@@ -98,6 +104,15 @@ impl PhaseRunner for NoHandlers {
         Step::Done(exchange)
     }
     fn body_filter(&self, exchange: Box<Exchange>) -> Step {
+        Step::Done(exchange)
+    }
+    fn ws_handshake(&self, exchange: Box<Exchange>) -> Step {
+        Step::Done(exchange)
+    }
+    fn client_frame(&self, exchange: Box<Exchange>) -> Step {
+        Step::Done(exchange)
+    }
+    fn upstream_frame(&self, exchange: Box<Exchange>) -> Step {
         Step::Done(exchange)
     }
     fn log(&self, _exchanges: Finished) {}

@@ -127,6 +127,10 @@ pub struct Limits {
     pub connections: usize,
     /// HTTP/2 streams a client may have open on one connection.
     pub http2_concurrent_streams: u32,
+    /// Largest WebSocket message of a client unless a plugin says otherwise; above: closed with 1009.
+    pub websocket_client_payload_bytes: usize,
+    /// The same of an upstream.
+    pub websocket_upstream_payload_bytes: usize,
 }
 
 /// Waiting times towards clients, milliseconds.
@@ -143,6 +147,8 @@ pub struct ClientTimeouts {
     pub keepalive_ms: u64,
     /// TLS handshake.
     pub handshake_ms: u64,
+    /// How long a draining engine leaves WebSockets open.
+    pub websocket_drain_ms: u64,
 }
 
 /// Idle connections towards upstreams.

@@ -86,9 +86,10 @@ fn settings(port: u16) -> String {
             "request_header_count": 100, "response_head_bytes": 65536, "request_body_bytes": 0,
             "request_body_buffer_bytes": 8192, "request_body_memory_bytes": 1048576,
             "response_buffer_bytes": 1048576, "keepalive_requests": 0, "connections": 0,
-            "http2_concurrent_streams": 100}},
+            "http2_concurrent_streams": 100, "websocket_client_payload_bytes": 1048576,
+            "websocket_upstream_payload_bytes": 1048576}},
         "client_timeouts": {{"header_ms": 10000, "body_ms": 10000, "send_ms": 10000, "keepalive_ms": 10000,
-            "handshake_ms": 10000}},
+            "handshake_ms": 10000, "websocket_drain_ms": 10000}},
         "upstream_keepalive": {{"pool_size": 8, "max_requests": 0, "idle_timeout_ms": 0}},
         "tls": {{"default_certificates": [], "protocols": ["TLSv1.3"], "session_tickets": false,
             "trusted_certificates": "", "verify_depth": 1, "client_certificate": null}},
@@ -172,6 +173,18 @@ impl PhaseRunner for Scripted {
     }
 
     fn body_filter(&self, exchange: Box<Exchange>) -> Step {
+        Step::Done(exchange)
+    }
+
+    fn ws_handshake(&self, exchange: Box<Exchange>) -> Step {
+        Step::Done(exchange)
+    }
+
+    fn client_frame(&self, exchange: Box<Exchange>) -> Step {
+        Step::Done(exchange)
+    }
+
+    fn upstream_frame(&self, exchange: Box<Exchange>) -> Step {
         Step::Done(exchange)
     }
 

@@ -108,6 +108,18 @@ class HttpBehaviour:
         "Largest response collected for plugins with a response phase; above: 502.",
         name="response_buffer_size",
     )
+    websocket_client_payload_bytes: int = setting(
+        Size(),
+        "1m",
+        "Largest message that a client of a WebSocket service may send; above: closed with 1009.",
+        name="websocket_client_max_payload_size",
+    )
+    websocket_upstream_payload_bytes: int = setting(
+        Size(),
+        "16m",
+        "Largest message that the upstream of a WebSocket service may send; above: closed with 1009.",
+        name="websocket_upstream_max_payload_size",
+    )
     client_header_timeout_ms: int = setting(
         Time(is_zero_allowed=False),
         "60s",

@@ -8,11 +8,12 @@ from headgate.schema import Record, checks, field, types
 
 _NULL = {"eq": None}
 _TIMEOUT_MS = (1, 2147483646)
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def _null_without_tls(name: str) -> checks.EntityCheck:
-    return checks.conditional("protocol", if_match={"not_one_of": ["https", "tls"]}, then_field=name, then_match=_NULL)
+    protocols = ["https", "tls", "wss"]
+    return checks.conditional("protocol", if_match={"not_one_of": protocols}, then_field=name, then_match=_NULL)
 
 
 class Service(Record):

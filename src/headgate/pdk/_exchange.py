@@ -228,6 +228,24 @@ class Exchange(Protocol):
 
     def set_buffered_body(self, body: bytes) -> None: ...
 
+    # -- WebSocket messages ---------------------------------------------------------------------------------------
+    def websocket_message(self) -> tuple[bytes, str, int | None]:
+        """(payload, kind, status) of the message in its phase; the status is a close frame's, whose payload is the
+        reason.
+        """
+
+    def set_websocket_message(self, data: bytes | None = None, status: int | None = None) -> None:
+        """Replace the payload, the status or both; None leaves it."""
+
+    def drop_websocket_message(self) -> None:
+        """Do not pass the message on."""
+
+    def close_websocket(self, client: tuple[int, bytes], upstream: tuple[int, bytes]) -> None:
+        """End the connection after this phase: (status, reason) for each side."""
+
+    def set_websocket_limit(self, side: str, size_bytes: int) -> None:
+        """Largest message of `client` or `upstream`; 0 is the node's default."""
+
     # -- record for the log phase ---------------------------------------------------------------------------------
     @property
     def upstream_uri(self) -> str:

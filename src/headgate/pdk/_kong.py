@@ -24,6 +24,7 @@ from headgate.pdk.telemetry import Telemetry, telemetry
 from headgate.pdk.timer import TimerModule, timer
 from headgate.pdk.tracing import Tracer, tracing
 from headgate.pdk.vault import Vault, vault
+from headgate.pdk.websocket import WebSocket, websocket
 from headgate.pdk.worker_events import WorkerEvents, worker_events
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Kong:
         self.tracing: Tracer = tracing
         self.worker_events: WorkerEvents = worker_events
         self.telemetry: Telemetry = telemetry
+        self.websocket: WebSocket = websocket
 
     @property
     def default_workspace(self) -> str | None:

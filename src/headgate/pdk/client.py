@@ -12,12 +12,10 @@ from uuid import UUID
 from headgate.errors import GatewayError
 from headgate.pdk._call import Call
 from headgate.pdk._check import need_string
-from headgate.pdk._phase import AUTHENTICATED, phases
+from headgate.pdk._phase import ACCESS, AUTHENTICATED, phases
 from headgate.pdk.client_tls import ClientTls, client_tls
 from headgate.pdk.router import RoutedPlan, matched_route
 from headgate.phases import Phase
-
-TOKEN_PHASES = AUTHENTICATED | Phase.WS_HANDSHAKE | Phase.WS_CLIENT_FRAME | Phase.WS_UPSTREAM_FRAME | Phase.WS_CLOSE
 
 
 class ProtocolError(GatewayError):
@@ -84,7 +82,7 @@ class Client:
             consumer = plan.snapshot.by("consumers", "username", consumer_id)
         return consumer
 
-    @phases(Phase.ACCESS)
+    @phases(ACCESS)
     def authenticate(
         self, call: Call, consumer: dict[str, Any] | None = None, credential: dict[str, Any] | None = None
     ) -> None:
@@ -132,7 +130,7 @@ class Client:
             added += [group for group in call.consumer_groups or () if group["id"] not in known]
         call.consumer_groups = sorted(added, key=_group_name)
 
-    @phases(Phase.ACCESS)
+    @phases(ACCESS)
     def authenticate_consumer_group_by_consumer_id(self, call: Call, consumer_id: str | None = None) -> None:
         """Set the groups of a consumer, by name; nothing when groups are set already or the id is None.
 
@@ -158,7 +156,7 @@ class Client:
         """Return the first consumer group of the client, by name; None without any. Kept for old plugins."""
         return call.consumer_groups[0] if call.consumer_groups else None
 
-    @phases(TOKEN_PHASES)
+    @phases(AUTHENTICATED)
     def set_token(self, call: Call, token: str | None = None) -> None:
         """Store the bearer token of this request for later plugins; None or an empty text clears it.
 
@@ -168,12 +166,12 @@ class Client:
             raise TypeError("token must be a string or nil")
         call.token = token or None
 
-    @phases(TOKEN_PHASES)
+    @phases(AUTHENTICATED)
     def get_token(self, call: Call) -> str | None:
         """Return the token that a plugin has stored; None without one."""
         return call.token
 
-    @phases(TOKEN_PHASES)
+    @phases(AUTHENTICATED)
     def get_jwt_token_header(self, call: Call) -> dict[str, Any]:
         """Return the decoded header of the stored JWT. The signature is not looked at.
 
@@ -181,7 +179,7 @@ class Client:
         """
         return _jwt_part(call.token, 0)
 
-    @phases(TOKEN_PHASES)
+    @phases(AUTHENTICATED)
     def get_jwt_token_payload(self, call: Call) -> dict[str, Any]:
         """Return the decoded claims of the stored JWT. The signature is not looked at.
 
@@ -204,15 +202,16 @@ class Client:
         protocols = route["protocols"]
         if len(protocols) == 1:
             return str(protocols[0])
+        plain, secure = ("ws", "wss") if "wss" in protocols else ("http", "https")
         if exchange.scheme == "https":
-            return "https"
+            return secure
         if allow_terminated and exchange.is_peer_trusted:
             values = exchange.get_request_header_values("x-forwarded-proto")
             if len(values) > 1 or any("," in value for value in values):
                 raise ProtocolError("Only one X-Forwarded-Proto header allowed")
             if values and values[0].lower() == "https":
-                return "https"
-        return "http"
+                return secure
+        return plain
 
 
 def _jwt_part(token: str | None, position: int) -> dict[str, Any]:

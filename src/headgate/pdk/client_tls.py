@@ -6,10 +6,10 @@ from typing import Literal, cast
 from headgate.pdk._call import Call
 from headgate.pdk._check import need_string
 from headgate.pdk._exchange import Handshake
-from headgate.pdk._phase import REWRITE_ACCESS_BALANCER, phases
+from headgate.pdk._phase import FINISHED, REWRITE_ACCESS_BALANCER, phases
 from headgate.phases import Phase
 
-CERTIFICATE_CHAIN = REWRITE_ACCESS_BALANCER | Phase.RESPONSE | Phase.LOG
+CERTIFICATE_CHAIN = REWRITE_ACCESS_BALANCER | Phase.RESPONSE | FINISHED
 CLIENT_VERIFY = REWRITE_ACCESS_BALANCER | Phase.RESPONSE
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from headgate.pdk._call import Call, current_call
 from headgate.pdk._check import need_string
-from headgate.pdk._phase import any_phase, phases
+from headgate.pdk._phase import AUTHENTICATED, FINISHED, any_phase, phases
 from headgate.pdk.serializer import MODES, serialize_request
 from headgate.phases import Phase
 
@@ -200,7 +200,7 @@ class Logger:
             need_string(template, "format")
         self._template = template
 
-    @phases(Phase.REWRITE | Phase.ACCESS | Phase.RESPONSE | Phase.HEADER_FILTER | Phase.BODY_FILTER | Phase.LOG)
+    @phases(Phase.REWRITE | AUTHENTICATED)
     def set_serialize_value(self, call: Call, key: str, value: Any, options: Mapping[str, Any] | None = None) -> None:
         r"""Change a field of what `serialize` returns for this request; applied in call order.
 
@@ -216,7 +216,7 @@ class Logger:
             call.serialize_values = []
         call.serialize_values.append((key, value, mode))
 
-    @phases(Phase.LOG)
+    @phases(FINISHED)
     def serialize(self, call: Call) -> dict[str, Any]:
         """Return the record of this request as logging plugins send it: a new dict of plain JSON values.
 

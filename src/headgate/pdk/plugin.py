@@ -2,7 +2,8 @@
 
 A plugin is a class with `VERSION`, `PRIORITY` and any of the phase methods, each `def` or `async def`:
 `init_worker(self)`, `configure(self, configs)`, and with the configuration as argument `certificate`, `rewrite`,
-`access`, `response`, `header_filter`, `body_filter`, `log`. One object per worker serves all requests: keep what
+`access`, `response`, `header_filter`, `body_filter`, `log`; for WebSocket services `ws_handshake`, `ws_client_frame`,
+`ws_upstream_frame`, `ws_close`. One object per worker serves all requests: keep what
 belongs to a
 request in `kong.ctx.plugin`. Finding and checking classes is `policy.catalog`'s.
 """

@@ -9,10 +9,9 @@ from typing import Any, Literal
 from headgate.errors import GatewayError
 from headgate.pdk._call import Call
 from headgate.pdk._check import is_number, need_integer, need_string
-from headgate.pdk._phase import SERVICE_SETTERS, phases
+from headgate.pdk._phase import ACCESS, SERVICE_SETTERS, phases
 from headgate.pdk.service_request import ServiceRequest, service_request
 from headgate.pdk.service_response import ServiceResponse, service_response
-from headgate.phases import Phase
 
 LARGEST_PORT = 65535
 MOST_RETRIES = 32767
@@ -31,7 +30,7 @@ class Service:
     request: ServiceRequest = service_request
     response: ServiceResponse = service_response
 
-    @phases(Phase.ACCESS)
+    @phases(ACCESS)
     def set_upstream(self, call: Call, host: str) -> Literal[True]:
         """Balance this request over the targets of an upstream, given by name.
 
@@ -51,7 +50,7 @@ class Service:
         need_string(host, "host")
         call.exchange.set_target(host, need_integer(port, "port", 0, LARGEST_PORT))
 
-    @phases(Phase.ACCESS)
+    @phases(ACCESS)
     def set_target_retry_callback(self, call: Call, callback: Callable[[], Any]) -> None:
         """Have a function called before each retry (never before the first attempt); it may call `set_target`.
 
@@ -63,7 +62,7 @@ class Service:
             raise TypeError("retry_callback must be a function")
         call.exchange.set_target_retry_callback(callback)
 
-    @phases(Phase.ACCESS)
+    @phases(ACCESS)
     def set_retries(self, call: Call, retries: int) -> None:
         """Override how many further attempts follow a failed one.
 
@@ -72,7 +71,7 @@ class Service:
         """
         call.exchange.set_retries(need_integer(retries, "retries", 0, MOST_RETRIES))
 
-    @phases(Phase.ACCESS)
+    @phases(ACCESS)
     def set_timeouts(self, call: Call, connect_timeout: int, write_timeout: int, read_timeout: int) -> None:
         """Override the timeouts of this request's attempts.
 

@@ -10,7 +10,13 @@ from headgate.pdk._body import BodyError, encode_body
 from headgate.pdk._call import Call
 from headgate.pdk._check import need_string
 from headgate.pdk._headers import Headers, HeaderValue, header_table, header_values
-from headgate.pdk._phase import REWRITE_ACCESS, REWRITE_ACCESS_BALANCER, phases
+from headgate.pdk._phase import (
+    BODY_REWRITE_ACCESS,
+    BODY_REWRITE_ACCESS_BALANCER,
+    REWRITE_ACCESS,
+    REWRITE_ACCESS_BALANCER,
+    phases,
+)
 from headgate.pdk._query import encode_arguments, without_argument
 
 METHODS = frozenset(
@@ -39,19 +45,20 @@ class ServiceRequest:
 
     __slots__ = ()
 
-    @phases(REWRITE_ACCESS_BALANCER)
+    @phases(BODY_REWRITE_ACCESS_BALANCER)
     def enable_buffering(self, call: Call) -> None:
         """Hold the whole upstream response in memory, so that `kong.service.response.get_raw_body` works."""
         call.exchange.enable_buffering()
 
     @phases(REWRITE_ACCESS_BALANCER)
     def set_scheme(self, call: Call, scheme: str) -> None:
-        """Use `http` or `https` towards the upstream. Set in rewrite, routing overwrites it.
+        """Use `http` or `https` towards the upstream, `ws` or `wss` of a WebSocket service. Set in rewrite, routing
+        overwrites it.
 
         Raises: TypeError `scheme must be a string`; ValueError `invalid scheme: <s>`.
         """
         need_string(scheme, "scheme")
-        if scheme not in ("http", "https"):
+        if scheme not in ("http", "https", "ws", "wss"):
             raise ValueError(f"invalid scheme: {scheme}")
         call.exchange.set_upstream_scheme(scheme)
 
@@ -100,7 +107,7 @@ class ServiceRequest:
         if query:
             call.exchange.set_query(without_argument(query, name) or None)
 
-    @phases(REWRITE_ACCESS)
+    @phases(BODY_REWRITE_ACCESS)
     def set_method(self, call: Call, method: str) -> None:
         """Replace the method.
 
@@ -158,7 +165,7 @@ class ServiceRequest:
         for name, values in checked:
             call.exchange.set_request_header(name, values)
 
-    @phases(REWRITE_ACCESS_BALANCER)
+    @phases(BODY_REWRITE_ACCESS_BALANCER)
     def set_raw_body(self, call: Call, body: str | bytes) -> None:
         """Replace the request body and its Content-Length; the client's body is read and dropped.
 
@@ -171,7 +178,7 @@ class ServiceRequest:
         call.is_body_replaced = True
         call.exchange.set_request_body(body)
 
-    @phases(REWRITE_ACCESS)
+    @phases(BODY_REWRITE_ACCESS)
     def set_body(self, call: Call, args: Mapping[str, Any], mimetype: str | None = None) -> Literal[True]:
         """Replace the request body by arguments, encoded as `mimetype` or as the request's Content-Type says.
 

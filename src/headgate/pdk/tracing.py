@@ -13,19 +13,19 @@ from typing import Any, Concatenate, ParamSpec
 from headgate.pdk._call import Call, current_call
 from headgate.pdk._check import is_number
 from headgate.pdk._node import node
-from headgate.pdk._phase import any_phase, phases
+from headgate.pdk._phase import FINISHED, WEBSOCKET, any_phase, phases
 from headgate.pdk._span import CONSUMER, INTERNAL, NOOP_SPAN, SERVER, STATUS_ERROR, UNSPECIFIED, Span
 from headgate.phases import Phase
 
 P = ParamSpec("P")
 
 SPAN_PHASES = int(
-    Phase.CERTIFICATE | Phase.REWRITE | Phase.ACCESS | Phase.HEADER_FILTER | Phase.BODY_FILTER | Phase.LOG
+    Phase.CERTIFICATE | Phase.REWRITE | Phase.ACCESS | Phase.HEADER_FILTER | Phase.BODY_FILTER | Phase.LOG | WEBSOCKET
 )
 """Phases in which spans are made; elsewhere a span that does nothing is returned."""
 
 ALL = "all"
-TRACED_PHASES = ("rewrite", "access", "header_filter")
+TRACED_PHASES = ("rewrite", "access", "header_filter", "ws_handshake")
 """Phases whose handlers get a span; the instrumentation is called `plugin_<phase>`."""
 
 
@@ -158,7 +158,7 @@ class Tracer:
         trace = self._trace()
         return None if trace is None else trace.spans[0]
 
-    @phases(Phase.LOG)
+    @phases(FINISHED)
     def process_span(self, call: Call, processor: Callable[Concatenate[Span, P], Any], *args: Any) -> None:
         """Call `processor(span, *args)` for each span of the request; ends the root span when nobody has.
 

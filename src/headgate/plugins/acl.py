@@ -67,6 +67,8 @@ class Handler(Plugin[Config]):
             else:
                 kong.service.request.clear_header(name)
 
+    ws_handshake = access
+
 
 def _authenticated_groups() -> list[str] | None:
     groups = kong.ctx.shared.authenticated_groups

@@ -44,6 +44,12 @@ class Handler(Plugin[Config]):
         if conf.echo_downstream:
             kong.ctx.plugin.correlation_id = correlation_id
 
+    def ws_handshake(self, conf: Config) -> None:
+        """Do the same for a WebSocket; its answer can be given the id at once."""
+        self.access(conf)
+        if conf.echo_downstream and conf.header_name:
+            kong.response.set_header(conf.header_name, kong.ctx.plugin.correlation_id)
+
     def header_filter(self, conf: Config) -> None:
         """Echo the id; a request that was answered before `access` gets one here."""
         if not conf.echo_downstream or not conf.header_name:

@@ -10,7 +10,7 @@ from typing import Any
 
 from headgate import Plugin, PluginConfig, kong
 from headgate.pdk import BodyError
-from headgate.schema import field
+from headgate.schema import WEBSOCKET_PROTOCOLS, field
 
 
 class Config(PluginConfig):
@@ -57,6 +57,8 @@ class Handler(Plugin[Config]):
         kong.client.authenticate(consumer, credential)
         kong.service.request.set_authentication_headers(consumer, credential["id"])
 
+    ws_handshake = access
+
 
 def _authenticate(conf: Config) -> dict[str, Any]:
     name, key = _find_key(conf)
@@ -90,6 +92,10 @@ def _find_key(conf: Config) -> tuple[str, str | None]:
 
 
 def _read_body() -> dict[str, Any]:
+    service = kong.router.get_service()
+    if service is not None and service["protocol"] in WEBSOCKET_PROTOCOLS:
+        # A WebSocket handshake has no body.
+        return {}
     try:
         body = kong.request.get_body()
     except BodyError:

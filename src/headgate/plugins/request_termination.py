@@ -66,6 +66,8 @@ class Handler(Plugin[Config]):
             kong.response.exit(conf.status_code, conf.body, headers)
         kong.response.exit(conf.status_code, None if message is None else {"message": message})
 
+    ws_handshake = access
+
 
 def _echo(message: str | None) -> dict[str, Any]:
     body: Any

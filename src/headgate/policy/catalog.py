@@ -47,6 +47,10 @@ HANDLER_PHASES = (
     "header_filter",
     "body_filter",
     "log",
+    "ws_handshake",
+    "ws_client_frame",
+    "ws_upstream_frame",
+    "ws_close",
 )
 """Phases that call handlers, in the order of a request's way."""
 

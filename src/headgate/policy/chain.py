@@ -21,10 +21,12 @@ from headgate.policy.precedence import Scope, choose
 
 LATER_PHASES = (Phase.RESPONSE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LOG)
 """Phases that run what the access pass collected."""
+WEBSOCKET_PHASES = (Phase.WS_CLIENT_FRAME, Phase.WS_UPSTREAM_FRAME, Phase.WS_CLOSE)
+"""The same of a WebSocket service, whose `ws_handshake` takes the place of access."""
 GLOBAL_PHASES = (Phase.CERTIFICATE, Phase.REWRITE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LOG)
 """Phases that run global instances: the early ones always, the others for requests that never reached access."""
 
-HANDLED_PHASES = (Phase.ACCESS, Phase.RESPONSE, *GLOBAL_PHASES)
+HANDLED_PHASES = (Phase.ACCESS, Phase.RESPONSE, *GLOBAL_PHASES, Phase.WS_HANDSHAKE, *WEBSOCKET_PHASES)
 
 MOST_REMEMBERED = 4096
 """Clients, and combinations of picked instances, that a chain remembers; beyond, it starts anew (own choice: a few MB
@@ -57,6 +59,10 @@ class PluginInstance:
         "rewrite",
         "rules",
         "scope",
+        "ws_client_frame",
+        "ws_close",
+        "ws_handshake",
+        "ws_upstream_frame",
     )
 
     is_plugin_broken = False
@@ -69,6 +75,10 @@ class PluginInstance:
     header_filter: Handle | None
     body_filter: Handle | None
     log: Handle | None
+    ws_handshake: Handle | None
+    ws_client_frame: Handle | None
+    ws_upstream_frame: Handle | None
+    ws_close: Handle | None
 
     def __init__(
         self, info: InstanceInfo, scope: Scope, config: Any, handler: Plugin[Any], entity: Mapping[str, Any]
@@ -105,17 +115,29 @@ def steps_of(instances: Iterable[PluginInstance], phase: Phase) -> tuple[Step, .
 
 
 class Collected:
-    """What later phases run, per phase in order; `mask` says which of them have handlers at all."""
+    """What later phases run, per phase in order; `mask` says which of `later` have handlers at all."""
 
-    __slots__ = ("body_filter", "header_filter", "log", "mask", "response")
+    __slots__ = (
+        "body_filter",
+        "header_filter",
+        "log",
+        "mask",
+        "response",
+        "ws_client_frame",
+        "ws_close",
+        "ws_upstream_frame",
+    )
 
-    def __init__(self, instances: Iterable[PluginInstance]) -> None:
+    def __init__(self, instances: Iterable[PluginInstance], later: Iterable[Phase] = LATER_PHASES) -> None:
         chosen = tuple(instances)
         self.response = steps_of(chosen, Phase.RESPONSE)
         self.header_filter = steps_of(chosen, Phase.HEADER_FILTER)
         self.body_filter = steps_of(chosen, Phase.BODY_FILTER)
         self.log = steps_of(chosen, Phase.LOG)
-        self.mask = mask_of(chosen, LATER_PHASES)
+        self.ws_client_frame = steps_of(chosen, Phase.WS_CLIENT_FRAME)
+        self.ws_upstream_frame = steps_of(chosen, Phase.WS_UPSTREAM_FRAME)
+        self.ws_close = steps_of(chosen, Phase.WS_CLOSE)
+        self.mask = mask_of(chosen, later)
 
 
 class Globals(Collected):
@@ -193,7 +215,8 @@ class Chain:
     """The plugins of a route.
 
     `access` and `collected` hold all of it when nothing depends on the consumer (`is_static`); otherwise the access
-    pass takes its steps from `late_steps`.
+    pass takes its steps from `late_steps`. For a WebSocket service (`is_websocket`) the access pass runs the
+    `ws_handshake` handlers, and what is collected are its own later phases.
 
     Args: `clients`: ids of the consumers and of the groups that instances of late slots are scoped to.
     Raises: CycleError, when rules that apply without any client contradict each other.
@@ -205,10 +228,13 @@ class Chain:
         "_consumers",
         "_groups",
         "_has_rules",
+        "_later",
+        "_pass",
         "_resolutions",
         "access",
         "collected",
         "is_static",
+        "is_websocket",
         "phases",
         "slots",
     )
@@ -220,8 +246,12 @@ class Chain:
         clients: tuple[frozenset[str], frozenset[str]],
         *,
         has_rules: bool,
+        is_websocket: bool = False,
     ) -> None:
         self.slots = tuple(slots)
+        self.is_websocket = is_websocket
+        self._pass = Phase.WS_HANDSHAKE if is_websocket else Phase.ACCESS
+        self._later = WEBSOCKET_PHASES if is_websocket else LATER_PHASES
         self._algorithm = algorithm
         self._has_rules = has_rules
         late = [slot for slot in slots if isinstance(slot, LateSlot)]
@@ -233,11 +263,11 @@ class Chain:
         unknown = self.resolution(None, None)
         if unknown.cycle is not None:
             raise unknown.cycle
-        self.access = steps_of((one for _, one in unknown.turns if one is not None), Phase.ACCESS)
-        self.collected = Collected(fixed)
-        mask = mask_of(slots, (Phase.ACCESS, *LATER_PHASES))
+        self.access = steps_of((one for _, one in unknown.turns if one is not None), self._pass)
+        self.collected = Collected(fixed, self._later)
+        mask = mask_of(slots, (self._pass, *self._later))
         # The access pass also collects, so it runs for every route that has anything to collect.
-        self.phases = mask | Phase.ACCESS.value if mask else 0
+        self.phases = mask | self._pass.value if mask else 0
 
     def resolution(self, consumer: Mapping[str, Any] | None, groups: Sequence[Mapping[str, Any]] | None) -> Resolution:
         """Return the chain for a client: entities, None for what is not known; groups in the order of their names."""
@@ -289,6 +319,7 @@ class Chain:
         A slot whose turn has passed stays as it was. Picked instances are put into `chosen` at their slots' positions.
         """
         slots = self.slots
+        label = self._pass.label
         is_over = [False] * len(slots)
         while True:
             consumer, groups = call.consumer, call.consumer_groups
@@ -305,8 +336,9 @@ class Chain:
                     continue
                 is_over[position] = True
                 chosen[position] = instance
-                if instance.access is not None:
-                    yield instance, instance.access, instance.argument
+                handle = getattr(instance, label)
+                if handle is not None:
+                    yield instance, handle, instance.argument
                     if call.consumer is not consumer or call.consumer_groups is not groups:
                         break
             else:
@@ -319,7 +351,7 @@ class Chain:
         if collected is None:
             if len(self._collections) >= MOST_REMEMBERED:
                 self._collections.clear()
-            collected = self._collections[key] = Collected(one for one in key if one is not None)
+            collected = self._collections[key] = Collected((one for one in key if one is not None), self._later)
         return collected
 
 
@@ -345,19 +377,27 @@ class ChainBuilder:
         scopes = [scope for by_scope in instances.values() for scope in by_scope]
         self._routes = frozenset(scope.route for scope in scopes)
         self._services = frozenset(scope.service for scope in scopes)
-        self._chains: dict[tuple[str | None, str | None], Chain] = {}
+        self._chains: dict[tuple[str | None, str | None, bool], Chain] = {}
         self._clients_of: dict[tuple[str, ...], tuple[frozenset[str], frozenset[str]]] = {}
 
-    def chain(self, route: str | None, service: str | None) -> Chain:
-        """Return the chain of a route and its service.
+    def chain(self, route: str | None, service: str | None, *, is_websocket: bool = False) -> Chain:
+        """Return the chain of a route and its service; `is_websocket`: the service is a WebSocket endpoint.
 
         Raises: CycleError.
         """
-        key = (route if route in self._routes else None, service if service in self._services else None)
+        route = route if route in self._routes else None
+        service = service if service in self._services else None
+        key = (route, service, is_websocket)
         chain = self._chains.get(key)
         if chain is None:
-            slots = list(self._slots(*key))
-            chain = self._chains[key] = Chain(slots, self._algorithm, self._clients(slots), has_rules=self._has_rules)
+            slots = list(self._slots(route, service))
+            chain = self._chains[key] = Chain(
+                slots,
+                self._algorithm,
+                self._clients(slots),
+                has_rules=self._has_rules,
+                is_websocket=is_websocket,
+            )
         return chain
 
     def _clients(self, slots: Sequence[PluginInstance | LateSlot]) -> tuple[frozenset[str], frozenset[str]]:

@@ -18,15 +18,24 @@ from headgate.pdk._bound import bind_references, secret_or_empty
 from headgate.pdk._reference import is_reference
 from headgate.pdk._secrets import secrets
 from headgate.pdk.plugin import InstanceInfo, remember_instance
+from headgate.phases import Phase
 from headgate.policy.broken import BrokenInstance
 from headgate.policy.catalog import Catalog, PluginType
-from headgate.policy.chain import Chain, ChainBuilder, Globals, PluginInstance
+from headgate.policy.chain import (
+    LATER_PHASES,
+    WEBSOCKET_PHASES,
+    Chain,
+    ChainBuilder,
+    Globals,
+    PluginInstance,
+    mask_of,
+)
 from headgate.policy.order import CycleError
 from headgate.policy.precedence import Scope
-from headgate.schema import HTTP_PROTOCOLS, validate
+from headgate.schema import HTTP_PROTOCOLS, WEBSOCKET_PROTOCOLS, validate
 from headgate.store.snapshot import Snapshot
 
-HTTP_SUBSYSTEM = frozenset(("http", "https", "grpc", "grpcs", "ws", "wss"))
+HTTP_SUBSYSTEM = frozenset((*HTTP_PROTOCOLS, *WEBSOCKET_PROTOCOLS))
 """A plugin instance takes part when it names any of these (reference: phases 16)."""
 
 _SCOPES = ("consumer", "consumer_group", "route", "service")
@@ -154,8 +163,9 @@ def compile_plan(
     routes: list[dict[str, Any]] = []
     services: list[dict[str, Any] | None] = []
     route_plans: list[dict[str, Any]] = []
+    inert: set[str] = set()
     for route in snapshot.all("routes"):
-        protocols = [protocol for protocol in route["protocols"] if protocol in HTTP_PROTOCOLS]
+        protocols = [protocol for protocol in route["protocols"] if protocol in HTTP_SUBSYSTEM]
         if not protocols:
             _log.warning("route %s is not served: protocols %s", _named(route), ", ".join(route["protocols"]))
             continue
@@ -172,11 +182,16 @@ def compile_plan(
                 _named(service),
             )
             service = None
+        is_websocket = service is not None and service["protocol"] in WEBSOCKET_PROTOCOLS
         try:
-            chain = builder.chain(route["id"], service["id"] if service is not None else None)
+            chain = builder.chain(
+                route["id"], service["id"] if service is not None else None, is_websocket=is_websocket
+            )
         except CycleError as error:
             faults.append(f"route {_named(route)}: {error}")
             continue
+        if is_websocket:
+            inert.update(_inert(chain))
         plan = {field: route[field] for field in _ROUTE_FIELDS if route.get(field) is not None}
         plan["protocols"] = protocols
         plan["phases"] = chain.phases
@@ -188,6 +203,11 @@ def compile_plan(
         route_plans.append(plan)
     if faults:
         raise PlanError(faults)
+    if inert:
+        _log.warning(
+            "these plugins apply to WebSocket services but handle none of their phases, so they do nothing there: %s",
+            ", ".join(sorted(inert)),
+        )
     global_instances = Globals(one for same in instances.values() for one in _unique(same) if one.scope == Scope())
     engine_plan = {
         "revision": snapshot.revision,
@@ -207,6 +227,14 @@ def compile_plan(
     return CompiledPlan(
         snapshot, instances, chains, routes, services, global_instances, engine_plan, holds_references=holds_references
     )
+
+
+def _inert(chain: Chain) -> Iterable[str]:
+    """Return the plugins of a WebSocket chain that have handlers for other requests only."""
+    here = (Phase.REWRITE, Phase.WS_HANDSHAKE, *WEBSOCKET_PHASES)
+    for slot in chain.slots:
+        if mask_of((slot,), (Phase.ACCESS, *LATER_PHASES)) and not mask_of((slot,), here):
+            yield slot.name
 
 
 def _instances(
@@ -315,7 +343,7 @@ def _services(snapshot: Snapshot, certificates: Mapping[str, int]) -> tuple[dict
     positions: dict[str, int] = {}
     plans: list[dict[str, Any]] = []
     for service in snapshot.all("services"):
-        if service["protocol"] not in HTTP_PROTOCOLS or not service.get("enabled", True):
+        if service["protocol"] not in HTTP_SUBSYSTEM or not service.get("enabled", True):
             continue
         plan = _picked(
             service, "id", "name", "protocol", "host", "port", "path", "retries", "tls_verify", "tls_verify_depth"

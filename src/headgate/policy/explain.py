@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.phases import Phase
-from headgate.policy.chain import GLOBAL_PHASES, Chain, LateSlot, PluginInstance
+from headgate.policy.chain import GLOBAL_PHASES, WEBSOCKET_PHASES, Chain, LateSlot, PluginInstance
 from headgate.policy.compile import HTTP_SUBSYSTEM, CompiledPlan
 from headgate.policy.precedence import LEVELS, Level, Scope
 from headgate.store.snapshot import Snapshot
@@ -24,6 +24,7 @@ _ORDERED_PHASES = (
     Phase.BODY_FILTER,
     Phase.LOG,
 )
+_WEBSOCKET_ORDER = (Phase.CERTIFICATE, Phase.REWRITE, Phase.WS_HANDSHAKE, *WEBSOCKET_PHASES)
 _KINDS = {"consumer": "consumers", "consumer_group": "consumer_groups", "route": "routes", "service": "services"}
 
 
@@ -192,7 +193,8 @@ def _orders(
     is_tls: bool,
 ) -> dict[Phase, tuple[Turn, ...]]:
     orders: dict[Phase, tuple[Turn, ...]] = {}
-    for phase in _ORDERED_PHASES:
+    is_websocket = chain is not None and chain.is_websocket
+    for phase in _WEBSOCKET_ORDER if is_websocket else _ORDERED_PHASES:
         instances: list[PluginInstance]
         if phase is Phase.CERTIFICATE and not is_tls:
             continue
@@ -200,7 +202,7 @@ def _orders(
             instances = [step[0] for step in getattr(plan.globals, phase.label)]
         elif chain is None:
             instances = []
-        elif phase is Phase.ACCESS:
+        elif phase in (Phase.ACCESS, Phase.WS_HANDSHAKE):
             instances = chain.access_order(consumer, groups)
         else:
             instances = chain.static_order(consumer, groups)

@@ -52,8 +52,13 @@ _RESPONSE = Phase.RESPONSE.value
 _HEADER_FILTER = Phase.HEADER_FILTER.value
 _BODY_FILTER = Phase.BODY_FILTER.value
 _LOG = Phase.LOG.value
+_WS_HANDSHAKE = Phase.WS_HANDSHAKE.value
+_WS_CLIENT_FRAME = Phase.WS_CLIENT_FRAME.value
+_WS_UPSTREAM_FRAME = Phase.WS_UPSTREAM_FRAME.value
+_WS_CLOSE = Phase.WS_CLOSE.value
 
-_ANSWERABLE = _REWRITE | _ACCESS | _RESPONSE | _HEADER_FILTER
+_ANSWERABLE = _REWRITE | _ACCESS | _RESPONSE | _HEADER_FILTER | _WS_HANDSHAKE
+_AFTERWARDS = _LOG | _WS_CLOSE
 
 _BODY_UNREAD = 1
 
@@ -228,6 +233,42 @@ class Runtime:
         call.exchange = exchange
         call.phase = _LOG
         return self._going_on(call, iter((call.collected or exchange.plan.globals).log), _nothing)
+
+    def ws_handshake(self, exchange: Exchange) -> Outcome:
+        """Run the `access` pass of a WebSocket service, with `ws_handshake` handlers."""
+        call: Call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
+        call.phase = _WS_HANDSHAKE
+        chain: Chain = exchange.plan.chains[exchange.route_index]
+        if not chain.is_static:
+            return self._late_access(call, chain)
+        return self._stopping(call, iter(chain.access), lambda: _collect(call, chain.collected))
+
+    def ws_client_frame(self, exchange: Exchange) -> Outcome:
+        """Run `ws_client_frame` of the collected instances on one message until it is dropped or closed for."""
+        return self._frame(exchange, _WS_CLIENT_FRAME, exchange.state.collected.ws_client_frame)
+
+    def ws_upstream_frame(self, exchange: Exchange) -> Outcome:
+        """Run `ws_upstream_frame` of the collected instances on one message until it is dropped or closed for."""
+        return self._frame(exchange, _WS_UPSTREAM_FRAME, exchange.state.collected.ws_upstream_frame)
+
+    def _frame(self, exchange: Exchange, phase: int, steps: tuple[Step, ...]) -> Outcome:
+        call: Call = exchange.state
+        call.exchange = exchange
+        call.phase = phase
+        # What was dropped or closed was an earlier message.
+        call.is_answered = False
+        if len(call.times) > MOST_TIMES:
+            _add_up(call)
+        return self._stopping(call, iter(steps), _nothing)
+
+    def ws_close(self, exchange: Exchange) -> Outcome:
+        """Run `ws_close` of the collected instances; each runs whatever others did."""
+        call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
+        call.phase = _WS_CLOSE
+        steps = () if call.collected is None else call.collected.ws_close
+        return self._going_on(call, iter(steps), _nothing)
 
     # -- running handlers ---------------------------------------------------------------------------------------------
 
@@ -490,5 +531,5 @@ def _fault(call: Call, error: BaseException) -> None:
     )
     if isinstance(error, BlockingQueueFullError) and call.phase & _ANSWERABLE:
         call.exchange.respond_error(503, None, [])
-    elif call.phase != _LOG:
+    elif not call.phase & _AFTERWARDS:
         call.exchange.fail()

@@ -5,6 +5,6 @@ place of the engine. It runs one handler; order, precedence and whole chains are
 """
 
 from headgate.testing.exchange import MemoryExchange, Request, Upstream
-from headgate.testing.phase import LogLine, Result, Sent, run_phase
+from headgate.testing.phase import Frame, LogLine, Result, Sent, run_phase
 
-__all__ = ["LogLine", "MemoryExchange", "Request", "Result", "Sent", "Upstream", "run_phase"]
+__all__ = ["Frame", "LogLine", "MemoryExchange", "Request", "Result", "Sent", "Upstream", "run_phase"]

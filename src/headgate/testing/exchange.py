@@ -185,6 +185,10 @@ class MemoryExchange:
         self.response_status = 0
         self.response_body = b""
         self._chunk: tuple[bytes, bool] = (b"", True)
+        self.message: tuple[bytes, str, int | None] | None = None
+        self.is_message_dropped = False
+        self.farewells: tuple[tuple[int, bytes], tuple[int, bytes]] | None = None
+        self.websocket_limits: dict[str, int] = {}
         self.upstream_status: int | None = None
         self._upstream_names: frozenset[str] = frozenset()
         if upstream is not None:
@@ -349,8 +353,11 @@ class MemoryExchange:
         return _replaced(lines, "Content-Length", ["0"]) + added, b""
 
     def fail(self) -> None:
-        self.respond_error(500, None, [])
         self._is_failed = True
+        if self.phase & (Phase.WS_CLIENT_FRAME | Phase.WS_UPSTREAM_FRAME):
+            self.farewells = ((1011, b"An unexpected error occurred"), (1001, b""))
+            return
+        self.respond_error(500, None, [])
 
     @property
     def is_answered(self) -> bool:
@@ -369,7 +376,7 @@ class MemoryExchange:
         if self.answer is None:
             return
         status, lines, body = self.answer
-        if self.phase & (Phase.REWRITE | Phase.ACCESS | Phase.RESPONSE | Phase.HEADER_FILTER):
+        if self.phase & (Phase.REWRITE | Phase.ACCESS | Phase.WS_HANDSHAKE | Phase.RESPONSE | Phase.HEADER_FILTER):
             self.response_status = status
             for name in dict.fromkeys(name for name, _ in lines):
                 values = [value for other, value in lines if other == name]
@@ -418,6 +425,25 @@ class MemoryExchange:
     def set_buffered_body(self, body: bytes) -> None:
         self.response_body = body
         self.set_response_header("Content-Length", [str(len(body))])
+
+    # -- WebSocket messages -----------------------------------------------------------------------------------------
+    def websocket_message(self) -> tuple[bytes, str, int | None]:
+        if self.message is None:
+            raise RuntimeError("no message is in its phase")
+        return self.message
+
+    def set_websocket_message(self, data: bytes | None = None, status: int | None = None) -> None:
+        payload, kind, code = self.websocket_message()
+        self.message = (payload if data is None else data, kind, code if status is None else status)
+
+    def drop_websocket_message(self) -> None:
+        self.is_message_dropped = True
+
+    def close_websocket(self, client: tuple[int, bytes], upstream: tuple[int, bytes]) -> None:
+        self.farewells = (client, upstream)
+
+    def set_websocket_limit(self, side: str, size_bytes: int) -> None:
+        self.websocket_limits[side] = size_bytes
 
     # -- record for the log phase -------------------------------------------------------------------------------------
     @property

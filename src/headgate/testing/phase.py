@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from headgate.pdk import shared_dict
@@ -24,7 +24,8 @@ from headgate.phases import Phase
 from headgate.testing.exchange import MemoryExchange, Request, Upstream
 from headgate.testing.plan import MemoryPlan, MemorySnapshot
 
-_AFTER_PROXYING = Phase.RESPONSE | Phase.HEADER_FILTER | Phase.BODY_FILTER | Phase.LOG
+_FRAMES = Phase.WS_CLIENT_FRAME | Phase.WS_UPSTREAM_FRAME
+_AFTER_PROXYING = _FRAMES | Phase.WS_CLOSE | Phase.RESPONSE | Phase.HEADER_FILTER | Phase.BODY_FILTER | Phase.LOG
 _WITHOUT_CONFIG = (Phase.INIT_WORKER, Phase.CONFIGURE)
 _NO_HEADER_LIMIT = 10**6
 
@@ -55,13 +56,24 @@ class Sent:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """One WebSocket message, for the frame phases; `status` of a close frame, whose data is the reason."""
+
+    data: bytes | str
+    type: str = "text"
+    status: int | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """What a phase left behind.
 
     `status`, `headers`, `body`: the response to the client (0, empty before there is one). `is_exit`: the handler
     answered
     through `kong.response.exit` or `error`. `exchange` can be given to the next `run_phase` to go on with the request.
-    `returned` is what the handler returned.
+    `returned` is what the handler returned. `frame`: what is passed on of the message of a frame phase, None when it
+    was dropped. `closed`: (status, reason) for the client and for the upstream when the handler closed the connection.
+    `payload_limits`: what `set_max_payload_size` set, by side.
     """
 
     status: int
@@ -77,6 +89,9 @@ class Result:
     consumer_groups: list[dict[str, Any]] | None
     exchange: MemoryExchange
     returned: Any
+    frame: Frame | None = None
+    closed: tuple[tuple[int, bytes], tuple[int, bytes]] | None = None
+    payload_limits: Mapping[str, int] = field(default_factory=dict)
 
     def messages(self, level: str | None = None) -> list[str]:
         """Return the texts logged, of one level or all."""
@@ -100,6 +115,7 @@ def run_phase(
     entities: Mapping[str, Iterable[dict[str, Any]]] | None = None,
     shared: Mapping[str, Any] | None = None,
     chunks: list[bytes] | None = None,
+    frame: Frame | None = None,
     exchange: MemoryExchange | None = None,
 ) -> Result:
     """Run one phase of a plugin and return what it did.
@@ -111,6 +127,7 @@ def run_phase(
         consumer, credential, consumer_groups: as if authenticated before.
         route, service: entities; a route for all paths exists unless an exchange is given. entities: for `kong.db`.
         shared: start values of `kong.ctx.shared`. chunks: of the response body, for body_filter.
+        frame: the message, for `ws_client_frame` and `ws_upstream_frame` (an empty text unless given).
         exchange: of an earlier result, to run the next phase of the same request.
 
     Raises: whatever the handler raises, `Exit` apart; headgate.errors.SchemaViolation for a wrong configuration.
@@ -137,6 +154,8 @@ def run_phase(
     call: Call = exchange.state or Call(exchange, int(bit))
     exchange.state = call
     exchange.phase = call.phase = int(bit)
+    if bit & _FRAMES:
+        _receive_frame(exchange, frame or Frame(""))
     call.instance = instance
     call.suspend = exchange.read_body_now
     if consumer is not None or credential is not None or consumer_groups is not None:
@@ -169,11 +188,23 @@ def _exchange(
     plan = MemoryPlan(MemorySnapshot(entities), route, service)
     node.snapshot = plan.snapshot
     if response is None and bit & _AFTER_PROXYING:
-        response = Upstream()
+        response = Upstream(101) if bit & (_FRAMES | Phase.WS_CLOSE) else Upstream()
     exchange = MemoryExchange(request, response, plan, None if bit in (Phase.REWRITE, *_WITHOUT_CONFIG) else 0)
     if bit is Phase.RESPONSE:
         exchange.enable_buffering()
     return exchange
+
+
+def _receive_frame(exchange: MemoryExchange, frame: Frame) -> None:
+    data = frame.data.encode() if isinstance(frame.data, str) else frame.data
+    exchange.message = (data, frame.type, frame.status)
+    exchange.is_message_dropped = False
+
+
+def _passed_on(exchange: MemoryExchange) -> Frame | None:
+    if exchange.message is None or exchange.is_message_dropped or exchange.farewells is not None:
+        return None
+    return Frame(*exchange.message)
 
 
 def _run(handle: Any, arguments: tuple[Any, ...], call: Call) -> tuple[Any, bool]:
@@ -266,6 +297,9 @@ def _result(exchange: MemoryExchange, call: Call, logs: list[LogLine], is_exit: 
         consumer_groups=call.consumer_groups,
         exchange=exchange,
         returned=returned,
+        frame=_passed_on(exchange),
+        closed=exchange.farewells,
+        payload_limits=dict(exchange.websocket_limits),
     )
 
 

@@ -8,11 +8,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use crate::exchange::Exchange;
 use crate::http::h1::parse::Framing;
 use crate::http::h1::transport::Transport;
 use crate::http::head::ResponseHead;
 use crate::http::headers::HeaderBlock;
 use crate::upstream::connect::UpstreamStream;
+use crate::ws::relay::Relay;
 
 /// The client's side failed; nothing more can be said to it, unless noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,4 +78,11 @@ pub trait ClientStream: Send {
 
     /// After a `101`: move bytes both ways until both sides are done.
     fn tunnel(&mut self, upstream: &mut Transport<UpstreamStream>) -> impl Future<Output = ()> + Send;
+
+    /// After a `101` of a WebSocket service: move messages both ways until both sides are done.
+    fn relay(
+        &mut self,
+        upstream: &mut Transport<UpstreamStream>,
+        relay: Relay<'_>,
+    ) -> impl Future<Output = Option<Box<Exchange>>> + Send;
 }

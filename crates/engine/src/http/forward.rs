@@ -53,11 +53,13 @@ pub fn queue_request_head(queue: &mut WriteQueue, exchange: &Exchange, host: &[u
     queue.push_slice(uri);
     queue.push_slice(b" HTTP/1.1\r\nHost: ");
     queue.push_slice(host);
-    queue.push_slice(if is_websocket_upgrade(&request.headers) {
-        b"\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
-    } else {
-        b"\r\nConnection: keep-alive\r\n"
-    });
+    queue.push_slice(
+        if exchange.websocket.is_some() || is_websocket_upgrade(&request.headers) {
+            b"\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+        } else {
+            b"\r\nConnection: keep-alive\r\n"
+        },
+    );
     forward_fields(queue, exchange);
     match framing {
         Framing::Length(length) => {
@@ -82,6 +84,7 @@ pub fn forward_fields(sink: &mut impl FieldSink, exchange: &Exchange) {
     let settings = &exchange.live.settings;
     let headers = &exchange.request.headers;
     let named = ConnectionTokens::of(headers);
+    let is_own_handshake = exchange.websocket.is_some();
     for (known, name, value) in headers.iter() {
         match known {
             Known::Host
@@ -102,10 +105,17 @@ pub fn forward_fields(sink: &mut impl FieldSink, exchange: &Exchange) {
             | Known::XForwardedPrefix
             | Known::XForwardedProto
             | Known::Via => continue,
+            Known::SecWebsocketKey | Known::SecWebsocketVersion | Known::SecWebsocketExtensions if is_own_handshake => {
+                continue
+            }
             Known::XKongRequestId if settings.upstream_request_id => continue,
             Known::Other if named.has(name) => continue,
             _ => sink.field(name, &[value]),
         }
+    }
+    if let Some(session) = &exchange.websocket {
+        sink.field(b"Sec-WebSocket-Key", &[session.upstream_key.as_bytes()]);
+        sink.field(b"Sec-WebSocket-Version", &[b"13"]);
     }
     forward_origin(sink, exchange);
     if headers

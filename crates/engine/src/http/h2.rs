@@ -25,6 +25,7 @@ use crate::http::headers::{HeaderBlock, Known};
 use crate::pipeline;
 use crate::timer::Watchdog;
 use crate::upstream::connect::UpstreamStream;
+use crate::ws::relay::Relay;
 
 /// Bytes a stream may have in flight towards us before its data is taken.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
@@ -465,5 +466,10 @@ impl ClientStream for H2Client {
 
     async fn tunnel(&mut self, _upstream: &mut Transport<UpstreamStream>) {
         // HTTP/2 requests cannot carry Upgrade: `request_head` refuses it, so no 101 is ever asked for.
+    }
+
+    async fn relay(&mut self, _upstream: &mut Transport<UpstreamStream>, relay: Relay<'_>) -> Option<Box<Exchange>> {
+        // The same: `ws::handshake::begin` wants HTTP/1.1. Extended CONNECT (RFC 8441) is not announced.
+        Some(relay.exchange)
     }
 }

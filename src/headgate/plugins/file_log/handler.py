@@ -43,6 +43,8 @@ class Handler(Plugin[Config]):
         line = encode(kong.log.serialize())
         writer_of(conf.path, kong.log.err).write(line, reopen=conf.reopen)
 
+    ws_close = log
+
 
 def encode(record: dict[str, Any]) -> bytes:
     """Return the record as one line of JSON."""

@@ -63,6 +63,8 @@ class Handler(Plugin[Config]):
         _access_local(self._counters, conf, prefix, now_s, windows)
         return None
 
+    ws_handshake = access
+
     def _access_redis(
         self, conf: Config, counters: Sequence[Counter], now_s: float, windows: dict[str, Window]
     ) -> Awaitable[None] | None:

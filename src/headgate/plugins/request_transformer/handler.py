@@ -5,6 +5,7 @@ is read and every template rendered before anything is changed, so that no reque
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -12,7 +13,7 @@ from headgate import Plugin, kong
 from headgate.pdk import BodyError
 from headgate.plugins.request_transformer.config import Compiled, Config
 from headgate.plugins.request_transformer.multipart import MultipartError, edit_multipart
-from headgate.plugins.request_transformer.operations import Rendered, edit_fields
+from headgate.plugins.request_transformer.operations import Operations, Rendered, edit_fields
 from headgate.plugins.request_transformer.template import RequestEnvironment
 
 FORM = "application/x-www-form-urlencoded"
@@ -32,26 +33,36 @@ class Handler(Plugin[Config]):
         compiled = conf.compiled
         moves_form = compiled.http_method in METHODS_WITHOUT_BODY and _content_type().startswith(FORM)
         body = _read_body() if compiled.body or moves_form else None
-        environment = RequestEnvironment()
-        if compiled.has_expressions:
-            environment.capture()
-        # Rendered first: a template that fails leaves the request as it was.
-        headers = compiled.headers.render(environment) if compiled.headers else None
-        fields = compiled.body.render(environment) if compiled.body else None
-        arguments = compiled.query.render(environment) if compiled.query else None
-        if compiled.uri is not None:
-            kong.service.request.set_path(compiled.uri.render(environment))
-        _change_method(compiled, body if moves_form else None)
-        if headers is not None:
-            _change_headers(headers)
+        fields = _change(compiled, compiled.body, lambda: _change_method(compiled, body if moves_form else None))
         if fields is not None and body is not None:
             _change_body(body, fields)
-        if arguments is not None:
-            query = dict(kong.request.get_query(_MOST_ARGUMENTS))
-            edited = edit_fields(query, arguments)
-            # Writing the query string encodes it anew, so one that stays the same is left alone.
-            if edited != query:
-                kong.service.request.set_query(edited)
+
+    def ws_handshake(self, conf: Config) -> None:
+        """Apply what a WebSocket handshake has room for: it stays a GET without a body."""
+        _change(conf.compiled, None, lambda: None)
+
+
+def _change(compiled: Compiled, body: Operations | None, change_method: Callable[[], None]) -> Rendered | None:
+    """Change path, method, headers and query; return what is to be done to the body."""
+    environment = RequestEnvironment()
+    if compiled.has_expressions:
+        environment.capture()
+    # Rendered first: a template that fails leaves the request as it was.
+    headers = compiled.headers.render(environment) if compiled.headers else None
+    fields = body.render(environment) if body else None
+    arguments = compiled.query.render(environment) if compiled.query else None
+    if compiled.uri is not None:
+        kong.service.request.set_path(compiled.uri.render(environment))
+    change_method()
+    if headers is not None:
+        _change_headers(headers)
+    if arguments is not None:
+        query = dict(kong.request.get_query(_MOST_ARGUMENTS))
+        edited = edit_fields(query, arguments)
+        # Writing the query string encodes it anew, so one that stays the same is left alone.
+        if edited != query:
+            kong.service.request.set_query(edited)
+    return fields
 
 
 def _change_method(compiled: Compiled, form: bytes | None) -> None:

@@ -12,6 +12,8 @@ const LIMITS: Limits = Limits {
     response_buffer_bytes: 1 << 20,
     keepalive_requests: 0,
     connections: 0,
+    websocket_client_payload_bytes: 0,
+    websocket_upstream_payload_bytes: 0,
     http2_concurrent_streams: 100,
 };
 

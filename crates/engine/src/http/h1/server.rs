@@ -23,6 +23,7 @@ use crate::http::headers::{HeaderBlock, Known};
 use crate::pipeline;
 use crate::timer::Watchdog;
 use crate::upstream::connect::UpstreamStream;
+use crate::ws::relay::Relay;
 
 /// Body left unread after an answer that is still read away to keep the connection; beyond it the connection closes.
 const DRAIN_BYTES: u64 = 64 * 1024;
@@ -443,6 +444,12 @@ where
         })
         .await;
         self.is_cut = true;
+    }
+
+    async fn relay(&mut self, upstream: &mut Transport<UpstreamStream>, relay: Relay<'_>) -> Option<Box<Exchange>> {
+        self.watchdog.disarm();
+        self.is_cut = true;
+        relay.run(&mut self.transport, upstream).await
     }
 }
 
