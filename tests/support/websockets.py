@@ -50,7 +50,8 @@ def open_websocket(address: tuple[str, int], path: str = "/", **arguments: Any) 
     """Connect a client of the `websockets` library through the gateway."""
     scheme = "wss" if isinstance(arguments.get("ssl"), ssl.SSLContext) else "ws"
     defaults: dict[str, Any] = {"compression": None, "proxy": None, "max_size": None}
-    return connect(f"{scheme}://{address[0]}:{address[1]}{path}", **(defaults | arguments))
+    connection: ClientConnection = connect(f"{scheme}://{address[0]}:{address[1]}{path}", **(defaults | arguments))
+    return connection
 
 
 def accept_key(key: str) -> str:
