@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import setproctitle
@@ -26,7 +27,7 @@ from headgate.engine import core_entity_types
 from headgate.errors import DeclarativeError, EntityError, GatewayError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
-from headgate.node.kept import keep, kept
+from headgate.node.kept import DatabaseKeeper, keep, kept, kept_of_database
 from headgate.policy.catalog import Catalog, load_catalog
 from headgate.policy.configuration import load_configuration
 from headgate.store.base import Store
@@ -76,7 +77,15 @@ def database_store(settings: Settings, catalog: Catalog) -> Store:
     except PluginLoadError as error:
         raise StartError(error.faults) from error
     except GatewayError as error:
-        raise StartError([str(error)]) from error
+        raise _start_error(str(error), error) from error
+
+
+class UnreachableError(StartError):
+    """The database cannot be reached; it may come back by itself."""
+
+
+def _start_error(text: str, error: GatewayError) -> StartError:
+    return (UnreachableError if getattr(error, "is_unreachable", False) else StartError)([text])
 
 
 def stored_snapshot(store: Store) -> Snapshot:
@@ -84,7 +93,7 @@ def stored_snapshot(store: Store) -> Snapshot:
     try:
         return store.snapshot()
     except EntityError as error:
-        raise StartError([f"cannot read the database: {error}"]) from error
+        raise _start_error(f"cannot read the database: {error}", error) from error
 
 
 def parse_declarative(path: Path, catalog: Catalog, settings: General) -> Snapshot:
@@ -121,6 +130,8 @@ class Control:
         self._stopping = asyncio.Event()
         self._seen_revision = 0
         self._stored: Snapshot | None = None
+        self._prepare_store: Callable[[], None] | None = None
+        self._keeper: DatabaseKeeper | None = None
 
     async def run(self) -> int:
         """Serve until told to stop; returns the exit code."""
@@ -141,7 +152,15 @@ class Control:
             self._bootstrap.node_id,
             node.settings.datastore.db_update_propagation_ms / 1000,
         )
-        follower = Follower(node.store, node.publisher, self._seen_revision, self._stored, relay=relay)
+        follower = Follower(
+            node.store,
+            node.publisher,
+            self._seen_revision,
+            self._stored,
+            relay=relay,
+            prepare=self._prepare_store,
+            on_change=None if self._keeper is None else self._keeper.take,
+        )
         node.publisher.take_cluster_event = relay.take
         node.publisher.answer_store_request = follower.answer
         node.follower = follower
@@ -157,22 +176,30 @@ class Control:
         await servers.start()
         self._channel.report("ready")
         is_following = node.settings.datastore.database != "off"
-        keeping = asyncio.ensure_future(follower.run() if is_following else self._keep_when_accepted(node))
+        following = asyncio.ensure_future(follower.run()) if is_following else None
+        keeping = asyncio.ensure_future(self._keep_when_accepted(node))
         parent = asyncio.ensure_future(self._channel.wait_for_end())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((parent, stopping), return_when=asyncio.FIRST_COMPLETED)
         node.is_exiting = True
-        for task in (keeping, parent, stopping):
-            task.cancel()
+        for task in (following, keeping, parent, stopping):
+            if task is not None:
+                task.cancel()
         await servers.stop()
         await node.publisher.close()
-        node.store.close()
+        await asyncio.to_thread(node.store.close)
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.write)
         return 0
 
     async def _keep_when_accepted(self, node: Node) -> None:
         """Keep the configuration of the start only after a worker runs it: a refused one must not survive a restart."""
         await node.publisher.first_acknowledgement.wait()
-        await asyncio.to_thread(keep, node.settings.prefix, node.snapshot)
+        if self._keeper is not None:
+            self._keeper.take(node.snapshot)
+            await self._keeper.run()
+        elif node.settings.datastore.database == "off":
+            await asyncio.to_thread(keep, node.settings.prefix, node.snapshot)
 
     def _node(self) -> Node:
         from headgate.pdk import configure_node
@@ -190,10 +217,31 @@ class Control:
             raise StartError(error.faults) from error
         if settings.datastore.database == "off":
             return Node(self._bootstrap, catalog, initial_snapshot(self._bootstrap, catalog))
-        store = database_store(settings, catalog)
-        stored = self._stored = stored_snapshot(store)
+        if settings.datastore.database == "postgres":
+            self._keeper = DatabaseKeeper(settings.prefix, settings.datastore)
+        try:
+            store = database_store(settings, catalog)
+            stored = self._stored = stored_snapshot(store)
+        except UnreachableError as error:
+            return self._node_without_database(catalog, error)
         self._seen_revision = stored.revision
         return Node(self._bootstrap, catalog, with_starting_revision(stored), store)
+
+    def _node_without_database(self, catalog: Catalog, error: "UnreachableError") -> Node:
+        """Return a node that serves what was in force when its database was last there.
+
+        Raises: StartError, when nothing was kept.
+        """
+        from headgate.node.database import unchecked_store
+
+        settings = self._bootstrap.settings
+        known = kept_of_database(settings.prefix, settings.datastore) if self._keeper is not None else None
+        if known is None:
+            raise error
+        _log.error("%s; the node starts with what was in force when it last was there", "; ".join(error.faults))
+        store, self._prepare_store = unchecked_store(settings, catalog)
+        self._seen_revision = -1
+        return Node(self._bootstrap, catalog, with_starting_revision(known), store)
 
 
 def main() -> int:

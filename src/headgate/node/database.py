@@ -54,6 +54,16 @@ def migrator_of(
     )
 
 
+def unchecked_store(settings: Settings, catalog: "Catalog") -> tuple[SqlStore, Callable[[], None]]:
+    """Return the store in a database that cannot be reached now, and what checks its schema once it can.
+
+    The check raises NotMigratedError or DatabaseError.
+    """
+    engine = engine_of(settings)
+    migrator = migrator_of(engine, catalog)
+    return SqlStore(engine, catalog.entity_types, catalog), lambda: require_current(migrator.state())
+
+
 def open_store(settings: Settings, catalog: "Catalog") -> SqlStore:
     """Return the store, with the schema of this release; an empty SQLite file gets it.
 

@@ -1,49 +1,105 @@
-"""The configuration in force, kept on disk for the next start of the node (reference: declarative 5).
+"""The configuration in force, kept on disk for the next start of the node (reference: declarative 5, cluster 5).
 
-Owns its file in the prefix. A file written by another minor version is not used.
+Owns its files in the prefix: one without a database, and one of a shared database, for a start while that is away.
+A file written by another minor version, or of another database, is not used.
 """
 
+import asyncio
+import hashlib
 import logging
 import os
 from pathlib import Path
 
+from headgate.config.datastore import Datastore
 from headgate.node.bootstrap import StartError
 from headgate.store.snapshot import Snapshot
 from headgate.version import VERSION
 
 _log = logging.getLogger("headgate.control")
 _KEPT_NAME = "dbless.snapshot"
+_DATABASE_NAME = "database.snapshot"
+_KEEP_INTERVAL_S = 5.0
 
 
 def kept_path(prefix: Path) -> Path:
-    """Return where the configuration in force is kept."""
+    """Return where the configuration in force is kept without a database."""
     return prefix / _KEPT_NAME
 
 
 def keep(prefix: Path, snapshot: Snapshot) -> None:
     """Keep a configuration for the next start; it may hold secrets, so only the owner can read it."""
-    path = kept_path(prefix)
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(VERSION.encode() + b"\n" + snapshot.encode())
-    temporary.replace(path)
+    _write(kept_path(prefix), VERSION, snapshot)
 
 
 def kept(prefix: Path) -> Snapshot | None:
     """Return the kept configuration; None when there is none or another minor version wrote it."""
+    return _read(kept_path(prefix), "")
+
+
+def kept_of_database(prefix: Path, datastore: Datastore) -> Snapshot | None:
+    """Return what was in force of a database; None when there is nothing, or of another database."""
+    return _read(prefix / _DATABASE_NAME, _identity(datastore))
+
+
+class DatabaseKeeper:
+    """Keeps what is in force of a database, at most every 5 s: large configurations may change often."""
+
+    def __init__(self, prefix: Path, datastore: Datastore) -> None:
+        self._path = prefix / _DATABASE_NAME
+        self._head = f"{VERSION} {_identity(datastore)}"
+        self._newest: Snapshot | None = None
+        self._has_newest = asyncio.Event()
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Have a snapshot kept soon."""
+        self._newest = snapshot
+        self._has_newest.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._has_newest.wait()
+            self._has_newest.clear()
+            try:
+                await asyncio.to_thread(self.write)
+            except OSError as error:
+                _log.error("what is in force cannot be kept in %s: %s", self._path, error)
+            await asyncio.sleep(_KEEP_INTERVAL_S)
+
+    def write(self) -> None:
+        """Write what was taken last, unless it is written."""
+        snapshot, self._newest = self._newest, None
+        if snapshot is not None:
+            _write(self._path, self._head, snapshot)
+
+
+def _identity(datastore: Datastore) -> str:
+    """Return what tells one database from others, without saying what it is."""
+    parts = (datastore.pg_host, datastore.pg_port, datastore.pg_database, datastore.pg_schema)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _write(path: Path, head: str, snapshot: Snapshot) -> None:
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(head.encode() + b"\n" + snapshot.encode())
+    temporary.replace(path)
+
+
+def _read(path: Path, identity: str) -> Snapshot | None:
     try:
-        written_by, _, body = kept_path(prefix).read_bytes().partition(b"\n")
+        head, _, body = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
-    if written_by.split(b".")[:2] != VERSION.encode().split(b".")[:2]:
-        _log.warning(
-            "%s was written by version %s and is not used", kept_path(prefix), written_by.decode(errors="replace")
-        )
+    written_by, _, written_of = head.decode(errors="replace").partition(" ")
+    if written_by.split(".")[:2] != VERSION.split(".")[:2]:
+        _log.warning("%s was written by version %s and is not used", path, written_by)
+        return None
+    if written_of != identity:
+        _log.warning("%s is of another database and is not used", path)
         return None
     try:
         return Snapshot.decode(body)
     except Exception as error:
-        raise StartError(
-            [f"cannot read the kept configuration {kept_path(prefix)} ({error}); remove the file"]
-        ) from error
+        raise StartError([f"cannot read the kept configuration {path} ({error}); remove the file"]) from error

@@ -1,0 +1,195 @@
+"""Several nodes on one PostgreSQL: what is written on one is live on all, and a lost database costs no request."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headgate.testing.gateway import Answer, Gateway, run
+from tests.support import postgres
+from tests.support.tcp_relay import TcpRelay
+
+pytestmark = pytest.mark.wire
+
+_WITHIN_S = 15
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    binaries = postgres.programs()
+    if binaries is None:
+        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed (Debian: postgresql-15)")
+    with postgres.running(binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server: postgres.Server, tmp_path: Path) -> dict[str, object]:
+    found: dict[str, object] = {
+        "database": "postgres",
+        "pg_host": server.host,
+        "pg_port": server.port,
+        "pg_user": server.user,
+        "pg_database": server.new_database(),
+    }
+    done = run("migrations", "bootstrap", settings=found, prefix=tmp_path / "migrating")
+    assert done.returncode == 0, done.stderr
+    return found
+
+
+def write(node: Gateway, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
+    content = None if body is None else json.dumps(body)
+    return node.request(method, path, {"Content-Type": "application/json"}, content, to="admin")
+
+
+def serve(node: Gateway, name: str) -> None:
+    """Have a path answered with 200 by the gateway itself."""
+    made = write(node, "PUT", f"/routes/{name}", {"paths": [f"/{name}"]})
+    assert made.status == 200, made.body
+    config = {"status_code": 200, "message": name}
+    made = write(node, "POST", f"/routes/{name}/plugins", {"name": "request-termination", "config": config})
+    assert made.status == 201, made.body
+
+
+def until(nodes: list[Gateway], is_so: Callable[[Gateway], bool]) -> None:
+    deadline_s = time.monotonic() + _WITHIN_S
+    for node in nodes:
+        while not is_so(node):
+            assert time.monotonic() < deadline_s, node.output()
+
+
+def is_served(name: str) -> Callable[[Gateway], bool]:
+    return lambda node: node.request("GET", f"/{name}").status == 200
+
+
+def is_reachable(node: Gateway) -> bool:
+    found: bool = node.request("GET", "/status", to="admin").json()["database"]["reachable"]
+    return found
+
+
+class Traffic:
+    """Requests to a path of a node, one after the other, until the end of the block; every answer must be 200."""
+
+    def __init__(self, node: Gateway, path: str) -> None:
+        self._node, self._path = node, path
+        self._is_over = threading.Event()
+        self.statuses: dict[int | str, int] = {}
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Traffic":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                found: int | str = self._node.request("GET", self._path).status
+            except OSError as error:
+                found = str(error)
+            self.statuses[found] = self.statuses.get(found, 0) + 1
+
+
+def test_writes_on_each_of_three_nodes_are_live_on_all_and_a_killed_one_is_not_missed(
+    settings: dict[str, object],
+) -> None:
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(Gateway(None, **settings)) for _ in range(3)]
+        for number, node in enumerate(nodes):
+            serve(node, f"from-{number}")
+        for number in range(3):
+            until(nodes, is_served(f"from-{number}"))
+        with Traffic(nodes[0], "/from-1") as traffic:
+            killed = nodes[2]
+            os.killpg(killed.process.pid, signal.SIGKILL)
+            killed.process.wait()
+            serve(nodes[1], "after")
+            until(nodes[:2], is_served("after"))
+            assert write(nodes[0], "DELETE", "/routes/from-2").status == 204
+            until(nodes[:2], lambda node: node.request("GET", "/from-2").status == 404)
+        assert list(traffic.statuses) == [200]
+        hashes = {node.request("GET", "/status", to="admin").json()["configuration_hash"] for node in nodes[:2]}
+        assert len(hashes) == 1
+
+
+def test_nodes_serve_without_their_database_refuse_writes_and_catch_up(
+    settings: dict[str, object], server: postgres.Server
+) -> None:
+    with ExitStack() as stack:
+        relay = stack.enter_context(TcpRelay((server.host, server.port)))
+        cut_off = stack.enter_context(Gateway(None, **settings | {"pg_port": relay.port}))
+        other = stack.enter_context(Gateway(None, **settings))
+        serve(cut_off, "before")
+        until([cut_off, other], is_served("before"))
+        with Traffic(cut_off, "/before") as traffic:
+            relay.cut()
+            until([cut_off], lambda node: not is_reachable(node))
+            refused = write(cut_off, "POST", "/consumers", {"username": "lost"})
+            assert refused.status == 503
+            assert "message" in refused.json()
+            serve(other, "meanwhile")
+            until([other], is_served("meanwhile"))
+            assert cut_off.request("GET", "/meanwhile").status == 404
+            relay.join()
+            until([cut_off], is_served("meanwhile"))
+            until([cut_off], is_reachable)
+            assert write(cut_off, "POST", "/consumers", {"username": "found"}).status == 201
+        assert list(traffic.statuses) == [200]
+        assert write(other, "GET", "/consumers/lost").status == 404
+        told = [line for line in cut_off.logs if "the database cannot be read" in line]
+        assert len(told) == 1, told
+        assert [line for line in cut_off.logs if "the database is there again" in line]
+
+
+def test_a_node_starts_without_its_database_with_what_was_in_force(
+    settings: dict[str, object], server: postgres.Server, tmp_path: Path
+) -> None:
+    with TcpRelay((server.host, server.port)) as relay:
+        own = settings | {"pg_port": relay.port, "prefix": tmp_path / "kept"}
+        with Gateway(None, **own) as node:
+            serve(node, "kept")
+            until([node], is_served("kept"))
+        relay.cut()
+        with Gateway(None, **own) as node:
+            assert node.request("GET", "/kept").status == 200
+            assert not is_reachable(node)
+            assert write(node, "POST", "/consumers", {"username": "u"}).status == 503
+            assert "the node starts with what was in force" in node.output()
+            relay.join()
+            until([node], is_reachable)
+            serve(node, "again")
+            until([node], is_served("again"))
+        assert ((tmp_path / "kept" / "database.snapshot").stat().st_mode & 0o777) == 0o600
+
+
+def test_two_nodes_that_migrate_at_once_do_it_once(server: postgres.Server, tmp_path: Path) -> None:
+    fresh: dict[str, object] = {
+        "database": "postgres",
+        "pg_host": server.host,
+        "pg_port": server.port,
+        "pg_user": server.user,
+        "pg_database": server.new_database(),
+    }
+    done: list[Any] = []
+
+    def bootstrap(number: int) -> None:
+        done.append(run("migrations", "bootstrap", settings=fresh, prefix=tmp_path / str(number)))
+
+    threads = [threading.Thread(target=bootstrap, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]
+    assert sorted("Database already bootstrapped" in one.stdout for one in done) == [False, True, True]
+    assert run("migrations", "list", settings=fresh, prefix=tmp_path / "0").returncode == 0
