@@ -6,12 +6,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headgate.entities.registry import ENTITY_TYPES
+from headgate.store.sql.connect import postgres_engine
+from headgate.store.sql.migrate import Migrator
 from headgate.testing.gateway import Answer, Gateway, run
 from tests.support import postgres
 from tests.support.tcp_relay import TcpRelay
@@ -30,18 +34,32 @@ def server() -> Iterator[postgres.Server]:
         yield running
 
 
-@pytest.fixture
-def settings(server: postgres.Server, tmp_path: Path) -> dict[str, object]:
-    found: dict[str, object] = {
+def of_database(server: postgres.Server, name: str) -> dict[str, object]:
+    return {
         "database": "postgres",
         "pg_host": server.host,
         "pg_port": server.port,
         "pg_user": server.user,
-        "pg_database": server.new_database(),
+        "pg_database": name,
+        "plugins": "request-termination",
     }
-    done = run("migrations", "bootstrap", settings=found, prefix=tmp_path / "migrating")
-    assert done.returncode == 0, done.stderr
-    return found
+
+
+@pytest.fixture(scope="module")
+def settings(server: postgres.Server) -> dict[str, object]:
+    name = server.new_database()
+    engine = postgres_engine(server.host, server.port, server.user, None, name)
+    Migrator(engine, ENTITY_TYPES, {}, {}).bootstrap()
+    engine.dispose()
+    return of_database(server, name)
+
+
+@pytest.fixture(scope="module")
+def nodes(settings: dict[str, object]) -> Iterator[list[Gateway]]:
+    """Three nodes, started at once."""
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        starting = [pool.submit(Gateway, None, **settings) for _ in range(3)]
+        yield [stack.enter_context(each.result()) for each in starting]
 
 
 def write(node: Gateway, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
@@ -101,34 +119,33 @@ class Traffic:
 
 
 def test_writes_on_each_of_three_nodes_are_live_on_all_and_a_killed_one_is_not_missed(
-    settings: dict[str, object],
+    nodes: list[Gateway],
 ) -> None:
-    with ExitStack() as stack:
-        nodes = [stack.enter_context(Gateway(None, **settings)) for _ in range(3)]
-        for number, node in enumerate(nodes):
-            serve(node, f"from-{number}")
-        for number in range(3):
-            until(nodes, is_served(f"from-{number}"))
-        with Traffic(nodes[0], "/from-1") as traffic:
-            killed = nodes[2]
-            os.killpg(killed.process.pid, signal.SIGKILL)
-            killed.process.wait()
-            serve(nodes[1], "after")
-            until(nodes[:2], is_served("after"))
-            assert write(nodes[0], "DELETE", "/routes/from-2").status == 204
-            until(nodes[:2], lambda node: node.request("GET", "/from-2").status == 404)
-        assert list(traffic.statuses) == [200]
-        hashes = {node.request("GET", "/status", to="admin").json()["configuration_hash"] for node in nodes[:2]}
-        assert len(hashes) == 1
+    for number, node in enumerate(nodes):
+        serve(node, f"from-{number}")
+    for number in range(3):
+        until(nodes, is_served(f"from-{number}"))
+    with Traffic(nodes[0], "/from-1") as traffic:
+        killed = nodes[2]
+        os.killpg(killed.process.pid, signal.SIGKILL)
+        killed.process.wait()
+        serve(nodes[1], "after")
+        until(nodes[:2], is_served("after"))
+        assert write(nodes[0], "DELETE", "/routes/from-2").status == 204
+        until(nodes[:2], lambda node: node.request("GET", "/from-2").status == 404)
+    assert list(traffic.statuses) == [200]
+    hashes = {node.request("GET", "/status", to="admin").json()["configuration_hash"] for node in nodes[:2]}
+    assert len(hashes) == 1
 
 
 def test_nodes_serve_without_their_database_refuse_writes_and_catch_up(
-    settings: dict[str, object], server: postgres.Server
+    settings: dict[str, object], nodes: list[Gateway], server: postgres.Server
 ) -> None:
-    with ExitStack() as stack:
-        relay = stack.enter_context(TcpRelay((server.host, server.port)))
-        cut_off = stack.enter_context(Gateway(None, **settings | {"pg_port": relay.port}))
-        other = stack.enter_context(Gateway(None, **settings))
+    other = nodes[0]
+    with (
+        TcpRelay((server.host, server.port)) as relay,
+        Gateway(None, **settings | {"pg_port": relay.port}) as cut_off,
+    ):
         serve(cut_off, "before")
         until([cut_off, other], is_served("before"))
         with Traffic(cut_off, "/before") as traffic:
@@ -173,13 +190,7 @@ def test_a_node_starts_without_its_database_with_what_was_in_force(
 
 
 def test_two_nodes_that_migrate_at_once_do_it_once(server: postgres.Server, tmp_path: Path) -> None:
-    fresh: dict[str, object] = {
-        "database": "postgres",
-        "pg_host": server.host,
-        "pg_port": server.port,
-        "pg_user": server.user,
-        "pg_database": server.new_database(),
-    }
+    fresh = of_database(server, server.new_database())
     done: list[Any] = []
 
     def bootstrap(number: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from headgate.cli.differences import current_snapshot, print_differences
 from headgate.cli.documents import parse, plugin_catalog
 from headgate.cli.options import (
     conf_option,
@@ -17,7 +18,7 @@ from headgate.cli.options import (
     verbosity_options,
 )
 from headgate.cli.output import CommandError, fault_error, print_json
-from headgate.errors import DeclarativeError, EntityError, PluginLoadError
+from headgate.errors import DeclarativeError, EntityError, GatewayError, PluginLoadError
 
 _EXAMPLE = """\
 # A declarative configuration: everything the gateway serves, in one file.
@@ -59,6 +60,7 @@ def command() -> None:
     Examples:
       headgate config init
       headgate config parse kong.yml
+      headgate config diff kong.yml
     """
 
 
@@ -96,6 +98,63 @@ def parse_command(file: str, conf: str | None, prefix: str | None, plugin_path: 
         print_json({"valid": True, "entities": counts, "configuration_hash": snapshot.configuration_hash})
         return
     click.echo("parse successful")
+
+
+@command.command("diff")
+@click.argument("file")
+@click.option("--exit-code", "has_exit_code", is_flag=True, help="Exit with 1 when something differs.")
+@conf_option
+@prefix_option
+@plugin_path_option
+@json_option
+@verbosity_options
+def diff_command(
+    file: str, has_exit_code: bool, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], is_json: bool
+) -> None:
+    """Show what a declarative FILE would change, without changing it.
+
+    It is compared with the database, or with what the node has in force when there is none. Entities that only the
+    database has stay there on db_import; POST /config removes them.
+
+    \b
+    Example:
+      headgate config diff kong.yml -c headgate.conf
+    """
+    from headgate.store.difference import differences
+
+    path = Path(file)
+    if not path.is_file():
+        raise CommandError(f"no file at: {file}")
+    settings = settings_or_fail(conf, overrides(prefix, plugin_path))
+    try:
+        catalog = plugin_catalog(settings)
+        wanted = parse(path, catalog, is_broken_allowed=settings.general.allow_broken_plugins)
+        found = list(differences(current_snapshot(settings, catalog), wanted, catalog.entity_types))
+    except PluginLoadError as error:
+        raise fault_error("in the plugins", error.faults) from error
+    except DeclarativeError as error:
+        raise CommandError(
+            f"Failed parsing:\n{error.report().removeprefix('Failed parsing:').strip(chr(10))}"
+        ) from error
+    except GatewayError as error:
+        raise CommandError(str(error)) from error
+    counts = {name: sum(one.operation == name for one in found) for name in ("create", "update", "delete")}
+    if is_json:
+        changes = [
+            {
+                "operation": one.operation,
+                "entity_type": one.entity_type,
+                "name": one.name,
+                "fields": {name: {"now": now, "then": then} for name, (now, then) in one.fields.items()},
+            }
+            for one in found
+        ]
+        print_json({"changes": changes, "summary": counts})
+    else:
+        print_differences(found)
+        click.echo(f"{counts['create']} to create, {counts['update']} to update, {counts['delete']} not in {path.name}")
+    if found and has_exit_code:
+        raise click.exceptions.Exit(1)
 
 
 @command.command("init")
