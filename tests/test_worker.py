@@ -16,6 +16,7 @@ import pytest
 from headgate.cluster.publisher import PublicationRefusedError, Publisher
 from headgate.config.load import load_settings
 from headgate.node.bootstrap import Bootstrap, ParentChannel
+from headgate.node.ticket_secret import TicketSecret
 from headgate.pdk import shared_dict
 from headgate.policy.rotation import rotate_once
 from headgate.store.snapshot import EMPTY, Snapshot
@@ -83,6 +84,7 @@ class Node:
             shared_memory_path=tmp_path / "memory",
             log_path=None,
             is_replacement=False,
+            ticket_state=TicketSecret(86_400).state(),
         )
         self.parent.sendall(bootstrap.encode())
         self.channel = ParentChannel(theirs.detach())

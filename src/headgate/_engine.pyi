@@ -283,6 +283,12 @@ class Handshake:
     def forwarded_client_port(self) -> int: ...
     def request_client_certificate(self, ca_names: list[bytes] | None) -> None:
         """Ask the client for a certificate, naming these authorities (DER names); it may come without."""
+    def set_certificate(self, chain: bytes, key: bytes) -> None:
+        """Show this certificate instead of the configured one.
+
+        Chain: PEM, leaf first, or one certificate in DER; key: PEM or DER. What was read is kept for later handshakes
+        (the last 1024 pairs). Raises ValueError with every fault.
+        """
     def disable_session_reuse(self) -> None:
         """Hand out no ticket and store no session for this connection."""
     def fail(self) -> None:

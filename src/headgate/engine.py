@@ -16,6 +16,7 @@ from headgate.entities import routes
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import EngineError, PlanError
 from headgate.node import default_certificate
+from headgate.node.ticket_secret import TicketSecret, TicketState
 from headgate.version import SERVER_TOKEN
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Engine:
     """One worker's engine.
 
     Args: `runner` is what the engine calls per phase; `call_soon_threadsafe` that of the worker's asyncio loop;
-    `factory` makes the native engine, by default the one of the native module.
+    `factory` makes the native engine, by default the one of the native module; `ticket_state`: what the workers of a
+    node share to read each other's session tickets, None for an engine of its own.
     Raises: EngineError with every fault of the settings.
     """
 
@@ -69,8 +71,9 @@ class Engine:
         runner: Any,
         call_soon_threadsafe: Callable[..., Any],
         factory: NativeFactory | None = None,
+        ticket_state: TicketState | None = None,
     ) -> None:
-        document = engine_settings(settings, listeners, default_certificates)
+        document = engine_settings(settings, listeners, default_certificates, ticket_state)
         try:
             self._native = (factory or _native_factory())(json.dumps(document).encode(), runner, call_soon_threadsafe)
         except ValueError as error:
@@ -195,11 +198,15 @@ def _fault_text(error: ValueError) -> str:
 
 
 def engine_settings(
-    settings: Settings, listeners: Sequence[InheritedListener], default_certificates: Sequence[tuple[str, str]]
+    settings: Settings,
+    listeners: Sequence[InheritedListener],
+    default_certificates: Sequence[tuple[str, str]],
+    ticket_state: TicketState | None = None,
 ) -> Mapping[str, Any]:
     """Return the JSON form of the engine's settings."""
     http, tls, dns, general = settings.http, settings.tls, settings.dns, settings.general
     added = http.response_headers
+    ticket = ticket_state or TicketSecret(tls.session_timeout_s).state()
     buffer_count, buffer_bytes = http.large_client_header_buffers
     access_log = general.access_log_path(general.proxy_access_log)
     client_certificate = None
@@ -266,7 +273,13 @@ def engine_settings(
         "tls": {
             "default_certificates": [list(pair) for pair in default_certificates],
             "protocols": list(tls.protocols),
+            "cipher_suites": list(tls.cipher_suites),
+            "prefers_server_order": tls.prefers_server_order,
             "session_tickets": tls.ssl_session_tickets,
+            "session_timeout_s": tls.session_timeout_s,
+            "session_cache_entries": tls.session_cache_entries,
+            "session_ticket_secret": ticket.secret,
+            "session_ticket_period": ticket.period,
             "trusted_certificates": tls.trusted_pem(),
             "verify_depth": tls.lua_ssl_verify_depth,
             "client_certificate": client_certificate,

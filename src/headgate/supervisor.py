@@ -24,6 +24,7 @@ from headgate.node import default_certificate, logs
 from headgate.node.children import Child, Generation, GenerationPlan, StartFailedError
 from headgate.node.prefix import Prefix
 from headgate.node.sockets import SocketTable
+from headgate.node.ticket_secret import TicketSecret
 
 _log = logging.getLogger("headgate.supervisor")
 _FIRST_BACKOFF_S = 0.1
@@ -76,6 +77,7 @@ class Supervisor:
         self._generation: Generation | None = None
         self._stopping_generation: Generation | None = None
         self._generation_number = 0
+        self._ticket_secret: TicketSecret | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._watching: set[asyncio.Task[None]] = set()
         self._reloading: asyncio.Task[None] | None = None
@@ -149,8 +151,16 @@ class Supervisor:
             link_path=self._prefix.link_path(self._generation_number),
             memory_path=self._prefix.memory_path / "dict",
             log_path=error_log_path(settings, self._is_in_background),
+            ticket_secret=self._ticket_secret_of(settings),
         )
         return Generation(plan)
+
+    def _ticket_secret_of(self, settings: Settings) -> TicketSecret:
+        """Return the node's secret; sessions go on over a reload unless their lifetime changes."""
+        lifetime_s = settings.tls.session_timeout_s
+        if self._ticket_secret is None or self._ticket_secret.lifetime_s != lifetime_s:
+            self._ticket_secret = TicketSecret(lifetime_s)
+        return self._ticket_secret
 
     def listeners(self) -> list[ListenerStatus]:
         """Return what listens where, with the ports in use."""

@@ -155,6 +155,7 @@ class Worker:
                 self._runtime,
                 loop.call_soon_threadsafe,
                 self._native_factory,
+                self._bootstrap.ticket_state,
             )
         except PluginLoadError as error:
             raise StartError(error.faults) from error

@@ -13,6 +13,7 @@ from headgate.admin.node import Node
 from headgate.cluster.follower import Follower
 from headgate.config.load import load_settings
 from headgate.node.bootstrap import Bootstrap
+from headgate.node.ticket_secret import TicketSecret
 from headgate.policy.catalog import load_catalog
 from headgate.store.base import Store
 from headgate.store.snapshot import EMPTY
@@ -45,6 +46,7 @@ class Api:
                 shared_memory_path=prefix / "memory",
                 log_path=None,
                 is_replacement=False,
+                ticket_state=TicketSecret(86_400).state(),
             ),
             load_catalog(loaded.general.plugins, []),
             EMPTY.with_revision(1),

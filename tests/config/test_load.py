@@ -84,7 +84,7 @@ def test_setting_without_effect_is_a_notice_and_harmful_one_a_fault() -> None:
     assert load_settings(None, {"KONG_PG_BACKLOG": "1"}).notices == (
         "pg_backlog has no effect: connections to the database have no such option",
     )
-    assert faults_of({"KONG_SSL_CIPHERS": "X"})[0].startswith("ssl_ciphers: ")
+    assert faults_of({"KONG_NGINX_HTTP_DENY": "all"})[0].startswith("nginx_http_deny: ")
     assert faults_of({"KONG_WASM": "on"}) == ["wasm = on: Wasm filters are not available"]
     assert load_settings(None, {"KONG_WASM": "off"}).notices == ()
 

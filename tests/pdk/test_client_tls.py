@@ -24,6 +24,22 @@ def test_a_client_certificate_is_asked_for_by_the_names_of_its_issuers() -> None
         assert exchange.is_session_reusable is False
 
 
+def test_a_plugin_gives_its_own_certificate_as_text_or_bytes() -> None:
+    with phase("certificate", Request(scheme="https", host="own.test")) as exchange:
+        assert kong.client.tls.get_server_name() == "own.test"
+        assert kong.client.tls.set_certificate("CHAIN", b"KEY") is True
+        assert exchange.given_certificate == (b"CHAIN", b"KEY")
+        with pytest.raises(TypeError, match="key must be a string or bytes"):
+            kong.client.tls.set_certificate("CHAIN", None)  # type: ignore[arg-type]
+
+
+def test_the_server_name_is_known_in_later_phases() -> None:
+    with phase("access", Request(scheme="https", host="own.test")):
+        assert kong.client.tls.get_server_name() == "own.test"
+    with phase("access"):
+        assert kong.client.tls.get_server_name() is None
+
+
 def test_the_chain_and_the_verdict_of_a_plugin_are_in_the_record() -> None:
     with phase("access", Request(scheme="https", client_certificate="PEM")) as exchange:
         assert kong.client.tls.get_full_client_certificate_chain() == "PEM"

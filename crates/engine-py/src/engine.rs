@@ -121,9 +121,10 @@ impl Engine {
         let busy = counters.busy.load(Ordering::Relaxed);
         let stats = PyDict::new(py);
         stats.set_item("connections_active", active)?;
-        stats.set_item("connections_reading", 0)?;
+        let reading = counters.reading.load(Ordering::Relaxed);
+        stats.set_item("connections_reading", reading)?;
         stats.set_item("connections_writing", busy)?;
-        stats.set_item("connections_waiting", active.saturating_sub(busy))?;
+        stats.set_item("connections_waiting", active.saturating_sub(busy + reading))?;
         stats.set_item("connections_accepted", counters.accepted.load(Ordering::Relaxed))?;
         stats.set_item("connections_handled", counters.handled.load(Ordering::Relaxed))?;
         stats.set_item("total_requests", counters.requests.load(Ordering::Relaxed))?;

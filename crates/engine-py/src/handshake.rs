@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use headgate_engine::phase::Phase;
 use headgate_engine::runner::{Handshake, HandshakeStep};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
@@ -117,6 +117,19 @@ impl PyHandshake {
 
     fn request_client_certificate(&self, ca_names: Option<Vec<Vec<u8>>>) -> PyResult<()> {
         self.with(|handshake| handshake.wishes.client_certificate = Some(ca_names.unwrap_or_default()))
+    }
+
+    fn set_certificate(&self, chain: &[u8], key: &[u8]) -> PyResult<()> {
+        self.with(|handshake| match handshake.live.given_pairs.read(chain, key) {
+            Ok(pair) => {
+                handshake.wishes.certificate = Some(pair);
+                Ok(())
+            }
+            Err(faults) => {
+                let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                Err(PyValueError::new_err(texts.join("; ")))
+            }
+        })?
     }
 
     fn disable_session_reuse(&self) -> PyResult<()> {

@@ -252,7 +252,10 @@ impl Errand {
     fn abandon(self) {
         match self {
             Self::Phase(_, view) => view.get().finish_wait(None),
-            Self::Handshake(_, view) => view.get().finish_wait(),
+            Self::Handshake(_, view) => {
+                view.get().set_failed();
+                view.get().finish_wait();
+            }
             Self::Log(..) | Self::Body(..) => {}
         }
     }

@@ -49,6 +49,8 @@ pub struct Counters {
     pub requests: AtomicU64,
     /// Open connections.
     pub active: AtomicUsize,
+    /// Open connections of which a request's head has begun to arrive.
+    pub reading: AtomicUsize,
     /// Open connections with a request on its way.
     pub busy: AtomicUsize,
 }
@@ -169,6 +171,13 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
+    /// A head has begun to arrive; until the result is dropped.
+    #[must_use]
+    pub fn reading(&self) -> Reading<'_> {
+        self.gateway.counters.reading.fetch_add(1, Ordering::Relaxed);
+        Reading(&self.gateway.counters)
+    }
+
     /// A request is on its way.
     pub fn busy(&self) {
         self.gateway.counters.busy.fetch_add(1, Ordering::Relaxed);
@@ -193,6 +202,15 @@ impl ConnectionGuard {
                 *slot = Some(waker.clone());
             }
         }
+    }
+}
+
+/// A head on its way in.
+pub struct Reading<'a>(&'a Counters);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -11,7 +11,9 @@ use crate::plan::{AddressPlan, Plan, RoutePlan, ServicePlan, UpstreamPlan};
 use crate::router::{AddressRule, RouteRule, Router};
 use crate::settings::EngineSettings;
 use crate::tls::client::{ClientTls, UpstreamAlpn, UpstreamTls};
-use crate::tls::server::{ServerSessions, ServerTls};
+use crate::tls::given::GivenPairs;
+use crate::tls::server::ServerTls;
+use crate::tls::sessions::ServerSessions;
 use crate::upstream::balance::Balancer;
 use crate::upstream::reports::HealthReports;
 
@@ -25,6 +27,8 @@ pub struct Foundation {
     pub client_tls: Arc<ClientTls>,
     /// What balancers tell control.
     pub health_reports: Arc<HealthReports>,
+    /// Certificates that plugins gave.
+    pub given_pairs: Arc<GivenPairs>,
 }
 
 impl Foundation {
@@ -42,6 +46,7 @@ impl Foundation {
             sessions,
             client_tls,
             health_reports: Arc::default(),
+            given_pairs: Arc::default(),
         })
     }
 }
@@ -64,6 +69,8 @@ pub struct Live {
     pub router: Router,
     /// Certificates by SNI.
     pub tls: ServerTls,
+    /// Certificates that plugins gave, of all plans.
+    pub given_pairs: Arc<GivenPairs>,
     /// TLS towards targets that a plugin chose on a route whose service is plain.
     pub default_client_tls: Arc<UpstreamTls>,
     /// What the runner gave along with the plan.
@@ -209,6 +216,7 @@ impl Live {
                 upstreams,
                 router,
                 tls,
+                given_pairs: foundation.given_pairs.clone(),
                 default_client_tls,
                 attachment,
                 notices,

@@ -171,8 +171,20 @@ pub struct TlsSettings {
     pub default_certificates: Vec<(String, String)>,
     /// Among `TLSv1.2` and `TLSv1.3`.
     pub protocols: Vec<String>,
+    /// Suites of TLS 1.2 by their IANA names, first preferred; those of TLS 1.3 are always offered.
+    pub cipher_suites: Vec<String>,
+    /// The order of the suites is the server's, not the client's.
+    pub prefers_server_order: bool,
     /// Hand out session tickets.
     pub session_tickets: bool,
+    /// How long a session can be resumed.
+    pub session_timeout_s: u64,
+    /// Sessions that this worker stores for clients without tickets.
+    pub session_cache_entries: usize,
+    /// 32 bytes as hex digits, shared by the workers of the node, from which ticket keys are derived.
+    pub session_ticket_secret: String,
+    /// The period that the secret belongs to: Unix time divided by `session_timeout_s`.
+    pub session_ticket_period: u64,
     /// PEM bundle for verifying upstreams; empty: none.
     pub trusted_certificates: String,
     /// Longest upstream chain accepted unless the service says otherwise.

@@ -35,9 +35,6 @@ INERT = {
     "resolver_family": "use dns_order",
     "resolver_mem_cache_size": _ALWAYS_ON,
     "ssl_dhparam": "the engine uses elliptic curves only",
-    "ssl_prefer_server_ciphers": _ALWAYS_ON,
-    "ssl_session_timeout": _ALWAYS_ON,
-    "ssl_session_cache_size": _ALWAYS_ON,
     "lua_ssl_protocols": "TLSv1.2 and TLSv1.3 are offered to upstreams",
     "lua_package_cpath": "native Lua modules cannot be loaded",
     "lua_socket_pool_size": "setkeepalive bounds each pool",
@@ -63,7 +60,6 @@ INERT_PREFIXES = {
 }
 
 REFUSED = {
-    "ssl_ciphers": "the engine's cipher list cannot be changed; remove ssl_ciphers",
     "nginx_http_ssl_protocols": "use ssl_cipher_suite or ssl_protocols instead",
     "nginx_http_deny": "access rules of nginx are not applied here; use the ip-restriction plugin",
     "nginx_http_allow": "access rules of nginx are not applied here; use the ip-restriction plugin",

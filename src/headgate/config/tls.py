@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate.config.kinds import Array, Boolean, Choice, Number, Switch, Text
+from headgate.config.kinds import Array, Boolean, Choice, Number, Size, Switch, Text, Time
 from headgate.config.setting import setting
 
 SYSTEM_BUNDLES = (
@@ -20,6 +20,17 @@ SYSTEM_BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 ENGINE_PROTOCOLS = ("TLSv1.2", "TLSv1.3")
+# OpenSSL's names of what the engine has for TLS 1.2, in its own order.
+_SUITES = {
+    f"ECDHE-{key}-{name}": f"TLS_ECDHE_{key}_WITH_{iana}"
+    for key in ("ECDSA", "RSA")
+    for name, iana in (
+        ("AES256-GCM-SHA384", "AES_256_GCM_SHA384"),
+        ("AES128-GCM-SHA256", "AES_128_GCM_SHA256"),
+        ("CHACHA20-POLY1305", "CHACHA20_POLY1305_SHA256"),
+    )
+}
+_SESSION_BYTES = 1024
 _SUITE_PROTOCOLS = {"modern": ("TLSv1.3",), "intermediate": ENGINE_PROTOCOLS, "old": ENGINE_PROTOCOLS}
 
 
@@ -46,6 +57,30 @@ class Tls:
     ssl_session_tickets: bool = setting(
         Switch(), "on", "Hand out session tickets.", aliases=("nginx_http_ssl_session_tickets",)
     )
+    ssl_ciphers: str | None = setting(
+        Text("list of suites"),
+        None,
+        "Cipher suites of TLS 1.2 with ssl_cipher_suite = custom, as OpenSSL names them, separated by colons; those of "
+        "TLS 1.3 are always offered.",
+    )
+    ssl_prefer_server_ciphers: bool = setting(
+        Switch(),
+        "on",
+        "With ssl_cipher_suite = custom: the order of ssl_ciphers counts, not the client's.",
+        aliases=("nginx_http_ssl_prefer_server_ciphers",),
+    )
+    ssl_session_timeout_ms: int = setting(
+        Time(is_zero_allowed=False),
+        "1d",
+        "How long a session can be resumed; ticket keys are replaced as often, and read for one period more.",
+        name="ssl_session_timeout",
+        aliases=("nginx_http_ssl_session_timeout",),
+    )
+    ssl_session_cache_size: int = setting(
+        Size(),
+        "10m",
+        "Memory of a worker for the sessions of clients without tickets, about 1 KiB each.",
+    )
     client_ssl: bool = setting(
         Boolean(), "off", "Present client_ssl_cert to upstreams whose service has no certificate."
     )
@@ -60,6 +95,33 @@ class Tls:
     handshake_timeout_ms: int = setting(
         Number(minimum=1), "60000", "Milliseconds a TLS handshake may take.", name="ssl_handshake_timeout"
     )
+
+    @property
+    def cipher_suites(self) -> tuple[str, ...]:
+        """Suites of TLS 1.2 that the listeners offer, by their IANA names, first preferred."""
+        if self.ssl_cipher_suite != "custom" or self.ssl_ciphers is None:
+            return tuple(_SUITES.values())
+        return tuple(dict.fromkeys(_SUITES[word] for word in self._cipher_words() if word in _SUITES))
+
+    def _cipher_words(self) -> list[str]:
+        return (self.ssl_ciphers or "").replace(",", ":").replace(" ", ":").split(":")
+
+    @property
+    def prefers_server_order(self) -> bool:
+        """Whether the listeners' order of suites counts."""
+        if self.ssl_cipher_suite == "custom":
+            return self.ssl_prefer_server_ciphers
+        return self.ssl_cipher_suite == "old"
+
+    @property
+    def session_timeout_s(self) -> int:
+        """How long a session can be resumed, whole seconds."""
+        return max(1, self.ssl_session_timeout_ms // 1000)
+
+    @property
+    def session_cache_entries(self) -> int:
+        """How many sessions a worker stores."""
+        return self.ssl_session_cache_size // _SESSION_BYTES
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -104,12 +166,22 @@ class Tls:
             for word in self.ssl_protocols.split():
                 if word not in ENGINE_PROTOCOLS:
                     yield f"ssl_protocols: {word} is not available ({', '.join(ENGINE_PROTOCOLS)})"
+            if not self.protocols:
+                yield f"ssl_protocols names no version ({', '.join(ENGINE_PROTOCOLS)})"
+            elif "TLSv1.2" in self.protocols and not self.cipher_suites:
+                yield f"ssl_ciphers names no suite that is available ({', '.join(_SUITES)})"
         for value in self.lua_ssl_trusted_certificate:
             if value != "system":
                 yield from _readable("lua_ssl_trusted_certificate", value)
 
     def notices(self) -> Iterator[str]:
         """Yield what works differently from what the settings ask for."""
+        if self.ssl_cipher_suite == "custom" and self.ssl_ciphers is not None:
+            unavailable = [word for word in self._cipher_words() if word and word not in _SUITES]
+            if unavailable:
+                yield f"ssl_ciphers: not available and left out: {', '.join(unavailable)}"
+        elif self.ssl_ciphers is not None:
+            yield f"ssl_ciphers has no effect with ssl_cipher_suite = {self.ssl_cipher_suite}: use custom"
         if self.ssl_cipher_suite == "old":
             yield "ssl_cipher_suite = old: TLS 1.0 and 1.1 are not offered, it equals intermediate here"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.config.load import Settings
+from headgate.node.ticket_secret import TicketState
 
 _PR_SET_PDEATHSIG = 1
 
@@ -52,6 +53,7 @@ class Bootstrap:
     shared_memory_path: Path
     log_path: Path | None
     is_replacement: bool
+    ticket_state: TicketState
 
     def encode(self) -> bytes:
         """Return the one line that the supervisor writes; it holds secrets and never touches a disk."""
@@ -67,6 +69,7 @@ class Bootstrap:
             "shared_memory_path": str(self.shared_memory_path),
             "log_path": None if self.log_path is None else str(self.log_path),
             "is_replacement": self.is_replacement,
+            "ticket_state": asdict(self.ticket_state),
         }
         return json.dumps(document).encode() + b"\n"
 
@@ -83,6 +86,7 @@ class Bootstrap:
                 "link_path": Path(document["link_path"]),
                 "shared_memory_path": Path(document["shared_memory_path"]),
                 "log_path": None if log_path is None else Path(log_path),
+                "ticket_state": TicketState(**document["ticket_state"]),
             }
         )
 

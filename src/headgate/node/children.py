@@ -17,6 +17,7 @@ from pathlib import Path
 from headgate.config.load import Settings
 from headgate.node.bootstrap import Bootstrap, ChildListener, child_arguments, child_environment
 from headgate.node.sockets import Bound, SocketTable
+from headgate.node.ticket_secret import TicketSecret
 
 START_TIMEOUT_S = 120.0
 _KILL_AFTER_S = 3.0
@@ -130,6 +131,7 @@ class GenerationPlan:
     link_path: Path
     memory_path: Path
     log_path: Path | None
+    ticket_secret: TicketSecret
 
 
 class Generation:
@@ -214,6 +216,7 @@ class Generation:
             shared_memory_path=plan.memory_path,
             log_path=plan.log_path,
             is_replacement=is_replacement,
+            ticket_state=plan.ticket_secret.state(),
         )
         ours, theirs = socket.socketpair()
         with theirs:

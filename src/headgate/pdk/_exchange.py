@@ -274,5 +274,11 @@ class Handshake(Protocol):
     def request_client_certificate(self, ca_names: list[bytes] | None) -> None:
         """Ask the client for a certificate; `ca_names`: subjects in DER, None for any."""
 
+    @property
+    def server_name(self) -> str | None: ...
+
+    def set_certificate(self, chain: bytes, key: bytes) -> None:
+        """Show this certificate; both PEM or DER. Raises: ValueError with every fault."""
+
     def disable_session_reuse(self) -> None:
         """Neither resume nor offer a session on this connection."""

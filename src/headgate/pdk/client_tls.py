@@ -10,6 +10,9 @@ from headgate.pdk._phase import FINISHED, REWRITE_ACCESS_BALANCER, phases
 from headgate.phases import Phase
 
 CERTIFICATE_CHAIN = REWRITE_ACCESS_BALANCER | Phase.RESPONSE | FINISHED
+SERVER_NAME = (
+    Phase.CERTIFICATE | REWRITE_ACCESS_BALANCER | Phase.RESPONSE | Phase.HEADER_FILTER | Phase.BODY_FILTER | FINISHED
+)
 CLIENT_VERIFY = REWRITE_ACCESS_BALANCER | Phase.RESPONSE
 
 
@@ -17,6 +20,14 @@ class ClientTls:
     """`kong.client.tls`."""
 
     __slots__ = ()
+
+    @phases(SERVER_NAME)
+    def get_server_name(self, call: Call) -> str | None:
+        """Return the name that the client asked for in its TLS handshake (SNI), lower case; None without one."""
+        exchange = call.exchange
+        if call.phase == Phase.CERTIFICATE:
+            return cast(Handshake, exchange).server_name
+        return exchange.tls_server_name
 
     @phases(Phase.CERTIFICATE)
     def request_client_certificate(self, call: Call, ca_certs: str | Sequence[str] | None = None) -> Literal[True]:
@@ -27,6 +38,25 @@ class ClientTls:
         """
         names = None if ca_certs is None else _subjects(ca_certs)
         cast(Handshake, call.exchange).request_client_certificate(names)
+        return True
+
+    @phases(Phase.CERTIFICATE)
+    def set_certificate(self, call: Call, chain: str | bytes, key: str | bytes) -> Literal[True]:
+        """Show the client this certificate instead of the configured one; the last call counts.
+
+        The name that the client asked for is `get_server_name()`. Parsed pairs are kept, so giving the same one with
+        every handshake is cheap.
+
+        Args: `chain`: PEM, the certificate first, then its intermediates; or one certificate in DER. `key`: its private
+            key, PEM or DER.
+        Raises: TypeError; ValueError with every fault of the two, also when they do not belong together.
+        """
+        given = []
+        for name, value in (("chain", chain), ("key", key)):
+            if not isinstance(value, str | bytes):
+                raise TypeError(f"{name} must be a string or bytes")
+            given.append(value.encode() if isinstance(value, str) else value)
+        cast(Handshake, call.exchange).set_certificate(*given)
         return True
 
     @phases(Phase.CERTIFICATE)

@@ -143,6 +143,7 @@ class MemoryExchange:
         self.client_chain = request.client_certificate
         self.client_verify = "NONE"
         self.is_client_certificate_requested = False
+        self.given_certificate: tuple[bytes, bytes] | None = None
         self.requested_ca_names: list[bytes] | None = None
         self.is_session_reusable = True
         self.upstream_tls: dict[str, Any] = {}
@@ -219,6 +220,13 @@ class MemoryExchange:
     def request_client_certificate(self, ca_names: list[bytes] | None) -> None:
         self.requested_ca_names = ca_names
         self.is_client_certificate_requested = True
+
+    @property
+    def server_name(self) -> str | None:
+        return self.tls_server_name
+
+    def set_certificate(self, chain: bytes, key: bytes) -> None:
+        self.given_certificate = (chain, key)
 
     def disable_session_reuse(self) -> None:
         self.is_session_reusable = False

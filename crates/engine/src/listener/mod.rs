@@ -176,7 +176,7 @@ async fn secure(gateway: &Gateway, connection: &ClientConnection, stream: TcpStr
             return None;
         }
         let wishes = &handshake.wishes;
-        if wishes.no_resumption || wishes.client_certificate.is_some() {
+        if !wishes.is_empty() {
             match with_wishes(&config, wishes, &gateway.settings.tls) {
                 Ok(changed) => config = changed,
                 Err(faults) => {

@@ -10,8 +10,10 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 
 pub mod client;
+pub mod given;
 mod pem;
 pub mod server;
+pub mod sessions;
 mod verify;
 pub mod wishes;
 

@@ -3,8 +3,10 @@
 //! Owns parsing and the check that a key belongs to its certificate. Faults name the field they are in; they never
 //! quote the text, which may be a key.
 
+use std::sync::Arc;
+
 use rustls::crypto::CryptoProvider;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -51,18 +53,52 @@ pub(super) fn read_pair(
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, Vec<TlsFault>> {
     let chain = read_certificates(certificate, &paths.certificate);
-    let signing_key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+    let signing_key = read_key(key, &paths.key).and_then(|der| usable_key(der, paths, provider));
+    match (chain, signing_key) {
+        (Ok(chain), Ok(signing_key)) => joined(chain, signing_key, paths),
+        (chain, signing_key) => Err(chain.err().into_iter().chain(signing_key.err()).collect()),
+    }
+}
+
+/// Read the first private key of a PEM text.
+///
+/// # Errors
+/// There is none.
+pub(super) fn read_key(text: &str, path: &str) -> Result<PrivateKeyDer<'static>, TlsFault> {
+    PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|error| TlsFault::new(path, format!("invalid private key: {error}")))
+}
+
+/// A chain and a key that were read, checked to belong together.
+///
+/// # Errors
+/// The key cannot be used, or does not fit.
+pub(super) fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    paths: &PairPaths,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Vec<TlsFault>> {
+    let signing_key = usable_key(key, paths, provider).map_err(|fault| vec![fault])?;
+    joined(chain, signing_key, paths)
+}
+
+fn usable_key(
+    key: PrivateKeyDer<'static>,
+    paths: &PairPaths,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn SigningKey>, TlsFault> {
+    provider
+        .key_provider
+        .load_private_key(key)
         .map_err(|error| TlsFault::new(&paths.key, format!("invalid private key: {error}")))
-        .and_then(|der| {
-            provider
-                .key_provider
-                .load_private_key(der)
-                .map_err(|error| TlsFault::new(&paths.key, format!("invalid private key: {error}")))
-        });
-    let (chain, signing_key) = match (chain, signing_key) {
-        (Ok(chain), Ok(signing_key)) => (chain, signing_key),
-        (chain, signing_key) => return Err(chain.err().into_iter().chain(signing_key.err()).collect()),
-    };
+}
+
+fn joined(
+    chain: Vec<CertificateDer<'static>>,
+    signing_key: Arc<dyn SigningKey>,
+    paths: &PairPaths,
+) -> Result<CertifiedKey, Vec<TlsFault>> {
     let pair = CertifiedKey::new(chain, signing_key);
     match pair.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),

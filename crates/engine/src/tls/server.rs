@@ -10,48 +10,15 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{
-    ClientHello, ProducesTickets, ResolvesServerCert, ServerConfig, ServerSessionMemoryCache, StoresServerSessions,
-};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SupportedProtocolVersion};
 
 use super::pem::{read_pair, PairPaths};
+use super::sessions::ServerSessions;
 use super::{fingerprint, provider, TlsFault, ALPN_HTTP1, ALPN_HTTP2};
 use crate::plan::CertificatePlan;
 use crate::settings::TlsSettings;
-
-/// Sessions kept for clients without tickets; about 1 KiB each. Own choice: nginx's usual 10 MiB zone holds 40,000 for
-/// a whole node, this is one worker's.
-const STORED_SESSIONS: usize = 8_192;
-
-/// What lets clients resume: made once per process and shared by the configurations of all plans.
-#[derive(Debug, Clone)]
-pub struct ServerSessions {
-    ticketer: Option<Arc<dyn ProducesTickets>>,
-    storage: Arc<dyn StoresServerSessions>,
-}
-
-impl ServerSessions {
-    /// Make the process's ticket keys (unless tickets are off) and an empty session store.
-    ///
-    /// # Errors
-    /// The operating system gives no random bytes.
-    pub fn new(settings: &TlsSettings) -> Result<Self, TlsFault> {
-        let ticketer =
-            if settings.session_tickets {
-                Some(rustls::crypto::ring::Ticketer::new().map_err(|error| {
-                    TlsFault::new("tls.session_tickets", format!("cannot make ticket keys: {error}"))
-                })?)
-            } else {
-                None
-            };
-        Ok(Self {
-            ticketer,
-            storage: ServerSessionMemoryCache::new(STORED_SESSIONS),
-        })
-    }
-}
 
 /// The TLS side of one plan: which configuration each server name gets.
 #[derive(Debug)]
@@ -87,7 +54,8 @@ impl ServerTls {
     ) -> Result<Self, Vec<TlsFault>> {
         let mut faults = Vec::new();
         let builder = ConfigBuilder {
-            provider: provider(),
+            provider: limited_provider(&settings.cipher_suites).map_err(|fault| vec![fault])?,
+            prefers_server_order: settings.prefers_server_order,
             versions: protocol_versions(&settings.protocols).unwrap_or_else(|found| {
                 faults.extend(found);
                 Vec::new()
@@ -238,9 +206,31 @@ pub(super) fn protocol_versions(names: &[String]) -> Result<Vec<&'static Support
     }
 }
 
+/// The provider with the suites of TLS 1.2 that are named, in their order, and all of TLS 1.3.
+fn limited_provider(names: &[String]) -> Result<Arc<CryptoProvider>, TlsFault> {
+    let all = provider();
+    let (newer, older): (Vec<_>, Vec<_>) = all
+        .cipher_suites
+        .iter()
+        .copied()
+        .partition(|suite| suite.tls13().is_some());
+    let mut cipher_suites = newer;
+    for name in names {
+        let known = older.iter().find(|suite| suite.suite().as_str() == Some(name));
+        let text = || format!("unknown or unsupported cipher suite '{name}'");
+        cipher_suites.push(*known.ok_or_else(|| TlsFault::new("tls.cipher_suites", text()))?);
+    }
+    Ok(Arc::new(CryptoProvider {
+        cipher_suites,
+        ..CryptoProvider::clone(&all)
+    }))
+}
+
 /// What all configurations of one plan are built with.
 struct ConfigBuilder<'plan> {
     provider: Arc<CryptoProvider>,
+    /// The server's order of cipher suites counts, not the client's.
+    prefers_server_order: bool,
     /// Empty only after a fault in the settings: pairs are then still checked, so that all faults show at once.
     versions: Vec<&'static SupportedProtocolVersion>,
     sessions: &'plan ServerSessions,
@@ -267,6 +257,7 @@ impl ConfigBuilder<'_> {
         if let Some(ticketer) = &self.sessions.ticketer {
             http1_only.ticketer = Arc::clone(ticketer);
         }
+        http1_only.ignore_client_order = self.prefers_server_order;
         http1_only.session_storage = Arc::clone(&self.sessions.storage);
         http1_only.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
         let mut with_http2 = http1_only.clone();

@@ -9,7 +9,8 @@ use rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::client::{ClientTls, UpstreamAlpn};
-use super::server::{ServerSessions, ServerTls};
+use super::server::ServerTls;
+use super::sessions::ServerSessions;
 use super::*;
 use crate::plan::{CertificatePlan, Plan, ServicePlan, UpstreamPlan};
 use crate::settings::TlsSettings;
@@ -80,11 +81,27 @@ pub(crate) fn tls_settings() -> TlsSettings {
     TlsSettings {
         default_certificates: Vec::new(),
         protocols: vec!["TLSv1.2".to_owned(), "TLSv1.3".to_owned()],
+        cipher_suites: vec![
+            "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384".to_owned(),
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".to_owned(),
+        ],
+        prefers_server_order: true,
         session_tickets: true,
+        session_timeout_s: 86_400,
+        session_cache_entries: 128,
+        session_ticket_secret: ticket_secret(),
+        session_ticket_period: 0,
         trusted_certificates: String::new(),
         verify_depth: 1,
         client_certificate: None,
     }
+}
+
+/// One per node: a server that reads another one's tickets passes for it.
+fn ticket_secret() -> String {
+    let mut secret = [0_u8; 32];
+    getrandom::fill(&mut secret).expect("random bytes");
+    secret.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) fn service() -> ServicePlan {

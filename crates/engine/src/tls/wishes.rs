@@ -9,11 +9,12 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::ServerConfig;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::server::protocol_versions;
-use super::{provider, TlsFault};
+use super::TlsFault;
 use crate::settings::TlsSettings;
 
 /// What a plugin asked for in the certificate phase.
@@ -23,6 +24,16 @@ pub struct HandshakeWishes {
     pub client_certificate: Option<Vec<Vec<u8>>>,
     /// Neither tickets nor stored sessions for this connection.
     pub no_resumption: bool,
+    /// Show this certificate instead of the one of the plan.
+    pub certificate: Option<Arc<CertifiedKey>>,
+}
+
+impl HandshakeWishes {
+    /// Nothing was asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.client_certificate.is_none() && !self.no_resumption && self.certificate.is_none()
+    }
 }
 
 /// A listener's configuration with what a plugin asked for.
@@ -37,7 +48,7 @@ pub fn with_wishes(
     let mut changed = match &wishes.client_certificate {
         None => ServerConfig::clone(config),
         Some(names) => {
-            let provider = provider();
+            let provider = Arc::clone(config.crypto_provider());
             let verifier = AnyClientCertificate {
                 names: names.iter().map(|name| DistinguishedName::from(name.clone())).collect(),
                 algorithms: provider.signature_verification_algorithms,
@@ -48,14 +59,18 @@ pub fn with_wishes(
                 .with_client_cert_verifier(Arc::new(verifier))
                 .with_cert_resolver(Arc::clone(&config.cert_resolver));
             asking.alpn_protocols.clone_from(&config.alpn_protocols);
+            asking.ignore_client_order = config.ignore_client_order;
             asking.ticketer = Arc::clone(&config.ticketer);
             asking.session_storage = Arc::clone(&config.session_storage);
             asking
         }
     };
+    if let Some(pair) = &wishes.certificate {
+        changed.cert_resolver = Arc::new(SingleCertAndKey::from(Arc::clone(pair)));
+    }
     if wishes.no_resumption {
         changed.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        changed.ticketer = ServerConfig::builder_with_provider(provider())
+        changed.ticketer = ServerConfig::builder_with_provider(Arc::clone(config.crypto_provider()))
             .with_protocol_versions(&protocol_versions(&settings.protocols)?)
             .map_err(|error| vec![TlsFault::new("tls.protocols", error.to_string())])?
             .with_no_client_auth()

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -106,18 +106,6 @@ fn tcp_kind(error: &io::Error) -> ConnectErrorKind {
 }
 
 impl UpstreamStream {
-    /// Whether an idle connection is still good for a request: open, and the upstream sent nothing unasked.
-    ///
-    /// Costs a system call only when the socket became readable. Data that is there is lost: close the connection then.
-    pub fn is_open_and_quiet(&mut self) -> bool {
-        let mut byte = [0_u8; 1];
-        let mut context = Context::from_waker(Waker::noop());
-        // TLS 1.3 sends session tickets after the handshake: reading through TLS takes them in and stays pending.
-        Pin::new(self)
-            .poll_read(&mut context, &mut ReadBuf::new(&mut byte))
-            .is_pending()
-    }
-
     /// The protocol agreed by ALPN, if any.
     #[must_use]
     pub fn alpn_protocol(&self) -> Option<&[u8]> {

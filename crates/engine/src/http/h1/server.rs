@@ -135,6 +135,8 @@ where
         );
         let mut is_waiting = self.transport.read.is_empty();
         let mut is_leaving = false;
+        // A head that is here whole is not counted: it costs nothing then.
+        let mut reading = None;
         let first_wait = if is_kept_alive {
             timeouts.keepalive_ms
         } else {
@@ -160,7 +162,9 @@ where
                         let _ = self.transport.read.split_to(parsed.length);
                         return Poll::Ready(Next::Request(parsed));
                     }
-                    Ok(None) => {}
+                    Ok(None) => {
+                        reading.get_or_insert_with(|| guard.reading());
+                    }
                     Err(fault) => return Poll::Ready(Next::Fault(fault)),
                 }
             }
