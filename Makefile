@@ -5,6 +5,7 @@
 #   make test     Rust and Python tests        make check   formatting, lint, types, contracts
 #   make bench    figures against nginx        make docs    regenerate generated pages
 #   make wheel    an installable wheel in dist/              make clean   remove what was built
+#   make schemathesis   20,000 requests made from the OpenAPI document against the Admin API
 #   make plugin-example   from an empty folder to a plugin's wheel in a running gateway
 
 PYTHON ?= python3
@@ -30,7 +31,7 @@ TEST_SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null |
 
 RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \) 2>/dev/null) $(wildcard Cargo.toml Cargo.lock rust-toolchain.toml)
 
-.PHONY: run build test test-rust test-python check check-rust check-python bench docs wheel plugin-example clean
+.PHONY: run build test test-rust test-python check check-rust check-python bench docs wheel plugin-example schemathesis clean
 .DELETE_ON_ERROR:
 
 run: build
@@ -73,6 +74,9 @@ test-python: build $(VENV)/.stamp-development
 	@tools/debian_packages.sh nginx:nginx-light redis-server:redis-server openssl:openssl curl:curl
 	@echo "==> testing the package, in the order of seed $(TEST_SEED)"
 	@$(BIN)/python -m pytest -q --randomly-seed=$(TEST_SEED) $(PYTEST_ARGUMENTS)
+
+schemathesis: build $(VENV)/.stamp-development
+	@HEADGATE_SCHEMATHESIS_CALLS=20000 $(BIN)/python -m pytest -q -n0 tests/admin/test_openapi.py
 
 check: check-python check-rust
 

@@ -18,7 +18,7 @@ from typing import Any
 import setproctitle
 import uvloop
 
-from headgate.cluster.frames import ClusterEvent, Event, Hello, StatsReply
+from headgate.cluster.frames import LOG_LEVEL_EVENT, ClusterEvent, Event, Hello, StatsReply
 from headgate.cluster.subscriber import RefusedError, Subscriber, UnknownBaseError
 from headgate.engine import (
     Engine,
@@ -295,8 +295,16 @@ class Worker:
 
     def stats(self, serial: int) -> StatsReply:
         """Return the engine's counters and this process's memory."""
-        counters = self._engine.stats() if self._engine is not None and self._is_started else {}
+        counters = dict(self._engine.stats()) if self._engine is not None and self._is_started else {}
+        counters |= self._timers()
         return StatsReply(serial, counters, _resident_bytes(), len(gc.get_objects(0)))
+
+    @staticmethod
+    def _timers() -> dict[str, int]:
+        from headgate.pdk._kong import kong
+
+        counts = kong.timer.stats()["sys"]
+        return {"timers_running": counts["running"], "timers_total": counts["total"]}
 
     def take_event(self, event: Event) -> None:
         """Pass an event of control on to who listens for it."""
@@ -304,6 +312,8 @@ class Worker:
 
         if event.kind == worker_events.EVENT_KIND:
             worker_events.receive(event.data)
+        elif event.kind == LOG_LEVEL_EVENT:
+            logs.set_level(str(event.data["level"]))
         else:
             _log.debug("event %s", event.kind)
 

@@ -10,10 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from headgate.admin import openapi
 from headgate.admin.access import guarded
 from headgate.admin.answers import CommonHeaders, Handler, Resource, message
+from headgate.admin.batch import BatchEndpoint
 from headgate.admin.configuration import ConfigurationEndpoint
 from headgate.admin.consumer_groups import ConsumerGroupEndpoints
+from headgate.admin.debug import DebugEndpoints
 from headgate.admin.entities import EntityEndpoints
 from headgate.admin.explain import ExplainEndpoint
 from headgate.admin.information import InformationEndpoints
@@ -31,12 +34,21 @@ def admin_app(node: Node) -> ASGIApp:
     information = InformationEndpoints(node, paths)
     configuration = ConfigurationEndpoint(node)
     schemas = SchemaEndpoints(node)
+    debug = DebugEndpoints(node)
     table: list[tuple[str, dict[str, Handler]]] = [
         ("/", {"GET": information.root}),
         ("/status", {"GET": information.status}),
         ("/endpoints", {"GET": information.endpoints}),
         ("/config", {"GET": configuration.get, "POST": configuration.post}),
+        ("/batch", {"POST": BatchEndpoint(node, derived).post}),
         ("/explain", {"GET": ExplainEndpoint(node).get}),
+        ("/debug/node/log-level", {"GET": debug.level}),
+        ("/debug/node/log-level/{level}", {"PUT": debug.set_level}),
+        ("/timers", {"GET": debug.timers}),
+        ("/clustering/data-planes", {"GET": information.no_data_planes}),
+        ("/clustering/status", {"GET": information.no_data_planes}),
+        ("/filter-chains", {"GET": information.no_filters, "POST": information.no_filters}),
+        (openapi.PATH, {"GET": information.openapi}),
         ("/tags", {"GET": information.tags}),
         ("/tags/{tag}", {"GET": information.tags}),
         ("/plugins/enabled", {"GET": information.enabled_plugins}),
@@ -49,6 +61,7 @@ def admin_app(node: Node) -> ASGIApp:
         ("/schemas/{name}", {"GET": schemas.entity}),
     ]
     paths += [path for path, _ in table]
+    information.document = openapi.document(derived, table, has_database=node.has_database)
     table += [(endpoint.path, handlers(node, endpoint)) for endpoint in derived]
     return _application(node, table, "admin")
 

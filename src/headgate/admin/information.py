@@ -35,11 +35,14 @@ class InformationEndpoints:
     def __init__(self, node: Node, paths: list[str]) -> None:
         self._node = node
         self._paths = paths
+        self.document: dict[str, Any] = {}
         self._is_draining = False
 
     async def root(self, request: Request) -> Response:
         """Answer the root document, which clients read versions and settings from."""
         node = self._node
+        counters = [reply.counters for reply in (await node.publisher.stats()).values()]
+        running, timers = (sum(own.get(name, 0) for own in counters) for name in ("timers_running", "timers_total"))
         in_use = sorted({entity["name"] for entity in node.snapshot.all("plugins")})
         return Json(
             {
@@ -50,7 +53,7 @@ class InformationEndpoints:
                 "hostname": socket.gethostname(),
                 "node_id": node.bootstrap.node_id,
                 "lua_version": f"Python {platform.python_version()}",
-                "timers": {"running": 0, "pending": 0},
+                "timers": {"running": running, "pending": timers - running},
                 "plugins": {
                     "available_on_server": {
                         name: {"version": kind.version, "priority": kind.priority}
@@ -69,8 +72,10 @@ class InformationEndpoints:
         scale_text = request.query_params.get("scale", "2")
         if unit.lower() not in _UNITS:
             raise AnswerError(400, {"message": f"invalid unit '{unit}' (expected 'k/K', 'm/M', or 'g/G')"})
-        if not scale_text.isdigit():
+        if not (scale_text.isascii() and scale_text.isdigit()):
             raise AnswerError(400, {"message": "scale must be equal or greater than 0"})
+        if len(scale_text) > 1:
+            raise AnswerError(400, {"message": "scale must be at most 9"})
         factor, suffix = _UNITS[unit.lower()]
 
         def shown(size_bytes: int) -> Any:
@@ -124,6 +129,19 @@ class InformationEndpoints:
     async def enabled_plugins(self, request: Request) -> Response:
         """Answer the names of the loaded plugins."""
         return Json({"enabled_plugins": sorted(self._node.catalog)})
+
+    async def openapi(self, request: Request) -> Response:
+        """Answer the OpenAPI document of this API."""
+        return Json(self.document)
+
+    async def no_data_planes(self, request: Request) -> Response:
+        """Refuse: this node is no control plane of others."""
+        text = "this endpoint is only available when Kong is configured to run as Control Plane for the cluster"
+        return message(400, text)
+
+    async def no_filters(self, request: Request) -> Response:
+        """Refuse: there are no WebAssembly filters."""
+        return message(400, "this endpoint is only available when wasm is enabled")
 
     async def endpoints(self, request: Request) -> Response:
         """Answer all paths."""

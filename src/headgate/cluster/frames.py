@@ -17,6 +17,9 @@ MAX_DOWN_BYTES = 512 * 1024 * 1024
 MAX_UP_BYTES = 4 * 1024 * 1024
 """Largest frame control accepts: a worker sends faults, counters and single entities, nothing larger."""
 
+LOG_LEVEL_EVENT = "log_level"
+"""Kind of the event that has workers log from another level on: `{"level": name}`."""
+
 MAX_STORE_REQUESTS = 256
 """Most writes of one worker on their way at the same time; more are refused, so that nothing piles up."""
 

@@ -66,6 +66,18 @@ def configure_logging(level: str, path: Path | None, process: str) -> None:
         old.close()
     root.addHandler(handler)
     root.setLevel(LEVELS[level])
+    # Its notes on how it sees the database tell an operator nothing.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def level_name() -> str:
+    """Return the name of the level that this process logs from."""
+    return _NAMES.get(logging.getLogger().level, "notice")
+
+
+def set_level(level: str) -> None:
+    """Log from another level on, by its name in `LEVELS`."""
+    logging.getLogger().setLevel(LEVELS[level])
 
 
 def reopen() -> None:
