@@ -255,6 +255,12 @@ class Exchange:
         """Sent to the client, with status line and headers."""
     def latencies_ms(self) -> tuple[int, int, int, int]:
         """(kong, proxy or -1, request, receive)."""
+    def routing_ns(self) -> tuple[int, int] | None:
+        """Begin and end of looking for the route, Unix nanoseconds; None before it."""
+    def record_upstream_tls(self) -> None:
+        """Keep the TLS facts of the connection to the upstream."""
+    def upstream_tls_facts(self) -> tuple[str, str, bytes | None] | None:
+        """(version, cipher suite, the upstream's certificate in DER), of the last attempt; None where not kept."""
     def tries(self) -> list[dict[str, Any]]:
         """One dict per attempt: balancer_start and balancer_latency (also as `_ns`), ip, port, and state and code of
         failed ones.
@@ -291,6 +297,8 @@ class Handshake:
         """
     def disable_session_reuse(self) -> None:
         """Hand out no ticket and store no session for this connection."""
+    def disable_http2(self) -> None:
+        """Offer HTTP/1.1 only."""
     def fail(self) -> None:
         """Abort the handshake (a handler raised)."""
 

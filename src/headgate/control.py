@@ -24,12 +24,12 @@ from headgate.cluster.relay import Relay
 from headgate.config.general import General
 from headgate.config.load import Settings
 from headgate.engine import core_entity_types
-from headgate.errors import DeclarativeError, EntityError, GatewayError, PluginLoadError
+from headgate.errors import ControlError, DeclarativeError, EntityError, GatewayError, PluginLoadError
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
-from headgate.node.kept import DatabaseKeeper, keep, kept, kept_of_database
+from headgate.node.kept import DatabaseKeeper, is_posted_since, keep, kept, kept_of_database
 from headgate.policy.catalog import Catalog, load_catalog
-from headgate.policy.configuration import load_configuration
+from headgate.policy.configuration import load_configuration, log_ordering
 from headgate.store.base import Store
 from headgate.store.snapshot import EMPTY, Snapshot
 
@@ -57,6 +57,13 @@ def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog) -> Snapshot:
     elif snapshot is None:
         snapshot = kept(settings.prefix) or EMPTY
     return with_starting_revision(snapshot)
+
+
+def is_kept_used(bootstrap: Bootstrap) -> bool:
+    """Say whether the start uses the configuration that was kept, rather than a document of the settings."""
+    datastore = bootstrap.settings.datastore
+    has_document = datastore.declarative_config is not None or datastore.declarative_config_string is not None
+    return bootstrap.is_replacement or not has_document
 
 
 def with_starting_revision(snapshot: Snapshot) -> Snapshot:
@@ -132,6 +139,9 @@ class Control:
         self._stored: Snapshot | None = None
         self._prepare_store: Callable[[], None] | None = None
         self._keeper: DatabaseKeeper | None = None
+        self._loaded_at_ms = int(time.time() * 1000)
+        self._catalog: Catalog | None = None
+        self._ordering_texts: frozenset[str] = frozenset()
 
     async def run(self) -> int:
         """Serve until told to stop; returns the exit code."""
@@ -160,6 +170,7 @@ class Control:
             relay=relay,
             prepare=self._prepare_store,
             on_change=None if self._keeper is None else self._keeper.take,
+            look_over=self._look_over,
         )
         node.publisher.take_cluster_event = relay.take
         node.publisher.answer_store_request = follower.answer
@@ -173,13 +184,18 @@ class Control:
         from headgate.admin.server import AdminServers
 
         servers = AdminServers(node, self._bootstrap.listeners)
-        await servers.start()
+        parent = asyncio.ensure_future(self._channel.wait_for_end())
+        stopping = asyncio.ensure_future(self._stopping.wait())
         self._channel.report("ready")
+        taking_over = asyncio.ensure_future(self._channel.taking_over.wait())
+        await asyncio.wait((parent, stopping, taking_over), return_when=asyncio.FIRST_COMPLETED)
+        if taking_over.done():
+            await self._take_newer_document(node)
+            await servers.start()
+        taking_over.cancel()
         is_following = node.settings.datastore.database != "off"
         following = asyncio.ensure_future(follower.run()) if is_following else None
         keeping = asyncio.ensure_future(self._keep_when_accepted(node))
-        parent = asyncio.ensure_future(self._channel.wait_for_end())
-        stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((parent, stopping), return_when=asyncio.FIRST_COMPLETED)
         node.is_exiting = True
         for task in (following, keeping, parent, stopping):
@@ -191,6 +207,24 @@ class Control:
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.write)
         return 0
+
+    async def _take_newer_document(self, node: Node) -> None:
+        """Publish what the control process before has taken over its Admin API while this one was loading."""
+        if node.has_database or not is_posted_since(node.settings.prefix, self._loaded_at_ms):
+            return
+        try:
+            newer = await asyncio.to_thread(kept, node.settings.prefix)
+            if newer is not None:
+                await node.replace(newer)
+                _log.info("the configuration that was posted during the reload is in force")
+        except (StartError, ControlError) as error:
+            _log.error("the configuration that was posted during the reload is not in force: %s", error)
+
+    def _look_over(self, snapshot: Snapshot) -> None:
+        """Log what is wrong about the order of plugins: a document is looked over as it is read, others are not."""
+        if self._catalog is not None:
+            algorithm = self._bootstrap.settings.general.plugin_ordering_algorithm
+            self._ordering_texts = log_ordering(snapshot, self._catalog, algorithm, self._ordering_texts)
 
     async def _keep_when_accepted(self, node: Node) -> None:
         """Keep the configuration of the start only after a worker runs it: a refused one must not survive a restart."""
@@ -215,8 +249,12 @@ class Control:
             )
         except PluginLoadError as error:
             raise StartError(error.faults) from error
+        self._catalog = catalog
         if settings.datastore.database == "off":
-            return Node(self._bootstrap, catalog, initial_snapshot(self._bootstrap, catalog))
+            initial = initial_snapshot(self._bootstrap, catalog)
+            if is_kept_used(self._bootstrap):
+                self._look_over(initial)
+            return Node(self._bootstrap, catalog, initial)
         if settings.datastore.database == "postgres":
             self._keeper = DatabaseKeeper(settings.prefix, settings.datastore)
         try:
@@ -225,6 +263,7 @@ class Control:
         except UnreachableError as error:
             return self._node_without_database(catalog, error)
         self._seen_revision = stored.revision
+        self._look_over(stored)
         return Node(self._bootstrap, catalog, with_starting_revision(stored), store)
 
     def _node_without_database(self, catalog: Catalog, error: "UnreachableError") -> Node:

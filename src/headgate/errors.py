@@ -25,7 +25,11 @@ class _FaultList(GatewayError):
 
 
 class SettingsError(_FaultList):
-    """The process settings are faulty; `faults` has one line for each."""
+    """The process settings are faulty; `faults` has one line for each, `warnings` what is doubtful beside them."""
+
+    def __init__(self, faults: Sequence[str] | str, warnings: Sequence[str] = ()) -> None:
+        super().__init__(faults)
+        self.warnings = list(warnings)
 
 
 class PluginLoadError(_FaultList):

@@ -134,6 +134,7 @@ class Supervisor:
             raise
         self._generation = generation
         self._watch(generation)
+        _take_over(generation)
         self._prefix.write_environment(settings)
         self._on_started(settings, self.listeners())
         self._tell_ready()
@@ -229,6 +230,8 @@ class Supervisor:
                 return
             backoff_s = min(max(backoff_s * 2, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
             replacement = await generation.spawn(child.role, child.index, is_replacement=True)
+            if replacement.role == "control":
+                replacement.take_over()
             generation.children.remove(child)
             generation.children.append(replacement)
             child = replacement
@@ -329,6 +332,9 @@ class Supervisor:
         )
         if old is not None:
             await old.hand_over()
+        # The control process before may have taken a new document until now: the new one looks for it.
+        _take_over(generation)
+        if old is not None:
             self._start_task(self._retire(old), self._retiring)
         previous_table.close_except(table)
         for text in (*settings.warnings, *settings.notices):
@@ -348,6 +354,11 @@ class Supervisor:
         task = asyncio.ensure_future(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+def _take_over(generation: Generation) -> None:
+    if generation.control is not None:
+        generation.control.take_over()
 
 
 def _wanted(settings: Settings) -> list[tuple[Listener, int]]:

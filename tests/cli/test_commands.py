@@ -69,6 +69,14 @@ def test_check_of_a_good_file_warns_about_unknown_names(tmp_path: Path, capsys: 
     assert captured.err == f"Warning: {file}: unknown setting wokers (did you mean workers?)\n"
 
 
+def test_warnings_are_told_beside_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "headgate.conf"
+    file.write_text("wokers = 2\nlog_level = loud\n", encoding="utf-8")
+    assert main(["start", "-c", str(file)]) == 1
+    captured = capsys.readouterr().err
+    assert captured.startswith(f"Warning: {file}: unknown setting wokers (did you mean workers?)\nError: log_level")
+
+
 def test_check_covers_plugins_and_the_declarative_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,8 +57,24 @@ def test_alternative_needs_both_halves_and_another_type() -> None:
 
 def test_text_that_is_no_pem_is_refused_and_a_vault_reference_is_not() -> None:
     errors = faults("certificates", cert="x", key="y")
-    assert errors["cert"].startswith("invalid certificate: ")
-    assert errors["key"].startswith("invalid key: ")
+    assert errors == {
+        "cert": "invalid certificate: not in PEM format: there is no line -----BEGIN CERTIFICATE-----",
+        "key": "invalid key: not in PEM format: there is no line -----BEGIN PRIVATE KEY-----",
+    }
+    certificate, key, _ = make()
+    assert faults("certificates", cert=key, key=certificate) == {
+        "cert": "invalid certificate: it holds a PRIVATE KEY, not a CERTIFICATE",
+        "key": "invalid key: it holds a CERTIFICATE, not a PRIVATE KEY",
+    }
+    assert faults("certificates", cert=certificate[:200], key=key[:100]) == {
+        "cert": "invalid certificate: it is cut off: there is no line -----END CERTIFICATE-----",
+        "key": "invalid key: it is cut off: there is no line -----END PRIVATE KEY-----",
+    }
+    broken = faults("certificates", cert=certificate[:100] + certificate[150:], key=key[:60] + key[80:])
+    assert broken == {
+        "cert": "invalid certificate: what is between BEGIN CERTIFICATE and END CERTIFICATE is no certificate",
+        "key": "invalid key: what is between BEGIN PRIVATE KEY and END PRIVATE KEY is no private key",
+    }
     assert faults("certificates", cert="{vault://env/cert}", key="{vault://env/key}") == {}
 
 

@@ -28,7 +28,8 @@ MATRIX: dict[str, str] = {
     "request.get_forwarded_port request.get_forwarded_path request.get_raw_forwarded_path request.get_forwarded_prefix "
     "request.get_http_version request.get_method request.get_raw_path request.get_path request.get_path_with_query "
     "request.get_raw_query request.get_query request.get_query_arg request.get_header request.get_headers "
-    "request.get_start_time request.get_uri_captures request.get_id": "- - - + + + + + + + - + + + + + +",
+    "request.get_raw_headers request.get_start_time request.get_uri_captures "
+    "request.get_id": "- - - + + + + + + + - + + + + + +",
     "request.get_port client.get_ip client.get_port client.get_forwarded_ip "
     "client.get_forwarded_port": "- + + + + + + + + + + + + + + + +",
     "request.get_raw_body request.read_raw_body request.get_body": "- - - + + - + - - - - + + - - - -",
@@ -36,6 +37,7 @@ MATRIX: dict[str, str] = {
     "router.get_service client.get_consumer_groups "
     "client.set_authenticated_consumer_groups": "- - - - + - + + + + - - - + + + +",
     "client.set_authenticated_consumer_group client.get_consumer_group "
+    "client.get_identity_realm_source client.set_identity_realm_source "
     # From 3.14 on.
     "client.set_token client.get_token client.get_jwt_token_header "
     "client.get_jwt_token_payload": "- - - - + - + + + + - - - + + + +",
@@ -48,6 +50,8 @@ MATRIX: dict[str, str] = {
     # Own functions: the contract leaves these to the library below it.
     "client.tls.set_certificate": "- + - - - - - - - - - - - - - - -",
     "client.tls.get_server_name": "- + - + + + + + + + - - - + - - +",
+    # `certificate`: no handler runs in client_hello.
+    "client.tls.disable_http2_alpn": "- + + - - - - - - - - - - - - - -",
     "client.tls.get_full_client_certificate_chain": "- - - + + + + - - + - - - + - - +",
     "client.tls.set_client_verify": "- - - + + + + - - - - - - + - - -",
     "tracing.process_span": "- - - - - - - - - + - - - - - - +",
@@ -60,7 +64,9 @@ MATRIX: dict[str, str] = {
     "service.request.set_header": "- - - + + + - - - - - - - + - - -",
     "service.response.get_status service.response.get_headers service.response.get_header "
     "service.response.get_raw_body service.response.get_body": "- - - - - - + + + + - - - - - - +",
-    # From 3.12 on.
+    # From 3.12 on; the reader is an own addition.
+    "service.enable_recording_upstream_ssl": "- - - + + + - - - - - - - - - - -",
+    "service.get_upstream_ssl": "- - - - - - + + + + - - - - - - +",
     "service.response.set_body": "- - - - - - + - - - - - - - - - -",
     "response.get_status response.get_header response.get_headers "
     "response.get_source": "- - - - - - + + + + - + + - - - +",

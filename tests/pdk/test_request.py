@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from headgate.errors import GatewayError
 from headgate.pdk import BodyError, configure_node, kong
 from headgate.testing import Request
 from tests.pdk.calls import phase
@@ -129,6 +130,21 @@ def test_bodies_are_decoded_by_their_type() -> None:
     )
     assert body_of("multipart/form-data; boundary=x", multipart) == {"a": "1\r\n2", "f": ["file", "again"]}
     assert body_of("multipart/form-data", multipart) == {}
+    of_file = {"content-disposition": 'form-data; name="f"; filename="name.txt"', "content-type": "text/plain"}
+    assert body_of("multipart/form-data; boundary=x", multipart, multipart_include_headers=True)["__extra"] == {
+        "a": {"content-disposition": 'form-data; name="a"'},
+        "f": [of_file, {"content-disposition": 'form-data; name="f"'}],
+    }
+
+
+def test_raw_headers_keep_dashes_and_underscores_apart() -> None:
+    with phase("access", Request(headers={"X-Foo": "dash", "X_Foo": "underscore"})):
+        headers = kong.request.get_raw_headers()
+        assert (headers["x-foo"], headers["x_foo"], headers["X_FOO"]) == ("dash", "underscore", "underscore")
+    with phase("access", Request(headers={"X-Foo": "dash"})):
+        assert kong.request.get_raw_headers()["x_foo"] == "dash"
+    with phase("access", Request(http_version=2.0)), pytest.raises(GatewayError, match="not available in HTTP/2"):
+        kong.request.get_raw_headers()
 
 
 @pytest.mark.parametrize(

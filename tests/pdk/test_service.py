@@ -1,10 +1,13 @@
 """kong.service, kong.service.request, kong.service.response."""
 
+import gzip
+import zlib
 from typing import Any
 
 import pytest
 
 from headgate.pdk import BodyError, UpstreamNotFoundError, kong
+from headgate.pdk._body import decompressed
 from headgate.testing import Request, Upstream
 from tests.pdk.calls import phase
 
@@ -167,3 +170,25 @@ def test_the_body_needs_buffering() -> None:
         assert kong.service.response.get_body() == {"a": 1}
         kong.service.response.set_body("{}")
         assert kong.service.response.get_body() == {}
+
+
+def test_a_compressed_body_is_decoded_when_asked_for() -> None:
+    for encoding, body in (
+        ("gzip", gzip.compress(b'{"a":1}')),
+        ("deflate", zlib.compress(b'{"a":1}')),
+        ("deflate", zlib.compress(b'{"a":1}')[2:-4]),
+        ("deflate, gzip", gzip.compress(zlib.compress(b'{"a":1}'))),
+        ("identity", b'{"a":1}'),
+    ):
+        headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+        with phase("response", response=Upstream(200, headers, body)) as exchange:
+            exchange.enable_buffering()
+            assert kong.service.response.get_body(decompressed=True) == {"a": 1}
+    for encoding, body, text in (
+        ("br", b"x", "unsupported content encoding 'br'"),
+        ("gzip", b"x", "broken content encoding 'gzip'"),
+        ("gzip", gzip.compress(b"{}")[:-2], "it is cut off"),
+        ("gzip", gzip.compress(bytes(10_000)), "decompressed body is larger than 1000 bytes"),
+    ):
+        with pytest.raises(BodyError, match=text):
+            decompressed(body, encoding, 1000)

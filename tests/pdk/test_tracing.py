@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from headgate.pdk import _node, kong
+from headgate.pdk import dns as kong_dns
 from headgate.pdk.tracing import Span, traced
 from headgate.testing import Request
 from tests.pdk.calls import continued, phase
@@ -47,8 +48,8 @@ def test_spans_have_the_requests_root_as_parent_and_reach_the_log() -> None:
     seen: list[Span] = []
     with continued(exchange, "log"):
         kong.tracing.process_span(lambda span, extra: seen.append(span), "extra")
-    assert [span.name for span in seen] == ["kong", "outer", "inner"]
-    inner = seen[2]
+    assert [span.name for span in seen] == ["kong", "kong.router", "outer", "inner"]
+    inner = seen[3]
     assert (inner.parent, inner.trace_id, inner.status) == (outer, root.trace_id, 2)
     assert inner.events[0]["attributes"] == {"exception.message": "wrong"}
     assert all(span.end_time_ns for span in seen)
@@ -98,7 +99,7 @@ def test_handlers_of_plugins_get_spans() -> None:
         assert traced(now, "access", "first")(None) == "now"
         assert asyncio.run(traced(later, "access", "second")(None)) == "later"
         names = [span.name for span in kong.tracing.get_spans()]
-    assert names == ["kong", "kong.access.plugin.first", "kong.access.plugin.second"]
+    assert names == ["kong", "kong.router", "kong.access.plugin.first", "kong.access.plugin.second"]
     assert traced(now, "log", "first") is now
 
 
@@ -134,3 +135,32 @@ def test_a_span_refuses_wrong_values() -> None:
     span.finish(20)
     span.finish(30)
     assert span.end_time_ns == 20
+
+
+def test_writes_and_names_get_spans_when_their_instrumentation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def write(*_: Any) -> dict[str, Any]:
+        return {"id": "1"}
+
+    async def both() -> None:
+        await kong.db.consumers.insert({"username": "u"})
+        with pytest.raises(kong_dns.DnsError):
+            await kong.dns.resolve("\u0000")
+
+    monkeypatch.setattr(_node.node, "write_entity", write)
+    for named, wanted in (
+        ("request", ["kong"]),
+        ("db_query", ["kong", "kong.database.query"]),
+        ("dns_query", ["kong", "kong.dns"]),
+    ):
+        _node.node.configure({"tracing_instrumentations": [named], "database": "postgres"}, None)
+        try:
+            with phase("access"):
+                asyncio.run(both())
+                spans = kong.tracing.get_spans()
+        finally:
+            _node.node.configure({}, None)
+        assert [span.name for span in spans] == wanted
+        if named == "db_query":
+            assert spans[1].attributes == {"db.system": "postgres", "db.statement": "insert consumers"}
+        if named == "dns_query":
+            assert (spans[1].attributes, spans[1].status) == ({"dns.record.domain": "\u0000"}, 2)

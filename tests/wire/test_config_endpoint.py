@@ -1,11 +1,15 @@
 """A new configuration while serving: in force when answered, or refused whole with every fault."""
 
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.documents import catch_all, document, service
 from tests.support.gateway import Gateway
+from tests.support.http1 import wait_until
 from tests.support.load import Load
 from tests.support.upstream import Connection, Request, Upstream
 
@@ -151,3 +155,42 @@ def test_node_information_tells_version_and_status(gateway: Gateway) -> None:
 def test_entities_cannot_be_written_without_a_database(gateway: Gateway) -> None:
     answer = gateway.admin_request("POST", "/services", b'{"name":"x"}', {"Content-Type": "application/json"})
     assert answer.status == 405
+
+
+SLOW_PLUGIN = """
+import contextlib
+from pathlib import Path
+
+from headgate import Plugin, PluginConfig
+
+here = Path(__file__).parent
+with contextlib.suppress(FileNotFoundError):
+    gate = here / "gate"
+    if gate.exists():
+        (here / "began").touch()
+        gate.read_bytes()
+
+
+class Handler(Plugin[PluginConfig]):
+    VERSION = "1.0.0"
+    PRIORITY = 10
+"""
+
+
+@pytest.mark.timeout(90)
+def test_document_posted_during_a_reload_is_in_force_after_it(upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_PLUGIN, encoding="utf-8")
+    with Gateway(config(upstream), plugin_path=tmp_path, plugins="bundled,slow") as node:
+        os.mkfifo(tmp_path / "gate")
+        (old,) = node.worker_pids
+        node.signal(signal.SIGHUP)
+        # The new processes load their plugins, and wait there.
+        assert wait_until((tmp_path / "began").exists, 20)
+        assert node.load(_terminating(418)).status == 201
+        assert node.get("/").status == 418
+        with (tmp_path / "gate").open("wb"):
+            (tmp_path / "gate").unlink()
+        assert wait_until(lambda: old not in node.worker_pids, 20)
+        assert wait_until(lambda: node.get("/").status == 418, 20)
+        assert node.load(_terminating(451)).status == 201
+        assert node.get("/").status == 451

@@ -120,7 +120,7 @@ def test_a_message_reaches_both_workers(node: Gateway) -> None:
 def test_secrets_timers_spans_and_numbers_are_there(node: Gateway) -> None:
     answer = ask(node)
     assert answer["secret"] == "from the environment"
-    assert answer["spans"] == ["kong", "kong.access.plugin.shared"]
+    assert answer["spans"] == ["kong", "kong.router", "kong.access.plugin.shared"]
     assert answer["workers"] == sorted(node.worker_pids)
     assert answer["requests"] >= 1
     assert wait_until(lambda: ask(node)["ticks"] > 0)

@@ -21,6 +21,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tokio::sync::oneshot;
 
 use crate::convert::{field_name, field_value, text, wire};
+use crate::record;
 use crate::websocket;
 
 /// Who waits for the request body.
@@ -740,25 +741,19 @@ impl PyExchange {
     }
 
     fn tries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.try_with(|exchange| {
-            let list = PyList::empty(py);
-            let count = exchange.attempts.len();
-            for (index, attempt) in exchange.attempts.iter().enumerate() {
-                let entry = PyDict::new(py);
-                entry.set_item("balancer_start", attempt.balancer_start_ns / 1_000_000)?;
-                entry.set_item("balancer_start_ns", attempt.balancer_start_ns)?;
-                entry.set_item("balancer_latency", attempt.balancer_latency.as_millis())?;
-                entry.set_item("balancer_latency_ns", attempt.balancer_latency.as_nanos())?;
-                entry.set_item("ip", attempt.address.ip().to_string())?;
-                entry.set_item("port", attempt.address.port())?;
-                if let Some(code) = attempt.failure.filter(|_| index + 1 < count) {
-                    entry.set_item("state", "failed")?;
-                    entry.set_item("code", code)?;
-                }
-                list.append(entry)?;
-            }
-            Ok(list)
-        })
+        self.try_with(|exchange| record::tries(py, exchange))
+    }
+
+    fn routing_ns(&self) -> PyResult<Option<(u128, u128)>> {
+        self.with(|exchange| exchange.routing_ns())
+    }
+
+    fn record_upstream_tls(&self) -> PyResult<()> {
+        self.with(|exchange| exchange.records_upstream_tls = true)
+    }
+
+    fn upstream_tls_facts<'py>(&self, py: Python<'py>) -> PyResult<Option<record::UpstreamTls<'py>>> {
+        self.with(|exchange| record::upstream_tls(py, exchange))
     }
 }
 

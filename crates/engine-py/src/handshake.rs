@@ -136,6 +136,10 @@ impl PyHandshake {
         self.with(|handshake| handshake.wishes.no_resumption = true)
     }
 
+    fn disable_http2(&self) -> PyResult<()> {
+        self.with(|handshake| handshake.wishes.no_http2 = true)
+    }
+
     fn fail(&self) -> PyResult<()> {
         self.with(|handshake| handshake.is_failed = true)
     }

@@ -15,6 +15,7 @@ mod explain;
 mod handshake;
 mod logging;
 mod need_body;
+mod record;
 mod runner;
 mod websocket;
 

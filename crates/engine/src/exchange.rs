@@ -156,6 +156,17 @@ pub struct Attempt {
     pub failure: Option<u16>,
 }
 
+/// TLS facts of the connection to the upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamTls {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// Suite name.
+    pub cipher: String,
+    /// The upstream's own certificate, DER.
+    pub certificate: Option<Vec<u8>>,
+}
+
 /// A chunk of the response body in body_filter.
 #[derive(Debug, Default)]
 pub struct ResponseChunk {
@@ -172,6 +183,8 @@ pub struct Timings {
     pub started: Instant,
     /// The same as Unix milliseconds.
     pub started_unix_ms: u64,
+    /// Looking for the route began and ended.
+    pub routing: Option<(Instant, Instant)>,
     /// The request was handed to the upstream.
     pub proxied: Option<Instant>,
     /// The upstream's head was complete.
@@ -192,6 +205,7 @@ impl Timings {
         Self {
             started: Instant::now(),
             started_unix_ms: unix.as_millis() as u64,
+            routing: None,
             proxied: None,
             upstream_head: None,
             upstream_end: None,
@@ -255,6 +269,10 @@ pub struct Exchange {
     pub chunk: ResponseChunk,
     /// Path and query sent upstream.
     pub upstream_uri: Vec<u8>,
+    /// Keep `upstream_tls` (`kong.service.enable_recording_upstream_ssl`).
+    pub records_upstream_tls: bool,
+    /// TLS facts of the connection that the last attempt used, where they are kept.
+    pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// Tries at targets.
     pub attempts: Vec<Attempt>,
     /// Points in time.
@@ -322,6 +340,8 @@ impl Exchange {
             buffered: None,
             chunk: ResponseChunk::default(),
             upstream_uri: Vec::new(),
+            records_upstream_tls: false,
+            upstream_tls: None,
             attempts: Vec::new(),
             timings: Timings::start(),
             request_bytes: 0,
@@ -402,6 +422,17 @@ impl Exchange {
         } else {
             "error"
         }
+    }
+
+    /// Begin and end of looking for the route, Unix nanoseconds.
+    #[must_use]
+    pub fn routing_ns(&self) -> Option<(u128, u128)> {
+        let (from, to) = self.timings.routing?;
+        let unix = |point: Instant| {
+            let elapsed = point.saturating_duration_since(self.timings.started);
+            u128::from(self.timings.started_unix_ms) * 1_000_000 + elapsed.as_nanos()
+        };
+        Some((unix(from), unix(to)))
     }
 
     /// (kong, proxy or -1, request, receive) in milliseconds, as the log record has them.

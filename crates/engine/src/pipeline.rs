@@ -112,7 +112,10 @@ impl<C: ClientStream> Flow<'_, C> {
                 return self.answered(exchange).await;
             }
         }
-        if let Err(refusal) = route(&mut exchange) {
+        let routing = Instant::now();
+        let routed = route(&mut exchange);
+        exchange.timings.routing = Some((routing, Instant::now()));
+        if let Err(refusal) = routed {
             return self.refused(exchange, refusal).await;
         }
         let access = match exchange.websocket {

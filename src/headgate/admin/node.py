@@ -138,6 +138,16 @@ class Node:
             self._broken = (snapshot.revision, broken_plugins(snapshot, self.catalog))
         return self._broken[1]
 
+    async def replace(self, snapshot: Snapshot) -> Snapshot:
+        """Put a whole configuration into force on all workers; returns it with its revision.
+
+        Raises: the errors of `Publisher.publish`.
+        """
+        published = await self.publisher.publish(snapshot, _PUBLISH_TIMEOUT_S)
+        if self._memory is not None:
+            self._memory.replace(published)
+        return published
+
     async def load(self, text: str | bytes) -> Snapshot:
         """Replace the whole configuration by a declarative document, on all workers, and keep it for the next start.
 
@@ -157,10 +167,8 @@ class Node:
                 ordering_algorithm=general.plugin_ordering_algorithm,
                 is_broken_allowed=general.allow_broken_plugins,
             )
-            published = await self.publisher.publish(parsed, _PUBLISH_TIMEOUT_S)
-            if self._memory is not None:
-                self._memory.replace(published)
-            await asyncio.to_thread(keep, self.settings.prefix, published)
+            published = await self.replace(parsed)
+            await asyncio.to_thread(keep, self.settings.prefix, published, is_posted=True)
             return published
         finally:
             self._is_loading = False

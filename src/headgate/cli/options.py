@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from headgate.cli.output import fault_error
+from headgate.cli.output import fault_error, print_warning
 from headgate.config.general import default_prefix
 from headgate.config.load import Settings, load_settings
 from headgate.errors import SettingsError
@@ -65,6 +65,8 @@ def settings_or_fail(conf: str | None, given: dict[str, str]) -> Settings:
     try:
         return load_settings(conf, os.environ, given)
     except SettingsError as error:
+        for text in error.warnings:
+            print_warning(text)
         raise fault_error("in the settings", error.faults) from error
 
 

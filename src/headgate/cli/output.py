@@ -51,6 +51,12 @@ def print_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2, sort_keys=True))
 
 
+def print_warning(text: str) -> None:
+    """Print what is doubtful on stderr."""
+    label = click.style("Warning:", fg="yellow", bold=True) if uses_colour(sys.stderr) else "Warning:"
+    click.echo(f"{label} {text}", err=True)
+
+
 def print_error(error: CommandError, verbosity: int) -> None:
     """Print a failed command's error on stderr."""
     label = click.style("Error:", fg="red", bold=True) if uses_colour(sys.stderr) else "Error:"

@@ -30,7 +30,8 @@ class Follower:
     Args: seen, the revision of the store that the publisher's snapshot was made of; read, that snapshot as the store
     gave it, None when the next change is to be read with everything else; prepare, called before the first reading
     when the store could not be reached yet, may raise a GatewayError; on_change, told of each snapshot in force;
-    relay, messages between nodes, which are looked for as often as changes.
+    relay, messages between nodes, which are looked for as often as changes; look_over sees every snapshot before it is
+    published, on another thread.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Follower:
         relay: Relay | None = None,
         prepare: Callable[[], None] | None = None,
         on_change: Callable[[Snapshot], None] | None = None,
+        look_over: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -52,6 +54,7 @@ class Follower:
         self._catching_up = asyncio.Lock()
         self._refusal: str | None = None
         self._relay = relay
+        self._look_over = look_over
         self._prepare = prepare
         self._on_change = on_change or (lambda snapshot: None)
         self.is_reachable = prepare is None
@@ -129,6 +132,7 @@ class Follower:
         self._seen = snapshot.revision
         self._read = self._stored = snapshot
         self._refusal = None
+        await asyncio.to_thread(self._look_over, snapshot)
         try:
             self._stored = await self._publisher.publish(snapshot, _PUBLISH_TIMEOUT_S, change)
             self._on_change(self._stored)

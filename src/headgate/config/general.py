@@ -24,7 +24,19 @@ LOG_LEVELS = ("debug", "info", "notice", "warn", "error", "crit", "alert", "emer
 ACCESS_LOG_FORMATS = ("combined",)
 LEGACY = "legacy"
 PRIORITY_PRESERVING = "priority_preserving"
-TRACING_INSTRUMENTATIONS = ("off", "all", "request", "plugin_rewrite", "plugin_access", "plugin_header_filter")
+TRACING_INSTRUMENTATIONS = (
+    "off",
+    "all",
+    "request",
+    "router",
+    "balancer",
+    "db_query",
+    "dns_query",
+    "http_client",
+    "plugin_rewrite",
+    "plugin_access",
+    "plugin_header_filter",
+)
 
 
 def default_prefix() -> str:
@@ -147,8 +159,8 @@ class General:
     tracing_instrumentations: tuple[str, ...] = setting(
         ChoiceArray(TRACING_INSTRUMENTATIONS),
         "off",
-        "What kong.tracing makes spans of: off, all, request (the whole request, and what plugins start), or the "
-        "handlers of a phase.",
+        "What kong.tracing makes spans of: off, all, request (the whole request, and what plugins start), router, "
+        "balancer (each try), db_query (writes of kong.db), dns_query (kong.dns), or the handlers of a phase.",
         aliases=("opentelemetry_tracing",),
     )
     tracing_sampling_rate: float = setting(
@@ -157,6 +169,14 @@ class General:
         "Share of the requests whose spans are worth exporting.",
         aliases=("opentelemetry_tracing_sampling_rate",),
     )
+
+    def notices(self) -> Iterator[str]:
+        """Yield what a person should know about these settings."""
+        if "http_client" in self.tracing_instrumentations:
+            yield (
+                "tracing_instrumentations = http_client has no effect: plugins bring their own HTTP client, and their "
+                "own spans for it"
+            )
 
     @property
     def prefix_path(self) -> Path:

@@ -159,7 +159,7 @@ def load_settings(
             notices.append(f"{name} has no effect: {reason}")
     faults += section_faults
     if faults:
-        raise SettingsError(faults)
+        raise SettingsError(faults, given.warnings)
     notices += open_admin_notices(sections["listeners"], sections["access"])
     for section in sections.values():
         notices += section.notices() if hasattr(section, "notices") else []

@@ -96,6 +96,8 @@ class ParentChannel:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+        self.taking_over = asyncio.Event()
+        """Set when the supervisor has ended what served before; noticed by `wait_for_end`."""
 
     def read_bootstrap(self) -> Bootstrap:
         """Wait for the bootstrap line."""
@@ -118,13 +120,14 @@ class ParentChannel:
         self._socket.close()
 
     async def wait_for_end(self) -> None:
-        """Return when the supervisor is gone."""
+        """Return when the supervisor is gone; anything it sends means that this process is to take over."""
         self._socket.setblocking(False)
         loop = asyncio.get_running_loop()
         while True:
             try:
                 if not await loop.sock_recv(self._socket, 4096):
                     return
+                self.taking_over.set()
             except OSError:
                 return
 

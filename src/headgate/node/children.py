@@ -65,6 +65,11 @@ class Child:
             if self.process.returncode is None:
                 self.process.send_signal(number)
 
+    def take_over(self) -> None:
+        """Tell the child that it serves alone from now on."""
+        with contextlib.suppress(OSError):
+            self.channel.send(b"take over\n")
+
     async def stop(self, timeout_s: float = _KILL_AFTER_S) -> None:
         """End the child with TERM, after `timeout_s` with KILL, and wait for it."""
         self.signal(signal.SIGTERM)

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import time
 from pathlib import Path
 
 from headgate.config.datastore import Datastore
@@ -16,6 +17,7 @@ from headgate.store.snapshot import Snapshot
 from headgate.version import VERSION
 
 _log = logging.getLogger("headgate.control")
+_LONGEST_HEAD_BYTES = 200
 _KEPT_NAME = "dbless.snapshot"
 _DATABASE_NAME = "database.snapshot"
 _KEEP_INTERVAL_S = 5.0
@@ -26,9 +28,23 @@ def kept_path(prefix: Path) -> Path:
     return prefix / _KEPT_NAME
 
 
-def keep(prefix: Path, snapshot: Snapshot) -> None:
-    """Keep a configuration for the next start; it may hold secrets, so only the owner can read it."""
-    _write(kept_path(prefix), VERSION, snapshot)
+def keep(prefix: Path, snapshot: Snapshot, *, is_posted: bool = False) -> None:
+    """Keep a configuration for the next start; it may hold secrets, so only the owner can read it.
+
+    Args: is_posted, it came over the Admin API just now, rather than at the start.
+    """
+    posted_at = f" posted {int(time.time() * 1000)}" if is_posted else ""
+    _write(kept_path(prefix), f"{VERSION}{posted_at}", snapshot)
+
+
+def is_posted_since(prefix: Path, moment_ms: int) -> bool:
+    """Say whether the kept configuration came over the Admin API at or after a moment, Unix milliseconds."""
+    try:
+        with kept_path(prefix).open("rb") as file:
+            _, _, posted_at_ms = file.readline(_LONGEST_HEAD_BYTES).partition(b" posted ")
+    except FileNotFoundError:
+        return False
+    return posted_at_ms.strip().isdigit() and int(posted_at_ms) >= moment_ms
 
 
 def kept(prefix: Path) -> Snapshot | None:
@@ -96,7 +112,7 @@ def _read(path: Path, identity: str) -> Snapshot | None:
     if written_by.split(".")[:2] != VERSION.split(".")[:2]:
         _log.warning("%s was written by version %s and is not used", path, written_by)
         return None
-    if written_of != identity:
+    if written_of.partition("posted ")[0] != identity:
         _log.warning("%s is of another database and is not used", path)
         return None
     try:

@@ -6,6 +6,7 @@ Owns PDK reference 24. Whether the request body has been read, and reading it, i
 import json
 import re
 import secrets
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,8 +67,12 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def decode_body(body: bytes, content_type: str | None, max_args: Any, default_args: int) -> Any:
+def decode_body(
+    body: bytes, content_type: str | None, max_args: Any, default_args: int, *, with_part_headers: bool = False
+) -> Any:
     """Decode by content type: form -> Arguments, JSON -> dict or list, multipart -> dict of values.
+
+    Args: with_part_headers, a multipart result has the headers of its parts under `__extra`, by name.
 
     Raises: BodyError with the reference's texts; for `max_args` (form only) TypeError or ValueError.
     """
@@ -80,7 +85,7 @@ def decode_body(body: bytes, content_type: str | None, max_args: Any, default_ar
     if kind.startswith(JSON):
         return _decode_json(body)
     if kind.startswith(MULTIPART):
-        return _decode_multipart(body, content_type)
+        return _decode_multipart(body, content_type, with_part_headers)
     raise BodyError(f"unsupported content type '{content_type}'", kind)
 
 
@@ -147,9 +152,10 @@ def _boundary(content_type: str) -> str | None:
     return found.group(1) if found.group(1) is not None else found.group(2).strip()
 
 
-def _decode_multipart(body: bytes, content_type: str) -> dict[str, str | list[str]]:
+def _decode_multipart(body: bytes, content_type: str, with_part_headers: bool) -> dict[str, Any]:
     boundary = _boundary(content_type)
-    values: dict[str, str | list[str]] = {}
+    values: dict[str, Any] = {}
+    headers: dict[str, Any] = {}
     if not boundary:
         return values
     for part in _parts(body, boundary.encode("utf-8", "surrogateescape")):
@@ -158,15 +164,51 @@ def _decode_multipart(body: bytes, content_type: str) -> dict[str, str | list[st
         if found is None:
             continue
         name = _unquoted(found.group(1)).decode("utf-8", "surrogateescape")
-        value = content.decode("utf-8", "surrogateescape")
-        earlier = values.get(name)
-        if earlier is None:
-            values[name] = value
-        elif isinstance(earlier, list):
-            earlier.append(value)
-        else:
-            values[name] = [earlier, value]
+        _collect(values, name, content.decode("utf-8", "surrogateescape"))
+        if with_part_headers:
+            _collect(headers, name, _part_headers(head))
+    if with_part_headers:
+        values["__extra"] = headers
     return values
+
+
+def _collect(found: dict[str, Any], name: str, value: Any) -> None:
+    """Add a value; several of one name become a list."""
+    earlier = found.get(name)
+    if earlier is None:
+        found[name] = value
+    elif isinstance(earlier, list):
+        earlier.append(value)
+    else:
+        found[name] = [earlier, value]
+
+
+def _part_headers(head: bytes) -> dict[str, str]:
+    pairs = (line.decode("utf-8", "surrogateescape").partition(":") for line in head.splitlines() if b":" in line)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def decompressed(body: bytes, encoding: str | None, limit_bytes: int) -> bytes:
+    """Return a body without its Content-Encoding: gzip and deflate, several of them in turn.
+
+    Raises: BodyError for another encoding, for what is broken, and for more than the limit.
+    """
+    for name in reversed([one.strip().lower() for one in (encoding or "").split(",") if one.strip()]):
+        if name == "identity":
+            continue
+        if name not in ("gzip", "x-gzip", "deflate"):
+            raise BodyError(f"unsupported content encoding '{name}'")
+        # 47: gzip or zlib, as the first bytes say; deflate without its zlib head is seen in the wild.
+        window = -15 if name == "deflate" and body[:1] and body[0] & 0x0F != 8 else 47
+        reader = zlib.decompressobj(window)
+        try:
+            body = reader.decompress(body, limit_bytes)
+        except zlib.error as error:
+            raise BodyError(f"broken content encoding '{name}': {error}") from error
+        if reader.unconsumed_tail or not reader.eof:
+            too_large = f"decompressed body is larger than {limit_bytes} bytes"
+            raise BodyError(too_large if reader.unconsumed_tail else f"broken content encoding '{name}': it is cut off")
+    return body
 
 
 def _parts(body: bytes, boundary: bytes) -> list[bytes]:

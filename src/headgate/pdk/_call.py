@@ -44,6 +44,7 @@ class Call:
         "consumer_groups",
         "credential",
         "exchange",
+        "identity_realm",
         "instance",
         "is_answered",
         "is_body_replaced",
@@ -77,6 +78,7 @@ class Call:
     suspended: tuple[Instance | None, int, int] | None
     times: list[tuple[Instance, int, int]]
     token: str | None
+    identity_realm: Any
     trace: Any
     lua: Any
 
@@ -99,6 +101,7 @@ class Call:
         self.suspended = None
         self.times = []
         self.token = None
+        self.identity_realm = None
         self.trace = None
         self.lua = None
 

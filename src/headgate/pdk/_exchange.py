@@ -170,6 +170,12 @@ class Exchange(Protocol):
         `certificate`: (chain, key) as PEM, read when the connection is made: faults end the attempt with 502.
         """
 
+    def record_upstream_tls(self) -> None:
+        """Keep the TLS facts of the connection to the upstream."""
+
+    def upstream_tls_facts(self) -> tuple[str, str, bytes | None] | None:
+        """(version, cipher suite, the upstream's certificate in DER), of the last attempt; None where not kept."""
+
     def enable_buffering(self) -> None: ...
 
     # -- answers ------------------------------------------------------------------------------------------------
@@ -262,6 +268,9 @@ class Exchange(Protocol):
     def latencies_ms(self) -> tuple[int, int, int, int]:
         """(kong, proxy or -1, request, receive)."""
 
+    def routing_ns(self) -> tuple[int, int] | None:
+        """Begin and end of looking for the route, Unix nanoseconds; None before it."""
+
     def tries(self) -> list[dict[str, Any]]:
         """One dict per attempt: balancer_start, balancer_start_ns, balancer_latency, balancer_latency_ns, ip, port,
         state?, code?.
@@ -282,3 +291,6 @@ class Handshake(Protocol):
 
     def disable_session_reuse(self) -> None:
         """Neither resume nor offer a session on this connection."""
+
+    def disable_http2(self) -> None:
+        """Offer HTTP/1.1 only."""

@@ -188,6 +188,19 @@ class Client:
         return _jwt_part(call.token, 1)
 
     @phases(AUTHENTICATED)
+    def set_identity_realm_source(self, call: Call, source: Any = None) -> None:
+        """Say where the client's identity comes from, for later plugins; None clears.
+
+        Source: Kong names the function and documents nothing of it; here it stores what it is given.
+        """
+        call.identity_realm = source
+
+    @phases(AUTHENTICATED)
+    def get_identity_realm_source(self, call: Call) -> Any:
+        """Return what `set_identity_realm_source` was given for this request; None without it."""
+        return call.identity_realm
+
+    @phases(AUTHENTICATED)
     def get_protocol(self, call: Call, allow_terminated: bool = False) -> str:
         """Return the protocol of the matched route that this request uses.
 

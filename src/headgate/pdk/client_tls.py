@@ -65,6 +65,12 @@ class ClientTls:
         cast(Handshake, call.exchange).disable_session_reuse()
         return True
 
+    @phases(Phase.CERTIFICATE | Phase.CLIENT_HELLO)
+    def disable_http2_alpn(self, call: Call) -> Literal[True]:
+        """Offer HTTP/1.1 only on this connection (in `certificate` too: no handler runs in `client_hello`)."""
+        cast(Handshake, call.exchange).disable_http2()
+        return True
+
     @phases(CERTIFICATE_CHAIN)
     def get_full_client_certificate_chain(self, call: Call) -> str | None:
         """Return what the client presented as PEM, its own certificate first; None when it presented nothing."""

@@ -16,6 +16,8 @@ from headgate.pdk._call import current_call
 from headgate.pdk._check import is_number
 from headgate.pdk._node import SnapshotView, node
 from headgate.pdk._phase import any_phase
+from headgate.pdk._span import CLIENT
+from headgate.pdk.tracing import is_instrumented, tracing
 
 Entity: TypeAlias = dict[str, Any]
 
@@ -338,7 +340,12 @@ async def _write(
     _check_reading(options, ("ttl",))
     if node.write_entity is None:
         raise unsupported_write(operation, type_, None if by == "id" else by)
-    return await node.write_entity(operation, type_, key, by, values, (options or {}).get("ttl"))
+    ttl = (options or {}).get("ttl")
+    if not is_instrumented("db_query"):
+        return await node.write_entity(operation, type_, key, by, values, ttl)
+    attributes = {"db.system": node.configuration.get("database"), "db.statement": f"{operation} {type_}"}
+    with tracing.start_span("kong.database.query", {"span_kind": CLIENT, "attributes": attributes}):
+        return await node.write_entity(operation, type_, key, by, values, ttl)
 
 
 def _written(entity: Entity | None) -> Entity:

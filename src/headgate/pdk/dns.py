@@ -10,6 +10,8 @@ from typing import NamedTuple, TypedDict
 from headgate.errors import GatewayError
 from headgate.pdk._check import need_integer, need_string
 from headgate.pdk._phase import any_phase
+from headgate.pdk._span import CLIENT
+from headgate.pdk.tracing import is_instrumented, tracing
 
 TYPE_A, TYPE_AAAA = 1, 28
 
@@ -52,20 +54,11 @@ class Dns:
         need_string(name, "name")
         if qtype not in _FAMILIES:
             raise ValueError(f"dns client error: record type {qtype} is not supported")
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(
-                name, None, family=_FAMILIES[qtype], type=socket.SOCK_STREAM
-            )
-        except socket.gaierror as error:
-            if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
-                raise DnsError("dns server error: 3 name error") from error
-            raise DnsError(f"dns client error: {error.strerror}") from error
-        except (UnicodeError, OSError) as error:
-            raise DnsError(f"dns client error: {error}") from error
-        addresses = dict.fromkeys(
-            (str(address[0]), _TYPES[socket.AddressFamily(family)]) for family, *_, address in found
-        )
-        return [Record(name=name, address=address, type=kind) for address, kind in addresses]
+        if not is_instrumented("dns_query"):
+            return await _resolved(name, qtype)
+        attributes = {"dns.record.domain": name}
+        with tracing.start_span("kong.dns", {"span_kind": CLIENT, "attributes": attributes}):
+            return await _resolved(name, qtype)
 
     @any_phase
     async def toip(self, name: str, port: int) -> Address:
@@ -76,6 +69,21 @@ class Dns:
         """
         number = need_integer(port, "port", 0, 65535)
         return Address((await self.resolve(name))[0]["address"], number)
+
+
+async def _resolved(name: str, qtype: int | None) -> list[Record]:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            name, None, family=_FAMILIES[qtype], type=socket.SOCK_STREAM
+        )
+    except socket.gaierror as error:
+        if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+            raise DnsError("dns server error: 3 name error") from error
+        raise DnsError(f"dns client error: {error.strerror}") from error
+    except (UnicodeError, OSError) as error:
+        raise DnsError(f"dns client error: {error}") from error
+    addresses = dict.fromkeys((str(address[0]), _TYPES[socket.AddressFamily(family)]) for family, *_, address in found)
+    return [Record(name=name, address=address, type=kind) for address, kind in addresses]
 
 
 dns = Dns()

@@ -3,9 +3,11 @@
 PDK reference 3 and 24. Forwarded values are believed only from a direct peer in `trusted_ips`.
 """
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from headgate.errors import GatewayError
 from headgate.pdk._body import (
     ABORTED,
     GONE,
@@ -38,6 +40,10 @@ class UriCaptures:
 
     unnamed: list[str | None] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
+
+
+class HeadersError(GatewayError):
+    """The request has no header lines (Kong returns nil and the text)."""
 
 
 class Request:
@@ -214,6 +220,19 @@ class Request:
             log.notice("request headers truncated")
         return headers
 
+    @phases(REQUEST)
+    def get_raw_headers(self, call: Call) -> HeaderMap:
+        """Return all headers by lower-case name, dashes and underscores kept apart; a repeated one is a list. A copy.
+
+        A name is looked up as given, in lower case, then with dashes for its underscores. What plugins have changed
+        before is seen.
+
+        Raises: HeadersError over HTTP/2, which has no header lines (Kong returns nil and a text).
+        """
+        if call.exchange.http_version >= 2:
+            raise HeadersError("raw request headers are not available in HTTP/2")
+        return header_map(call.exchange.request_headers(), sys.maxsize)
+
     @phases(REQUEST_BODY)
     def get_raw_body(self, call: Call, max_allowed_file_size: int | None = None) -> bytes:
         """Return the request body; empty when there is none. Waits for it, without blocking others.
@@ -244,12 +263,17 @@ class Request:
         return _body(call, max_allowed_file_size, limit)
 
     def get_body(
-        self, mimetype: str | None = None, max_args: int | None = None, max_allowed_file_size: int | None = None
+        self,
+        mimetype: str | None = None,
+        max_args: int | None = None,
+        max_allowed_file_size: int | None = None,
+        multipart_include_headers: bool = False,
     ) -> Any:
         """Return the decoded request body: a dict for forms and multipart, a dict or list for JSON.
 
         Args: `mimetype` overrides the Content-Type header; `max_args` (forms, 1 to 1000, default setting
-            `lua_max_post_args`); `max_allowed_file_size` as in `get_raw_body`, not for forms.
+            `lua_max_post_args`); `max_allowed_file_size` as in `get_raw_body`, not for forms;
+            `multipart_include_headers`: the headers of a multipart body's parts are under `__extra`, by part name.
         Raises: BodyError, with Kong's text, and its third value as `.mime`; TypeError or ValueError for `max_args`.
         """
         content_type = self._body_type(mimetype)
@@ -264,7 +288,9 @@ class Request:
                     "request body in temp file not supported", "application/x-www-form-urlencoded"
                 ) from None
             raise
-        return decode_body(body, content_type, max_args, node.max_post_args)
+        return decode_body(
+            body, content_type, max_args, node.max_post_args, with_part_headers=multipart_include_headers
+        )
 
     @phases(REQUEST_BODY)
     def _body_type(self, call: Call, mimetype: str | None) -> str | None:

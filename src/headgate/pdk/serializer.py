@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any
 
 from headgate.pdk._call import Call
+from headgate.pdk._certificates import upstream_tls
 from headgate.pdk._exchange import Exchange
 from headgate.pdk._headers import header_map
 from headgate.pdk._node import node
@@ -44,6 +45,9 @@ def serialize_request(call: Call) -> dict[str, Any]:
         "source": "upstream" if exchange.response_source == "service" else "kong",
         "workspace_name": "default",
     }
+    upstream = upstream_tls(exchange)
+    if upstream is not None:
+        record["upstream_tls"] = upstream
     if call.times:
         record["latencies"]["plugins"] = _plugin_latencies_ms(call)
     route = matched_route(exchange)

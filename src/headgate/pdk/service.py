@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from headgate.errors import GatewayError
 from headgate.pdk._call import Call
+from headgate.pdk._certificates import upstream_tls
 from headgate.pdk._check import is_number, need_integer, need_string
-from headgate.pdk._phase import ACCESS, SERVICE_SETTERS, phases
+from headgate.pdk._phase import ACCESS, REWRITE_ACCESS_BALANCER, SERVICE_RESPONSE, SERVICE_SETTERS, phases
+from headgate.pdk._retry import target_asker
 from headgate.pdk.service_request import ServiceRequest, service_request
 from headgate.pdk.service_response import ServiceResponse, service_response
 
@@ -52,15 +54,16 @@ class Service:
 
     @phases(ACCESS)
     def set_target_retry_callback(self, call: Call, callback: Callable[[], Any]) -> None:
-        """Have a function called before each retry (never before the first attempt); it may call `set_target`.
+        """Have a function called before each retry (never before the first attempt), unless an upstream is balanced.
 
-        A raised error or a falsy result ends the attempts with 503.
+        It calls `set_target`, or returns a host and a port (Kong takes the call only), or another true value to try the
+        same target again. A raised error or a falsy result ends the attempts with 503.
 
         Raises: TypeError `retry_callback must be a function`.
         """
         if not callable(callback):
             raise TypeError("retry_callback must be a function")
-        call.exchange.set_target_retry_callback(callback)
+        call.exchange.set_target_retry_callback(target_asker(call, callback))
 
     @phases(ACCESS)
     def set_retries(self, call: Call, retries: int) -> None:
@@ -83,6 +86,21 @@ class Service:
             need_integer(write_timeout, "write_timeout", 1, LONGEST_TIMEOUT_MS),
             need_integer(read_timeout, "read_timeout", 1, LONGEST_TIMEOUT_MS),
         )
+
+    @phases(REWRITE_ACCESS_BALANCER)
+    def enable_recording_upstream_ssl(self, call: Call) -> None:
+        """Keep the TLS facts of this request's upstream connection: for `get_upstream_ssl`, and for the log record,
+        where they are `upstream_tls`.
+        """
+        call.exchange.record_upstream_tls()
+
+    @phases(SERVICE_RESPONSE)
+    def get_upstream_ssl(self, call: Call) -> dict[str, str] | None:
+        """Return `version`, `cipher` and, of the upstream's certificate, `subject`, `issuer`, `serial` (hexadecimal).
+
+        None without TLS, or without `enable_recording_upstream_ssl`. Own addition: Kong has no function for it.
+        """
+        return upstream_tls(call.exchange)
 
     @phases(SERVICE_SETTERS)
     def set_tls_cert_key(self, call: Call, chain: str | bytes, key: str | bytes) -> Literal[True]:

@@ -6,6 +6,7 @@ PDK reference 7. Only headers that the upstream sent are visible; one that a plu
 from typing import Any
 
 from headgate.pdk._body import decode_body
+from headgate.pdk._body import decompressed as without_encoding
 from headgate.pdk._call import Call
 from headgate.pdk._check import need_limit, need_string
 from headgate.pdk._headers import HeaderMap, header_map
@@ -17,6 +18,8 @@ from headgate.phases import Phase
 NOT_BUFFERED = (
     "service body is only available with buffered proxying (see: kong.service.request.enable_buffering function)"
 )
+
+MOST_DECOMPRESSED_BYTES = 64 * 1024 * 1024
 
 
 class ServiceResponse:
@@ -62,16 +65,27 @@ class ServiceResponse:
         return call.exchange.buffered_body()
 
     @phases(SERVICE_RESPONSE)
-    def get_body(self, call: Call, mimetype: str | None = None, max_args: int | None = None) -> Any:
+    def get_body(
+        self,
+        call: Call,
+        mimetype: str | None = None,
+        max_args: int | None = None,
+        decompressed: bool = False,
+    ) -> Any:
         """Return the upstream's body decoded as its Content-Type (or `mimetype`) says.
 
+        Args: `max_args` (forms, 1 to 1000, default setting `lua_max_post_args`); `decompressed`: undo a
+            Content-Encoding of gzip or deflate first, up to 64 MiB.
         Raises: ValueError without buffered proxying; BodyError with Kong's text, and its third value as `.mime`.
         """
         exchange = call.exchange
         if not exchange.is_buffered:
             raise ValueError(NOT_BUFFERED)
         content_type = exchange.get_upstream_header("content-type") if mimetype is None else mimetype
-        return decode_body(exchange.buffered_body(), content_type, max_args, node.max_post_args)
+        body = exchange.buffered_body()
+        if decompressed:
+            body = without_encoding(body, exchange.get_upstream_header("content-encoding"), MOST_DECOMPRESSED_BYTES)
+        return decode_body(body, content_type, max_args, node.max_post_args)
 
     @phases(Phase.RESPONSE)
     def set_body(self, call: Call, body: str | bytes) -> None:

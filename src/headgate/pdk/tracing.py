@@ -1,6 +1,8 @@
 """`kong.tracing`: spans of a request (PDK reference 19.1).
 
 `kong.tracing` is the global tracer: it does nothing unless the setting `tracing_instrumentations` names something.
+Beside plugins' own spans there are `kong.router`, `kong.balancer`, `kong.database.query` (writes of `kong.db`) and
+`kong.dns` (`kong.dns`), each when its instrumentation is named.
 Spans live as long as their request; a plugin exports them in `log` with `process_span`. Spans of plugins' handlers come
 from `traced`, which the gateway applies once per handler when it compiles a plan, and not at all when tracing is off.
 """
@@ -14,7 +16,8 @@ from headgate.pdk._call import Call, current_call
 from headgate.pdk._check import is_number
 from headgate.pdk._node import node
 from headgate.pdk._phase import FINISHED, WEBSOCKET, any_phase, phases
-from headgate.pdk._span import CONSUMER, INTERNAL, NOOP_SPAN, SERVER, STATUS_ERROR, UNSPECIFIED, Span
+from headgate.pdk._span import CLIENT, CONSUMER, INTERNAL, NOOP_SPAN, SERVER, STATUS_ERROR, UNSPECIFIED, Span
+from headgate.pdk.router import matched_service
 from headgate.phases import Phase
 
 P = ParamSpec("P")
@@ -32,10 +35,12 @@ TRACED_PHASES = ("rewrite", "access", "header_filter", "ws_handshake")
 class _Trace:
     """The spans of one tracer in one request."""
 
-    __slots__ = ("active", "spans")
+    __slots__ = ("active", "has_balancer", "has_router", "spans")
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
+        self.has_router = False
+        self.has_balancer = False
         self.active: Span | None = None
 
 
@@ -150,7 +155,10 @@ class Tracer:
     def get_spans(self) -> list[Span]:
         """Return the request's spans of this tracer, the root first; empty when tracing is off here."""
         trace = self._trace()
-        return [] if trace is None else trace.spans
+        if trace is None:
+            return []
+        _add_engine_spans(trace)
+        return trace.spans
 
     @any_phase
     def get_root_span(self) -> Span | None:
@@ -169,6 +177,7 @@ class Tracer:
         trace = self._trace()
         if trace is None:
             return
+        _add_engine_spans(trace)
         root = trace.spans[0]
         if root.end_time_ns is None:
             root.set_attribute("http.status_code", call.exchange.response_status)
@@ -250,6 +259,49 @@ class Tracer:
         if options.get("parent") is None:
             options = {**options, "parent": trace.active or trace.spans[0]}
         return Span(name, options)
+
+
+def _add_engine_spans(trace: _Trace) -> None:
+    """Add what the engine did for the request, once it is known: `kong.router`, and `kong.balancer` for each try.
+
+    Times are the engine's, so that a request whose spans nobody looks at pays nothing for them.
+    """
+    call = current_call.get()
+    if call is None or call.phase == Phase.CERTIFICATE.value:
+        return
+    exchange, root = call.exchange, trace.spans[0]
+    if not trace.has_router and is_instrumented("router") and (times := exchange.routing_ns()) is not None:
+        trace.has_router = True
+        span = Span("kong.router", {"parent": root, "start_time_ns": times[0]})
+        span.finish(times[1])
+        trace.spans.insert(1, span)
+    if not call.phase & FINISHED or trace.has_balancer or not is_instrumented("balancer"):
+        return
+    trace.has_balancer = True
+    tries = exchange.tries()
+    if not tries:
+        return
+    kong_ms, proxy_ms, request_ms, receive_ms = exchange.latencies_ms()
+    took_ms = kong_ms + proxy_ms + receive_ms if proxy_ms >= 0 else request_ms
+    ends_ns = [one["balancer_start_ns"] for one in tries[1:]]
+    ends_ns.append(exchange.start_time_ms * 1_000_000 + took_ms * 1_000_000)
+    service = matched_service(exchange) or {}
+    for number, (one, end_ns) in enumerate(zip(tries, ends_ns, strict=True), 1):
+        attributes = {
+            "try_count": number,
+            "net.peer.ip": one["ip"],
+            "net.peer.port": one["port"],
+            "net.peer.name": service.get("host"),
+        }
+        start_ns = one["balancer_start_ns"]
+        options = {"parent": root, "span_kind": CLIENT, "start_time_ns": start_ns, "attributes": attributes}
+        span = Span("kong.balancer", options)
+        if one.get("state") is not None:
+            span.set_attribute("http.status_code", one.get("code"))
+            span.set_status(STATUS_ERROR)
+        # The total is in whole milliseconds, the start in nanoseconds.
+        span.finish(max(end_ns, start_ns + one["balancer_latency_ns"]))
+        trace.spans.append(span)
 
 
 def _check(options: object) -> None:

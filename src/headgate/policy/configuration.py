@@ -51,6 +51,23 @@ def load_configuration(
     return snapshot
 
 
+def log_ordering(snapshot: Snapshot, catalog: Catalog, algorithm: str, known: frozenset[str]) -> frozenset[str]:
+    """Log what is doubtful or impossible about the order of a configuration that came otherwise than as a document.
+
+    Args: known, the texts that were logged before.
+    Returns: the texts of this configuration.
+    """
+    report = check_ordering(snapshot, catalog, algorithm)
+    for text in report.warnings:
+        if text not in known:
+            _log.warning("%s", text)
+    faults = [f"plugin instance {instance}: {text}" for instance, text in report.faults.items()]
+    for text in faults:
+        if text not in known:
+            _log.error("%s", text)
+    return frozenset((*report.warnings, *faults))
+
+
 def broken_plugins(snapshot: Snapshot, catalog: Catalog) -> list[dict[str, str]]:
     """Return the enabled plugin instances that cannot be configured: `id`, `name` and `fault` of each."""
     found = []

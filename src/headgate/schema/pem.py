@@ -1,5 +1,6 @@
 """PEM certificates and keys: checks, pairing, digest. The only user of `cryptography` in the data model."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,28 +8,57 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
+_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATE_MARK = "-----BEGIN CERTIFICATE-----"
 
 
 def load_certificate(text: str) -> x509.Certificate:
-    """Return the first certificate of a PEM text. Raises: ValueError."""
-    return x509.load_pem_x509_certificate(text.encode("utf-8", "surrogatepass"))
+    """Return the first certificate of a PEM text. Raises: ValueError, with a text for a person."""
+    _check_armour(text, "CERTIFICATE")
+    try:
+        return x509.load_pem_x509_certificate(text.encode("utf-8", "surrogatepass"))
+    except ValueError:
+        raise ValueError("what is between BEGIN CERTIFICATE and END CERTIFICATE is no certificate") from None
 
 
 def load_private_key(text: str) -> Any:
-    """Return the private key of a PEM text without a password. Raises: ValueError."""
+    """Return the private key of a PEM text without a password. Raises: ValueError, with a text for a person."""
+    label = _check_armour(text, "PRIVATE KEY")
     try:
         return serialization.load_pem_private_key(text.encode("utf-8", "surrogatepass"), password=None)
-    except (TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError(str(error)) from None
+    except TypeError:
+        raise ValueError("the key is encrypted with a password; it must be stored without one") from None
+    except UnsupportedAlgorithm:
+        raise ValueError("keys of this algorithm are not supported") from None
+    except ValueError:
+        raise ValueError(f"what is between BEGIN {label} and END {label} is no private key") from None
 
 
 def load_public_key(text: str) -> Any:
-    """Return the public key of a PEM text. Raises: ValueError."""
+    """Return the public key of a PEM text. Raises: ValueError, with a text for a person."""
+    label = _check_armour(text, "PUBLIC KEY")
     try:
         return serialization.load_pem_public_key(text.encode("utf-8", "surrogatepass"))
-    except (TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError(str(error)) from None
+    except UnsupportedAlgorithm:
+        raise ValueError("keys of this algorithm are not supported") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"what is between BEGIN {label} and END {label} is no public key") from None
+
+
+def _check_armour(text: str, wanted: str) -> str:
+    """Check that a text has a PEM block of a kind, from its first line to its last; returns the block's whole label.
+
+    Raises: ValueError.
+    """
+    labels = _BEGIN.findall(text)
+    if not labels:
+        raise ValueError(f"not in PEM format: there is no line -----BEGIN {wanted}-----")
+    label = next((label for label in labels if label.endswith(wanted)), None)
+    if label is None:
+        raise ValueError(f"it holds a {labels[0]}, not a {wanted}")
+    if f"-----END {label}-----" not in text:
+        raise ValueError(f"it is cut off: there is no line -----END {label}-----")
+    return str(label)
 
 
 def certificate_fault(value: str) -> str | None:
@@ -36,7 +66,7 @@ def certificate_fault(value: str) -> str | None:
     try:
         load_certificate(value)
     except ValueError as error:
-        return f"invalid certificate: {_first_line(error)}"
+        return f"invalid certificate: {error}"
     return None
 
 
@@ -45,12 +75,8 @@ def private_key_fault(value: str) -> str | None:
     try:
         load_private_key(value)
     except ValueError as error:
-        return f"invalid key: {_first_line(error)}"
+        return f"invalid key: {error}"
     return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0] or "not in PEM format"
 
 
 def is_pair(certificate: str, key: str) -> bool:
@@ -86,7 +112,7 @@ def authority_fault(value: str) -> str | None:
     try:
         certificate = load_certificate(value)
     except ValueError as error:
-        return f"invalid certificate: {_first_line(error)}"
+        return f"invalid certificate: {error}"
     if certificate.not_valid_after_utc < datetime.now(UTC):
         return 'certificate expired, "Not After" time is in the past'
     try:

@@ -474,5 +474,15 @@ class MemoryExchange:
     def latencies_ms(self) -> tuple[int, int, int, int]:
         return (0, -1 if self.upstream_status is None else 0, 0, 0)
 
+    def routing_ns(self) -> tuple[int, int] | None:
+        started_ns = self.start_time_ms * 1_000_000
+        return None if self.route_index is None else (started_ns, started_ns)
+
+    def record_upstream_tls(self) -> None:
+        """Nothing is encrypted here."""
+
+    def upstream_tls_facts(self) -> tuple[str, str, bytes | None] | None:
+        return None
+
     def tries(self) -> list[dict[str, Any]]:
         return []

@@ -14,7 +14,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::server::protocol_versions;
-use super::TlsFault;
+use super::{TlsFault, ALPN_HTTP2};
 use crate::settings::TlsSettings;
 
 /// What a plugin asked for in the certificate phase.
@@ -26,13 +26,15 @@ pub struct HandshakeWishes {
     pub no_resumption: bool,
     /// Show this certificate instead of the one of the plan.
     pub certificate: Option<Arc<CertifiedKey>>,
+    /// Offer HTTP/1.1 only.
+    pub no_http2: bool,
 }
 
 impl HandshakeWishes {
     /// Nothing was asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.client_certificate.is_none() && !self.no_resumption && self.certificate.is_none()
+        self.client_certificate.is_none() && !self.no_resumption && !self.no_http2 && self.certificate.is_none()
     }
 }
 
@@ -77,6 +79,9 @@ pub fn with_wishes(
             .with_cert_resolver(Arc::clone(&config.cert_resolver))
             .ticketer;
         changed.send_tls13_tickets = 0;
+    }
+    if wishes.no_http2 {
+        changed.alpn_protocols.retain(|protocol| protocol != ALPN_HTTP2);
     }
     Ok(Arc::new(changed))
 }

@@ -279,6 +279,12 @@ async fn once<C: ClientStream>(
     } else {
         opening.http1(exchange, client, &host, framing).await?
     };
+    if exchange.records_upstream_tls {
+        exchange.upstream_tls = match &link {
+            Link::Http1(connection, _) => connection.transport.io().tls_facts().map(Arc::new),
+            Link::Http2(_) => gateway.upstreams.http2.tls_facts(&key),
+        };
+    }
     let already_sent = link.sent_bytes();
     let keeps_body = exchange
         .matched

@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::exchange::UpstreamTls;
+
 #[cfg(test)]
 mod tests;
 
@@ -113,6 +115,27 @@ impl UpstreamStream {
             Self::Tcp(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
         }
+    }
+
+    /// TLS facts of the connection; None without TLS.
+    #[must_use]
+    pub fn tls_facts(&self) -> Option<UpstreamTls> {
+        let Self::Tls(stream) = self else { return None };
+        let session = stream.get_ref().1;
+        let version = match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        let cipher = session
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .unwrap_or_default();
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        Some(UpstreamTls {
+            version,
+            cipher: cipher.to_owned(),
+            certificate: certificate.map(|leaf| leaf.to_vec()),
+        })
     }
 
     /// The TCP connection below.

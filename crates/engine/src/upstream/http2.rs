@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{ready, Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use rustc_hash::FxHashMap;
 
+use crate::exchange::UpstreamTls;
 use crate::http::h1::body::Decoded;
 use crate::http::head::ResponseHead;
 use crate::http::headers::HeaderBlock;
@@ -37,6 +38,7 @@ pub struct Http2Connections {
 struct Open {
     sender: SendRequest<Bytes>,
     used: Instant,
+    tls: Option<Arc<UpstreamTls>>,
 }
 
 impl Http2Connections {
@@ -62,6 +64,7 @@ impl Http2Connections {
     /// # Errors
     /// The upstream does not speak HTTP/2.
     pub async fn open(&self, key: &PoolKey, stream: UpstreamStream) -> Result<SendRequest<Bytes>, TalkFault> {
+        let tls = stream.tls_facts().map(Arc::new);
         let handshake = Builder::new()
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -80,9 +83,15 @@ impl Http2Connections {
             Open {
                 sender: sender.clone(),
                 used,
+                tls,
             },
         );
         Ok(sender)
+    }
+
+    /// TLS facts of the open connection for `key`.
+    pub fn tls_facts(&self, key: &PoolKey) -> Option<Arc<UpstreamTls>> {
+        self.lock().get(key)?.tls.clone()
     }
 
     /// Let go of connections that no request used for `idle`; they close when their last stream ends.
