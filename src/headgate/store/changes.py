@@ -41,6 +41,7 @@ def changes(old: Snapshot, new: Snapshot) -> Iterator[Change]:
 
 
 def _differ(one: Entity, other: Entity) -> bool:
-    if one == other:
+    # Where only what has changed travelled, the rest is the same objects.
+    if one is other or one == other:
         return False
     return any(one.get(key) != other.get(key) for key in dict.fromkeys((*one, *other)) if key not in _TIMES)
