@@ -65,7 +65,7 @@ MATRIX: dict[str, str] = {
     "service.response.get_status service.response.get_headers service.response.get_header "
     "service.response.get_raw_body service.response.get_body": "- - - - - - + + + + - - - - - - +",
     # From 3.12 on; the reader is an own addition.
-    "service.enable_recording_upstream_ssl": "- - - + + + - - - - - - - - - - -",
+    "service.enable_recording_upstream_ssl": "- - - + + + - - - - - - - + - - -",
     "service.get_upstream_ssl": "- - - - - - + + + + - - - - - - +",
     "service.response.set_body": "- - - - - - + - - - - - - - - - -",
     "response.get_status response.get_header response.get_headers "
