@@ -9,20 +9,29 @@ from statistics import median
 from typing import Any
 
 from bench import report
-from bench.cases import CASES, Case, plain
+from bench.cases import CASES, WEBSOCKET_CONTENDERS, Case, plain
 from bench.load import Sample, Target, run_wrk
 from bench.machine import CannotMeasureError, description, processors
-from bench.measure import Places, Plan, make_large_file, measure_large_body, measure_memory, measure_requests
+from bench.measure import (
+    Places,
+    Plan,
+    make_large_file,
+    measure_large_body,
+    measure_memory,
+    measure_requests,
+    measure_websockets,
+)
 from bench.nginx import Nginx
 
 LARGE_BODY = "large-body"
 MEMORY = "memory"
+WEBSOCKET = "websocket"
 NGINX_ONLY = "nginx"
 
 
 def main() -> int:
     """Run the chosen cases; exit code 2 when the machine lacks something."""
-    names = [case.name for case in CASES] + [LARGE_BODY, MEMORY]
+    names = [case.name for case in CASES] + [LARGE_BODY, WEBSOCKET, MEMORY]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "cases", nargs="*", metavar="case", help=f"{', '.join(names)}; {NGINX_ONLY} alone: the yardstick"
@@ -85,6 +94,16 @@ def _measure(chosen: list[str], places: Places, plan: Plan, upstream: Nginx, pro
             "bytes_per_s": rates,
             "memory_growth_bytes": result.memory_growth_bytes,
         }
+    if WEBSOCKET in chosen:
+        _say("WebSocket messages")
+        samples = measure_websockets(places, plan, WEBSOCKET_CONTENDERS)
+        messages = {name: [sample.messages_per_s for sample in each] for name, each in samples.items()}
+        for name in WEBSOCKET_CONTENDERS:
+            ratio = report.Ratio.of(messages[name], messages["nginx"])
+            busy = f"{median(sample.busy_ratio for sample in samples[name]):.0%}"
+            to = f"nginx ({median(messages['nginx']):,.0f}/s)"
+            rows.append(report.Row(name, f"{median(messages[name]):,.0f} messages/s", ratio, to, cost=busy))
+        document["cases"][WEBSOCKET] = {name: [one.document() for one in each] for name, each in samples.items()}
     if rows:
         print("\n" + report.table(rows))
     if MEMORY in chosen:

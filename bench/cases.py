@@ -75,6 +75,29 @@ def many_routes(upstream_port: int) -> Document:
     return {"_format_version": "3.0", "services": [service]}
 
 
+def websocket(upstream_port: int) -> Document:
+    """A WebSocket service without handlers."""
+    route = {"name": "all", "paths": ["/"], "protocols": ["ws", "wss"]}
+    service = {"name": "main", "url": f"ws://127.0.0.1:{upstream_port}", "routes": [route]}
+    return {"_format_version": "3.0", "services": [service]}
+
+
+def websocket_plugin(upstream_port: int) -> Document:
+    """A WebSocket service with a plugin that reads every message of both sides."""
+    document = websocket(upstream_port)
+    document["services"][0]["plugins"] = [{"name": "read-frames"}]
+    return document
+
+
+WEBSOCKET_CONTENDERS: dict[str, tuple[Callable[[int], Document], dict[str, object]]] = {
+    "websocket": (websocket, {}),
+    "websocket, Python plugin": (
+        websocket_plugin,
+        {"plugins": "bundled,read-frames", "plugin_path": PLUGIN_DIRECTORY},
+    ),
+}
+"""WebSocket services: title to document and settings."""
+
 _KEY = {"apikey": KEY}
 CASES = (
     Case("plain", "plain proxying", plain),

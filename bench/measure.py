@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from bench import load
 from bench.cases import Case, Document
 from bench.machine import on_processor
 from bench.nginx import Nginx
+from bench.websocket import Echo, WebSocketSample, run_websockets
 from tests.support import processes
 from tests.support.gateway import Gateway
 
@@ -70,6 +71,26 @@ def measure_requests(
                 if sample.failures:
                     raise RuntimeError(f"{case.name}: {name} had {sample.failures} failures")
                 samples[name].append(sample)
+        return samples
+
+
+def measure_websockets(
+    places: Places, plan: Plan, contenders: Mapping[str, tuple[Callable[[int], Document], dict[str, object]]]
+) -> dict[str, list[WebSocketSample]]:
+    """Return samples of WebSocket messages by contender: those given, by name, and nginx."""
+    with contextlib.ExitStack() as stack:
+        echo = stack.enter_context(Echo(places.load))
+        proxy = stack.enter_context(Nginx.websocket_proxy(places.measured, echo.port))
+        targets = {"nginx": load.Target(proxy.port, worker=proxy.worker)}
+        for name, (document, settings) in contenders.items():
+            gateway = stack.enter_context(start_gateway(places.measured, document(echo.port), settings))
+            targets[name] = load.Target(gateway.plain[1], worker=gateway.worker_pids[0])
+        for target in targets.values():
+            run_websockets(places.load, target, seconds=plan.warm_up_s)
+        samples: dict[str, list[WebSocketSample]] = {name: [] for name in targets}
+        for _ in range(plan.rounds):
+            for name, target in targets.items():
+                samples[name].append(run_websockets(places.load, target, seconds=plan.seconds))
         return samples
 
 

@@ -63,6 +63,19 @@ _PROXY = """
 """
 
 
+_WEBSOCKET_PROXY = """
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://127.0.0.1:{upstream_port};
+            proxy_http_version 1.1;
+            proxy_set_header Connection "upgrade";
+            proxy_set_header Upgrade $http_upgrade;
+        }}
+    }}
+"""
+
+
 class Nginx:
     """A running nginx; a context manager."""
 
@@ -97,6 +110,11 @@ class Nginx:
     def proxy(cls, processor: int, upstream_port: int) -> "Nginx":
         """Pass everything on."""
         return cls(processor, _PROXY, upstream_port=upstream_port)
+
+    @classmethod
+    def websocket_proxy(cls, processor: int, upstream_port: int) -> "Nginx":
+        """Pass WebSockets on, as tunnels of bytes."""
+        return cls(processor, _WEBSOCKET_PROXY, upstream_port=upstream_port)
 
     def _accepts(self) -> bool:
         try:

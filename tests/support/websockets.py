@@ -5,8 +5,10 @@ import hashlib
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 
@@ -42,8 +44,9 @@ class EchoServer:
 
 def echo(connection: ServerConnection) -> None:
     """Send back every message."""
-    for message in connection:
-        connection.send(message)
+    with suppress(ConnectionClosed):
+        for message in connection:
+            connection.send(message)
 
 
 def open_websocket(address: tuple[str, int], path: str = "/", **arguments: Any) -> ClientConnection:

@@ -1,5 +1,6 @@
 """Services of the protocols ws and wss: endpoints on both sides, messages through plugins, ends of every kind."""
 
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -513,7 +514,7 @@ def test_open_websockets_are_closed_with_1001_when_their_worker_goes(echo_server
     with Gateway(config, worker_shutdown_timeout="2s") as gateway, opened(gateway, "plain") as connection:
         connection.send("before")
         assert connection.recv(timeout=10) == "before"
-        gateway.reload()
+        gateway.signal(signal.SIGQUIT)
         connection.send("still here")
         assert connection.recv(timeout=10) == "still here"
         assert closing(connection) == (1001, "")
