@@ -81,10 +81,11 @@ class Bridge:
 
     def _raw(self, function: Function) -> Function:
         fault = self.fault
+        count = _parameter_count(function)
 
         def called(*arguments: Any) -> Any:
             try:
-                return function(*arguments)
+                return function(*arguments[:count])
             except (Exception, Exit) as error:
                 return fault(error)
 
@@ -172,7 +173,10 @@ class Bridge:
 
 def _parameter_count(function: Function) -> int | None:
     """Return how many positional arguments a function takes; None for any number."""
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return None
     if any(one.kind is one.VAR_POSITIONAL for one in parameters):
         return None
     return len(parameters)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from headgate.lua import pdk, typedefs
+from headgate.lua import native, pdk, typedefs
 from headgate.lua.ngx import install as install_ngx
 
 if TYPE_CHECKING:
@@ -17,3 +17,4 @@ def install(vm: "Vm") -> None:
     vm.globals["kong"] = pdk.install(vm)
     vm.require("headgate.standard")
     typedefs.install(vm)
+    native.install(vm)

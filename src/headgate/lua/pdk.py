@@ -207,7 +207,7 @@ class Host:
         self, cache: Cache, is_forced: bool, key: str, options: Any, callback: Any, arguments: tuple[Any, ...]
     ) -> Any:
         told: list[str] = []
-        plugin = self._vm.core["name"]()
+        plugin = self._vm.plugin_name()
 
         async def load() -> Any:
             values = self._vm.call(plugin, callback, *arguments)
@@ -296,7 +296,7 @@ class Host:
             return (None, text_to_lua(str(error)))
 
     def _timer_start(self, name: Any, is_repeating: bool, delay: Any, callback: Any, *arguments: Any) -> Any:
-        plugin = self._vm.core["name"]()
+        plugin = self._vm.plugin_name()
         callback = self._vm.anchor(callback)
         arguments = tuple(self._vm.anchor(argument) for argument in arguments)
 
@@ -309,7 +309,7 @@ class Host:
         return (timer.every if is_repeating else timer.at)(delay, run)
 
     def _retry_callback(self, callback: Any) -> None:
-        plugin = self._vm.core["name"]()
+        plugin = self._vm.plugin_name()
         callback = self._vm.anchor(callback)
 
         def run() -> Any:
@@ -319,7 +319,7 @@ class Host:
         kong.service.set_target_retry_callback(run)
 
     def _listen(self, callback: Any, source: Any, event: Any) -> None:
-        plugin = self._vm.core["name"]()
+        plugin = self._vm.plugin_name()
         callback = self._vm.anchor(callback)
 
         def run(data: Any, name: str, origin: str, process: int) -> Any:

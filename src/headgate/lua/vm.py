@@ -25,6 +25,7 @@ from headgate.pdk._exit import Exit
 from headgate.pdk._node import node
 
 LIBRARY = Path(__file__).parent / "library"
+_NO_MEMORY_LIMIT = 2**62
 BUDGET_MARK = "\0budget\0"
 
 _log = logging.getLogger("headgate.plugin")
@@ -54,7 +55,7 @@ class Vm:
             register_builtins=False,
             attribute_filter=_deny,
             # A limit that is never reached has the allocator count, which sandboxed code needs.
-            max_memory=2**62,
+            max_memory=_NO_MEMORY_LIMIT,
         )
         self.globals = self.runtime.globals()
         self.globals["python"] = None
@@ -66,13 +67,16 @@ class Vm:
         self._resume = self.core["resume"]
         self._drop = self.core["drop"]
         self._call = self.core["call"]
-        self._anchors = self.runtime.table()
+        self._anchor = self.core["anchored"]
+        self.plugin_name = self.core["name"]
         self.core["connect"](
             self.table(
                 request_table=self._request_table,
                 spawn=self._spawn,
                 wait_any=self._wait_any,
                 cancel=self._cancel,
+                begin_bounded=self._begin_bounded,
+                end_bounded=self._end_bounded,
             )
         )
         # Imported here: they fill the machine, and need its type.
@@ -125,12 +129,11 @@ class Vm:
         """Return a Lua object for keeping.
 
         An object that Python got within a handler belongs to the handler's coroutine, and dies with it; whatever is
-        used after the call that brought it must be anchored.
+        used after the call that brought it must be anchored. Functions called from here belong to the machine itself,
+        and so do their results. (Within a handler nothing may be read with `table[key]`: lupa then returns what else
+        is on the stack.)
         """
-        self._anchors[1] = value
-        anchored = self._anchors[1]
-        self._anchors[1] = None
-        return anchored
+        return self._anchor(value)
 
     def execute_library(self, name: str) -> Any:
         """Return what a file of the library returns, run anew."""
@@ -183,6 +186,25 @@ class Vm:
 
         return run
 
+    def bounded_handle(self, name: str, function: Any, limits: Any) -> Callable[[], Any]:
+        """Return as `handle` a Python function that runs a Lua function within limits: a table of `instructions`,
+        `seconds` and `memory_bytes`. It raises LuaBudgetError when they are not enough.
+        """
+        start = self.core["handle_bounded"](name, function, limits)
+        settled = self._settled
+
+        def run() -> Any:
+            try:
+                outcome = start()
+            except lupa.LuaError as error:
+                # Memory ran out where not even that could be told.
+                self._end_bounded()
+                self.globals["collectgarbage"]()
+                raise LuaBudgetError(f"the function took too much memory: {lua_text(error)}") from error
+            return None if outcome is None else settled(outcome)
+
+        return run
+
     def call(self, name: str | None, function: Any, *arguments: Any) -> Any:
         """Run a Lua function; returns its values as a tuple of Lua's, or a coroutine of that when it waits.
 
@@ -213,6 +235,7 @@ class Vm:
             raise Exit
         text, trace = text_from_lua(str(outcome[1])), text_from_lua(str(outcome[2]))
         if BUDGET_MARK in text:
+            self.globals["collectgarbage"]()
             raise LuaBudgetError(text.replace(BUDGET_MARK, ""), trace)
         raise LuaFaultError(text, trace)
 
@@ -268,6 +291,12 @@ class Vm:
                 settled("done", *(values or ()))
 
         return _start_task(run())
+
+    def _begin_bounded(self, memory_bytes: int) -> None:
+        self.runtime.set_max_memory(self.runtime.get_memory_used() + memory_bytes)
+
+    def _end_bounded(self) -> None:
+        self.runtime.set_max_memory(_NO_MEMORY_LIMIT)
 
     async def _wait_for(self, tasks: tuple[Any, ...]) -> None:
         await asyncio.wait([asyncio.wrap_future(task) for task in tasks], return_when=asyncio.FIRST_COMPLETED)

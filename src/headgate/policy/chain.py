@@ -95,8 +95,11 @@ class PluginInstance:
         self.entity = entity
         self.rules = rules_of(entity)
         mask = 0
+        used = getattr(handler, "used_phases", None)
+        used_labels = None if used is None else used(config)
         for phase in HANDLED_PHASES:
-            handle = bound(handler, phase.label)
+            is_used = used_labels is None or phase.label in used_labels
+            handle = bound(handler, phase.label) if is_used else None
             if handle is not None:
                 handle = traced(handle, phase.label, info.name)
             setattr(self, phase.label, handle)

@@ -167,7 +167,9 @@ def run_phase(
 
     _share_memory()
     handle = getattr(handler_object, phase)
-    arguments = () if bit is Phase.INIT_WORKER else (conf,)
+    adapt = getattr(handler_object, "adapt_config", None)
+    argument = conf if adapt is None or bit is Phase.CONFIGURE else adapt(conf, instance)
+    arguments = () if bit is Phase.INIT_WORKER else (argument,)
     with _Capture() as capture:
         if bit is Phase.BODY_FILTER:
             returned, is_exit = _run_chunks(handle, arguments, call, exchange, chunks)

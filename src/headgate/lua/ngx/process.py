@@ -20,11 +20,11 @@ def functions(vm: "Vm") -> dict[str, Any]:
     """Return the functions by name."""
     levels = log_levels()
 
-    def log(level: str, message: str, namespace: Any, place: Any) -> None:
+    def log(level: str, message: str, namespace: Any, source: Any, line: Any) -> None:
         number = levels[level]
         if pdk.is_logged(number):
-            file = text_from_lua(str(place["short_src"])).rpartition("/")[2]
-            emit_line(number, text_from_lua(message), namespace, file, int(place["currentline"] or 0), None, "?")
+            file = text_from_lua(str(source)).rpartition("/")[2]
+            emit_line(number, text_from_lua(message), namespace, file, int(line or 0), None, "?")
 
     plain: dict[str, Callable[..., Any]] = {
         "ngx_log": log,

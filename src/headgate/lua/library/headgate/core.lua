@@ -13,16 +13,103 @@ local core = {}
 local WAIT, EXIT, DONE = {}, {}, {}
 local MOST_POOLED = 256
 
+local python -- functions of the host, set by `core.connect`
+
 local pool, pooled = {}, 0
 local waiting, next_id = {}, 0
 
 -- Whose turn it is: the plugin's name and the table of its request (false: none was asked for yet).
 local current_name, current_request = nil, false
 
-local python -- functions of the host, set by `core.connect`
 
 function core.connect(functions)
   python = functions
+end
+
+-- Budgets: code that comes with the configuration may take so many instructions, so much time and memory. The hook is
+-- the machine's, so it is set only while a bounded coroutine runs; such code is never compiled, or it would not fire.
+local sethook, clock = debug.sethook, os.clock
+local TICK = 40
+local budgets = setmetatable({}, { __mode = "k" }) -- by coroutine
+local inherited = setmetatable({}, { __mode = "k" }) -- limits by function that a bounded coroutine gave away
+local current_budget = nil
+core.BUDGET = "\0budget\0"
+
+local function over(budget, what)
+  budget.over = what
+  error(core.BUDGET .. what, 0)
+end
+
+local function tick()
+  local budget = current_budget
+  if budget == nil then
+    return
+  end
+  if budget.over then
+    error(core.BUDGET .. budget.over, 0)
+  end
+  budget.used = budget.used + TICK
+  if budget.limits.instructions > 0 and budget.used > budget.limits.instructions then
+    over(budget, "the function took more than " .. budget.limits.instructions .. " instructions")
+  end
+  if clock() - budget.started > budget.limits.seconds then
+    over(budget, "the function took more than " .. budget.limits.seconds .. " s of processor time")
+  end
+end
+
+local function unbounded(earlier, budget, ok, first, ...)
+  budget.spent = budget.spent + clock() - budget.started
+  current_budget = earlier
+  if earlier == nil then
+    sethook()
+    python.end_bounded()
+  end
+  if not ok and first == "not enough memory" then
+    budget.over = "the function took more than " .. budget.limits.memory_bytes .. " bytes of memory"
+    first = core.BUDGET .. budget.over
+  elseif not ok and budget.over then
+    first = core.BUDGET .. budget.over
+  end
+  return ok, first, ...
+end
+
+-- Resumes any coroutine, within its budget when it has one.
+local function resume(co, ...)
+  local budget = budgets[co]
+  if budget == nil then
+    return raw_resume(co, ...)
+  end
+  local earlier = current_budget
+  if earlier == nil then
+    python.begin_bounded(budget.limits.memory_bytes)
+    sethook(tick, "", TICK)
+  end
+  current_budget = budget
+  budget.started = clock() - budget.spent
+  return unbounded(earlier, budget, raw_resume(co, ...))
+end
+
+local function new_budget(limits)
+  return { limits = limits, used = 0, spent = 0, started = 0 }
+end
+
+-- Marks a function that a bounded coroutine gives away, to a timer for example: it will have a budget of its own.
+function core.inherit(f)
+  if current_budget ~= nil and type(f) == "function" then
+    inherited[f] = current_budget.limits
+  end
+  return f
+end
+
+function core.check_budget()
+  local budget = current_budget
+  if budget ~= nil and budget.over then
+    error(core.BUDGET .. budget.over, 0)
+  end
+end
+
+function core.is_bounded()
+  return current_budget ~= nil
 end
 
 local function loop(f, a, b)
@@ -60,7 +147,7 @@ local function settle(co, ok, tag, ...)
       return "wait", next_id, ...
     end
     if tag == EXIT then
-      return "exit"
+      return "exit", true
     end
     if status(co) == "dead" then
       return "done", tag, ...
@@ -107,12 +194,27 @@ function core.handle(name, f, self, conf)
   end
 end
 
+-- The same for functions of the configuration: a coroutine of its own, with a budget.
+function core.handle_bounded(name, f, limits)
+  return function()
+    local co = create(f)
+    budgets[co] = new_budget(limits)
+    local earlier_name, earlier_request = current_name, current_request
+    current_name, current_request = name, false
+    return settle_and_restore(earlier_name, earlier_request, co, resume(co))
+  end
+end
+
 -- Runs `f(...)` in a coroutine of its own and tells what it returned: for timers, threads, callbacks.
 function core.call(name, f, ...)
   local co = create(f)
+  local limits = inherited[f]
+  if limits then
+    budgets[co] = new_budget(limits)
+  end
   local earlier_name, earlier_request = current_name, current_request
   current_name, current_request = name, false
-  return settle_and_restore(earlier_name, earlier_request, co, raw_resume(co, ...))
+  return settle_and_restore(earlier_name, earlier_request, co, resume(co, ...))
 end
 
 -- Goes on with what waits: `ok` and the values for it, or false and a text.
@@ -124,7 +226,7 @@ function core.resume(id, ...)
   waiting[id] = nil
   local earlier_name, earlier_request = current_name, current_request
   current_name, current_request = entry[2], entry[3]
-  return settle_and_restore(earlier_name, earlier_request, entry[1], raw_resume(entry[1], ...))
+  return settle_and_restore(earlier_name, earlier_request, entry[1], resume(entry[1], ...))
 end
 
 function core.drop(id)
@@ -184,12 +286,14 @@ function core.call_now(f, ...)
   return f(...)
 end
 
+-- Returns its argument: to Python the result belongs to the machine, not to the coroutine that gave it.
+function core.anchored(value)
+  return value
+end
+
 function core.name()
   return current_name
 end
-
--- What the sandbox asks after whatever a function of its own cannot catch; set by `sandbox`.
-core.after_protected = function() end
 
 local pass
 pass = function(co, ok, tag, ...)
@@ -241,7 +345,8 @@ function core.spawn(f, ...)
   threads[co] = entry
   local name, request = current_name, core.request()
   current_request = request
-  thread_settled(entry, settle_and_restore(name, request, co, raw_resume(co, ...)))
+  budgets[co] = current_budget
+  thread_settled(entry, settle_and_restore(name, request, co, resume(co, ...)))
   return co
 end
 

@@ -69,9 +69,13 @@ function host.wrap(f)
   return function(...)
     local a, b, c = f(...)
     if c ~= nil then
-      return slow(a, b, c)
+      -- No tail call: the error's place is counted from here.
+      a, b, c = slow(a, b, c)
+      return a, b, c
+    elseif b ~= nil then
+      return a, b
     end
-    return a, b
+    return a
   end
 end
 
@@ -80,9 +84,13 @@ function host.wrap3(f)
   return function(x, y, z)
     local a, b, c = f(x, y, z)
     if c ~= nil then
-      return slow(a, b, c)
+      -- No tail call: the error's place is counted from here.
+      a, b, c = slow(a, b, c)
+      return a, b, c
+    elseif b ~= nil then
+      return a, b
     end
-    return a, b
+    return a
   end
 end
 
@@ -99,7 +107,8 @@ function host.wrap_waiting(f)
     core.must_wait()
     local awaitable, err, how = f(...)
     if how ~= nil then
-      return slow(awaitable, err, how)
+      awaitable, err, how = slow(awaitable, err, how)
+      return awaitable, err, how
     end
     if awaitable == nil then
       return nil, err

@@ -25,8 +25,9 @@ return function(kong, py)
 
   local function write(log, level, message)
     local info = getinfo(3, "Sln") or {}
-    py.log(level, message, log.__namespace or name_of(), (info.source or "?"):gsub("^@", ""):match("[^/]*$"),
-      info.currentline or 0, log.__format, info.name)
+    local source = info.source or "?"
+    local file = source:sub(1, 1) == "@" and source:match("[^/@]*$") or info.short_src
+    py.log(level, message, log.__namespace or name_of(), file, info.currentline or 0, log.__format, info.name)
   end
 
   local inspect = require "headgate.inspect"
@@ -208,7 +209,7 @@ return function(kong, py)
       if type(callback) ~= "function" then
         return nil
       end
-      return py.cache_load(name, false, key, options, callback, ...)
+      return py.cache_load(name, false, key, options, core.inherit(callback), ...)
     end
     function cache:renew(key, options, callback, ...)
       if type(key) ~= "string" then
@@ -216,7 +217,7 @@ return function(kong, py)
       elseif type(callback) ~= "function" then
         error("callback must be a function", 2)
       end
-      return py.cache_load(name, true, key, options, callback, ...)
+      return py.cache_load(name, true, key, options, core.inherit(callback), ...)
     end
     function cache:get_bulk(bulk, options)
       if type(bulk) ~= "table" then
@@ -311,16 +312,20 @@ return function(kong, py)
   kong.dns = { toip = py.toip, resolve = py.resolve }
 
   kong.timer = {
-    at = function(_, delay, callback, ...) return py.timer_start(nil, false, delay, callback, ...) end,
-    every = function(_, delay, callback, ...) return py.timer_start(nil, true, delay, callback, ...) end,
-    named_at = function(_, name, delay, callback, ...) return py.timer_start(name, false, delay, callback, ...) end,
-    named_every = function(_, name, delay, callback, ...) return py.timer_start(name, true, delay, callback, ...) end,
+    at = function(_, delay, callback, ...) return py.timer_start(nil, false, delay, core.inherit(callback), ...) end,
+    every = function(_, delay, callback, ...) return py.timer_start(nil, true, delay, core.inherit(callback), ...) end,
+    named_at = function(_, name, delay, callback, ...) return py.timer_start(name, false, delay, core.inherit(callback), ...) end,
+    named_every = function(_, name, delay, callback, ...) return py.timer_start(name, true, delay, core.inherit(callback), ...) end,
     cancel = function(_, name) return py.timer_cancel(name) end,
     stats = function() return py.timer_stats() end,
   }
 
-  kong.worker_events = { register = py.listen, post = py.post, post_local = py.post_local }
-  kong.service.set_target_retry_callback = py.retry_callback
+  kong.worker_events = {
+    register = function(callback, ...) return py.listen(core.inherit(callback), ...) end, post = py.post, post_local = py.post_local,
+  }
+  function kong.service.set_target_retry_callback(callback)
+    return py.retry_callback(core.inherit(callback))
+  end
 
   -- vault -------------------------------------------------------------------------------------------------------------
   local function update(options)

@@ -40,10 +40,12 @@ return function(py, host)
     if name == nil then
       error("bad log level: " .. tostring(level), 2)
     end
-    py.ngx_log(name, joined(...), core.name(), getinfo(2, "Sl"))
+    local place = getinfo(2, "Sl") or {}
+    py.ngx_log(name, joined(...), core.name(), place.short_src, place.currentline)
   end
   _G.print = function(...)
-    py.ngx_log("notice", joined(...), core.name(), getinfo(2, "Sl"))
+    local place = getinfo(2, "Sl") or {}
+    py.ngx_log("notice", joined(...), core.name(), place.short_src, place.currentline)
   end
 
   -- time, encodings ---------------------------------------------------------------------------------------------------
@@ -300,14 +302,14 @@ return function(py, host)
   -- timers, threads ---------------------------------------------------------------------------------------------------
   ngx.timer = {
     at = function(delay, callback, ...)
-      local id, err = py.timer_start(nil, false, delay, callback, ...)
+      local id, err = py.timer_start(nil, false, delay, core.inherit(callback), ...)
       if id == nil then
         return nil, err
       end
       return true
     end,
     every = function(delay, callback, ...)
-      local id, err = py.timer_start(nil, true, delay, callback, ...)
+      local id, err = py.timer_start(nil, true, delay, core.inherit(callback), ...)
       if id == nil then
         return nil, err
       end

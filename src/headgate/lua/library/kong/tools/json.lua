@@ -1,0 +1,1 @@
+return require "kong.tools.cjson"

@@ -1,0 +1,1 @@
+return { get_errlog_level = function() return ngx.NOTICE end }

@@ -1,0 +1,1 @@
+return require "resty.sha1"

@@ -1,0 +1,2 @@
+-- resty.sha1: digests, all at once or in pieces.
+return require("headgate.digest")("sha1")

@@ -1,0 +1,14 @@
+"""post-function: run functions given in the configuration after all other plugins, in every phase."""
+
+from headgate import Plugin
+from headgate.plugins._functions import AT_LEAST_ONE, FunctionsConfig, FunctionsHandler, syntax_check
+
+
+class Config(FunctionsConfig):
+    entity_checks = (AT_LEAST_ONE, syntax_check("post-function"))
+
+
+class Handler(FunctionsHandler, Plugin[Config]):
+    VERSION = "3.9.1"
+    PRIORITY = -1000
+    NAME = "post-function"

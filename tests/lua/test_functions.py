@@ -1,0 +1,196 @@
+"""Functions of the configuration: what they see in each mode, that nothing gets out, and that every call ends."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from headgate.lua import functions
+from headgate.lua.errors import LuaBudgetError, LuaFaultError
+from headgate.lua.functions import FunctionSet, LuaValue, syntax_fault
+from headgate.lua.vm import vm
+from headgate.pdk import configure_node
+
+SMALL = {"untrusted_lua_instructions": 200_000, "untrusted_lua_memory": 8 * 1024 * 1024}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    set_mode("sandbox")
+    yield
+    set_mode("sandbox")
+
+
+def set_mode(mode: str, **settings: object) -> None:
+    configure_node({"untrusted_lua": mode} | SMALL | settings)
+    functions._sandbox.cache_clear()
+
+
+def run(*sources: str) -> None:
+    FunctionSet("pre-function", {"access": list(sources)}).run("access")
+
+
+ESCAPES = {
+    "the metatable of texts": "getmetatable('').__index.x = 1",
+    "debug": "debug.getregistry()",
+    "getfenv": "getfenv(1).x = 1",
+    "setfenv": "setfenv(1, {})",
+    "ffi": "require('ffi').C.exit(1)",
+    "package.loaded": "package.loaded.string = nil",
+    "the global table of a library function": "getfenv(print).os.execute('true')",
+    "load": "load('return 1')()",
+    "loadstring": "loadstring('return 1')()",
+    "loadfile": "loadfile('/etc/passwd')",
+    "dofile": "dofile('/etc/passwd')",
+    "bytecode": "loadstring(string.dump(function() end))()",
+    "string.dump": "string.dump(function() end)",
+    "os.execute": "os.execute('true')",
+    "os.exit": "os.exit(1)",
+    "io.open": "io.open('/etc/passwd')",
+    "newproxy": "newproxy(true)",
+    "collectgarbage": "collectgarbage('stop')",
+    "the metatable of a protected library": "local mt = getmetatable(string) mt.__index = nil",
+    "rawset on a library": "rawset(string, 'len', 1)",
+    "a new member of a library": "string.foo = 1",
+    "a present member of a library": "table.insert = print",
+    "jit.off": "jit.off()",
+    "a Python object's attributes": "kong.request.get_header.__globals__.x = 1",
+    "a module that was not allowed": "require 'cjson'",
+    "a path as a module": "require '../../etc/passwd'",
+    "setmetatable with a finalizer": "setmetatable({}, {__gc = print})",
+    "a value that is no function": "local f = 1 f()",
+}
+
+
+@pytest.mark.parametrize("source", ESCAPES.values(), ids=ESCAPES.keys())
+def test_a_way_out_of_the_sandbox_is_closed(source: str) -> None:
+    with pytest.raises(LuaFaultError):
+        run(source)
+    run("assert(type(string.len) == 'function' and string.foo == nil and x == nil)")
+
+
+ENDLESS = {
+    "a loop": "while true do end",
+    "a loop that catches": "while true do pcall(function() while true do end end) end",
+    "a handler of xpcall that loops": "xpcall(function() while true do end end, function() while true do end end)",
+    "a loop in a coroutine": "coroutine.wrap(function() while true do end end)()",
+    "coroutines without end": "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+    "a loop in a metamethod's place": "table.sort({3, 2, 1}, function(a, b) while true do end end)",
+    "a loop in a replacement": "string.gsub('a', 'a', function() while true do end end)",
+    "a loop in a thread": "ngx.thread.spawn(function() while true do end end)",
+    "a huge text": "local s = string.rep('x', 1e9)",
+    "a text that grows": "local s = 'xxxxxxxx' while true do s = s .. s end",
+    "a table that grows": "local t = {} while true do t[#t + 1] = {} end",
+    "huge texts that are caught": "while true do pcall(string.rep, 'x', 1e9) end",
+}
+
+
+@pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS.keys())
+def test_a_call_without_end_is_ended_and_the_next_one_runs(source: str) -> None:
+    with pytest.raises(LuaBudgetError):
+        run(source)
+    run("assert(('x'):rep(3) == 'xxx')")
+
+
+def test_a_budget_is_not_carried_over_to_the_next_call() -> None:
+    functions_of_plugin = FunctionSet("pre-function", {"access": ["for i = 1, 10000 do end"]})
+    for _ in range(20):
+        functions_of_plugin.run("access")
+
+
+def test_a_stack_overflow_is_a_fault_of_the_call() -> None:
+    with pytest.raises(LuaFaultError, match="stack overflow"):
+        run("local function f() return 1 + f() end f()")
+
+
+def test_a_coroutine_left_hanging_is_a_fault_of_the_call() -> None:
+    with pytest.raises(LuaFaultError, match="without anything to wait for"):
+        run("coroutine.yield('never')")
+
+
+def test_what_a_function_is_not_allowed_names_the_place() -> None:
+    with pytest.raises(LuaFaultError, match=r"Cannot modify _G.string.x. Protected by the sandbox."):
+        run("string.x = 1")
+    with pytest.raises(LuaFaultError, match=r"require 'cjson' not allowed within sandbox"):
+        run("require 'cjson'")
+
+
+def test_a_listed_module_can_be_required() -> None:
+    set_mode("sandbox", untrusted_lua_sandbox_requires=["cjson"])
+    run("assert(require('cjson').encode({1, 2}) == '[1,2]')")
+
+
+def test_a_listed_global_is_read_through_and_not_written_through() -> None:
+    vm().globals["house"] = vm().table(number=7)
+    set_mode("sandbox", untrusted_lua_sandbox_environment=["house", "nobody.is.here"])
+    run("assert(house.number == 7) house.number = 8 assert(house.number == 8)")
+    assert vm().globals["house"]["number"] == 7
+
+
+def test_globals_of_one_chunk_are_not_seen_by_the_next() -> None:
+    run("x = 1 _G.y = 2", "assert(x == nil and y == nil)")
+
+
+def test_secrets_of_the_configuration_are_masked() -> None:
+    set_mode("sandbox", pg_password="secret")
+    run("assert(kong.configuration.pg_password == '******')")
+
+
+def test_what_is_hidden_prints_as_nil() -> None:
+    run("assert(tostring(kong.cache.cluster_events) == 'nil')")
+
+
+@pytest.mark.parametrize("mode", ["strict", "lax"])
+def test_the_modes_of_lists_have_what_is_listed_only(mode: str) -> None:
+    set_mode(mode)
+    run("assert(ngx.md5('') ~= nil and kong.request.get_header and ngx.timer == nil and ngx.shared == nil)")
+    run("assert(require('cjson').encode(1) == '1' and kong.db == nil and kong.service.request.set_header)")
+    with pytest.raises(LuaFaultError):
+        run("kong.timer:at(0, print)")
+
+
+def test_lax_has_more_than_strict() -> None:
+    set_mode("strict")
+    run("assert(kong.cache == nil and ngx.thread == nil and kong.service.set_target == nil)")
+    set_mode("lax")
+    run("assert(kong.cache ~= nil and ngx.thread.spawn and kong.service.set_target)")
+
+
+def test_on_has_everything_and_globals_stay_private() -> None:
+    set_mode("on")
+    run("assert(os.time and io.open and require('cjson') and debug) private = 1", "assert(private == nil)")
+
+
+def test_off_runs_nothing() -> None:
+    set_mode("off")
+    with pytest.raises(LuaFaultError, match="config option is set to 'off'"):
+        run("return 1")
+
+
+def test_a_function_that_is_returned_keeps_its_locals() -> None:
+    counter = FunctionSet("pre-function", {"access": ["local n = 0 return function() n = n + 1 _G.n = n end"]})
+    for _ in range(3):
+        counter.run("access")
+    body = FunctionSet("pre-function", {"access": ["n = (n or 0) + 1 assert(n == 1 or n == 2)"]})
+    body.run("access")
+    body.run("access")
+
+
+def test_a_chunk_that_raised_before_it_returned_is_a_plain_body_from_then_on() -> None:
+    chunk = "runs = (runs or 0) + 1 if runs == 1 then error('first') end return function() error('never called') end"
+    once = FunctionSet("pre-function", {"access": [chunk]})
+    with pytest.raises(LuaFaultError, match="first"):
+        once.run("access")
+    once.run("access")
+
+
+def test_a_syntax_fault_names_the_line_and_nothing_runs() -> None:
+    assert syntax_fault("print(") == """[string "print("]:1: unexpected symbol near '<eof>'"""
+    assert syntax_fault("error('not run')") is None
+    assert syntax_fault("\x1bLJ") is not None
+
+
+def test_a_value_is_plain_data() -> None:
+    assert LuaValue("return {a = {1, 2}, b = ngx.null}").get() == {"a": [1, 2], "b": None}
+    assert LuaValue("local x = 1").get() is None
+    with pytest.raises(LuaBudgetError):
+        LuaValue("while true do end").get()

@@ -1,0 +1,118 @@
+"""What `require` finds: each library does what its users expect of it, told in Lua."""
+
+from pathlib import Path
+
+import pytest
+
+from headgate.lua.vm import LIBRARY, vm
+
+MADE_ONCE = {"headgate.kong", "headgate.ngx"}
+MODULES = sorted(
+    ".".join(path.relative_to(LIBRARY).with_suffix("").parts).removesuffix(".init") for path in LIBRARY.rglob("*.lua")
+)
+
+FACTS = {
+    "cjson keeps null and empty arrays": """
+        local c = require 'cjson'
+        local v = c.decode('{"a":null,"b":[1,2.5,"x\\\\u00e9\\\\n"],"c":{},"d":true}')
+        assert(v.a == ngx.null and v.b[2] == 2.5 and v.b[3] == 'x\\195\\169\\n' and v.d)
+        assert(c.encode({1, {a = c.null}}) == '[1,{"a":null}]' and c.encode(c.empty_array) == '[]')
+        assert(c.encode(setmetatable({}, c.array_mt)) == '[]' and c.encode({}) == '{}')
+        assert(not pcall(c.decode, '{"a":}') and not pcall(c.encode, {print}))
+        assert(not pcall(c.encode, {[1] = 1, [1000] = 2}))""",
+    "cjson.safe tells instead of raising": """
+        local v, err = require('cjson.safe').decode('[1,')
+        assert(v == nil and type(err) == 'string')""",
+    "ngx.re has captures, options and callbacks": """
+        local m = ngx.re.match('hello, 1234', '(?<n>[0-9]+)', 'jo') assert(m[0] == '1234' and m.n == '1234')
+        local from, to = ngx.re.find('hello, 1234', '([0-9])([0-9]+)', 'jo', nil, 2) assert(from == 9 and to == 11)
+        assert(ngx.re.gsub('a.b.c', [[\\.]], '-') == 'a-b-c' and select(2, ngx.re.sub('aaa', 'a', 'b')) == 1)
+        assert(ngx.re.gsub('abc', '(b)', function(x) return x[1]:upper() end) == 'aBc')
+        assert(ngx.re.gsub('ab', '(a)(b)', '${2}$1$$') == 'ba$')
+        local words = {} for w in ngx.re.gmatch('one two', [[\\w+]], 'jo') do words[#words + 1] = w[0] end
+        assert(table.concat(words, '|') == 'one|two' and ngx.re.match('x', 'y') == nil)
+        local bad, err = ngx.re.match('x', '(') assert(bad == nil and err)
+        assert(ngx.re.match('ABC', 'abc', 'i') and not ngx.re.match('xabc', 'abc', 'a'))""",
+    "a pattern that backtracks without end is given up": """
+        local m, err = ngx.re.match(('a'):rep(40) .. 'b', '(a+)+$') assert(m == nil)""",
+    "encodings and digests": """
+        assert(ngx.encode_base64('hello') == 'aGVsbG8=' and ngx.decode_base64('aGVsbG8') == 'hello')
+        assert(ngx.decode_base64('*') == nil and ngx.md5('') == 'd41d8cd98f00b204e9800998ecf8427e')
+        assert(ngx.escape_uri('a b/ü') == 'a%20b%2F%C3%BC' and ngx.unescape_uri('a+b%2F') == 'a b/')
+        assert(ngx.encode_args({a = 1, b = {'x', true}}) == 'a=1&b=x&b' and ngx.decode_args('a=1&b').b == true)
+        assert(ngx.crc32_short('hello') == 907060870)
+        assert(require('resty.string').to_hex(ngx.hmac_sha1('k', 'm')) == '772b71c8a2997e768be01d9711e4a4f34a24ef33')
+        local d = require('resty.sha256'):new() d:update('a') d:update('b')
+        assert(require('resty.string').to_hex(d:final()):sub(1, 8) == 'fb8e20fc')""",
+    "times": """
+        assert(ngx.http_time(0) == 'Thu, 01 Jan 1970 00:00:00 GMT' and ngx.parse_http_time(ngx.http_time(7)) == 7)
+        assert(ngx.now() > 1e9 and ngx.time() <= ngx.now() and #ngx.today() == 10 and ngx.cookie_time(0):find('70'))""",
+    "lrucache forgets the least recently used": """
+        local c = require('resty.lrucache').new(2) c:set('a', 1) c:set('b', 2) c:get('a') c:set('c', 3)
+        assert(c:get('a') == 1 and c:get('b') == nil and c:get('c') == 3 and c:count() == 2)
+        c:set('d', 4, 0.000001) assert(c:get('d') == nil or true) c:delete('a') assert(c:get('a') == nil)""",
+    "jwt signs and checks, and takes no public key as a secret": """
+        local jwt = require 'resty.jwt'
+        local token = jwt:sign('secret', {header = {typ = 'JWT', alg = 'HS256'}, payload = {sub = 'me'}})
+        local ok = jwt:verify('secret', token) assert(ok.verified and ok.payload.sub == 'me')
+        assert(not jwt:verify('other', token).verified and not jwt:verify('secret', 'a.b').valid)
+        assert(not jwt:verify('-----BEGIN PUBLIC KEY-----', token).verified)
+        local old = jwt:sign('s', {header = {alg = 'HS256'}, payload = {exp = 1}})
+        assert(not jwt:verify('s', old).verified)""",
+    "penlight": """
+        local x, t = require 'pl.stringx', require 'pl.tablex'
+        assert(table.concat(x.split('a,b,c', ','), '|') == 'a|b|c' and x.strip('  a ') == 'a')
+        assert( x.startswith('ab', 'a'))
+        assert(x.replace('a.b.c', '.', '%') == 'a%b%c' and select(3, x.rpartition('a/b/c', '/')) == 'c')
+        assert(t.deepcompare(t.deepcopy({1, {2}}), {1, {2}}) and t.size({a = 1, b = 2}) == 2 and t.find({5, 6}, 6) == 2)
+        assert(table.concat(require('pl.utils').split('a  b'), ',') == 'a,b')
+        assert(require('pl.path').basename('/a/b.c') == 'b.c' and require('pl.pretty').write({1}):find('1'))""",
+    "kong.tools": """
+        local u = require 'kong.tools.utils'
+        assert(u.is_valid_uuid(u.uuid()) and not u.is_valid_uuid('x') and u.table_contains({1}, 1))
+        assert(#u.random_string() == 32)
+        assert(u.inflate_gzip(u.deflate_gzip('hello')) == 'hello' and u.strip(' a ') == 'a')
+        assert( u.hostname_type('::1') == 'ipv6')
+        assert(require('kong.tools.sha256').sha256_hex(''):sub(1, 8) == 'e3b0c442' and u.validate_utf8('é'))
+        local at = require('kong.tools.timestamp').get_timestamps(1700000000000)
+        assert(at.minute == 1699999980000 and at.day == 1699920000000 and at.month == 1698796800000)
+        assert(require('kong.meta').version == kong.version and require('kong.constants').HEADERS.CONSUMER_ID)
+        assert(require('version')('1.10') > require('version')('1.9'))""",
+    "tables and buffers of LuaJIT": """
+        assert(table.isempty({}) and table.nkeys({1, a = 2}) == 2 and table.isarray({1, 2}))
+        local b = require('string.buffer').new() b:put('a', 1) assert(b:get() == 'a1')
+        local t = require('table.new')(4, 0) t[1] = 1 require('table.clear')(t)
+        assert(t[1] == nil and bit.band(6, 3) == 2)""",
+    "what is not there says so": """
+        local ok, err = pcall(ngx.location.capture, '/x') assert(not ok and err:find('not supported'))
+        ok, err = pcall(function() return kong.db.connector end) assert(not ok and err:find('not available'))
+        ok, err = pcall(os.exit, 0) assert(not ok)""",
+}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in MADE_ONCE])
+def test_a_module_loads(module: str) -> None:
+    assert vm().require(module) is not None
+
+
+@pytest.mark.parametrize("source", FACTS.values(), ids=FACTS.keys())
+def test_library(source: str) -> None:
+    vm().compile(source, "@facts.lua")()
+
+
+def test_a_module_that_is_not_there_tells_where_it_was_looked_for() -> None:
+    with pytest.raises(Exception, match=r"module 'no.such.module' not found"):
+        vm().require("no.such.module")
+
+
+def test_bytes_that_are_no_text_pass_unchanged() -> None:
+    raw = bytes(range(256))
+    vm().globals["raw"] = raw
+    assert vm().compile("local t = raw raw = nil return t", "@x")().encode("latin-1") == raw
+
+
+def test_no_library_file_is_shadowed_by_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cjson.lua").write_text("error('the wrong file')")
+    monkeypatch.chdir(tmp_path)
+    vm().globals["package"]["loaded"]["cjson"] = None
+    assert vm().require("cjson") is not None

@@ -1,0 +1,152 @@
+"""`schema.lua` as a model: the checks, texts and published form of Kong's field attributes."""
+
+from typing import Any
+
+import pytest
+
+from headgate.errors import PluginLoadError, SchemaViolation
+from headgate.lua.patterns import python_pattern
+from headgate.lua.schema import SchemaReader
+from headgate.lua.vm import vm
+from headgate.schema import plain, schema_json, validate
+
+
+def model(fields: str, more: str = "") -> Any:
+    source = f"""
+        local typedefs = require "kong.db.schema.typedefs"
+        return {{ name = "x", fields = {{
+          {{ consumer = typedefs.no_consumer }},
+          {{ protocols = typedefs.protocols_http }},
+          {{ config = {{ type = "record", fields = {{ {fields} }} {more} }} }} }} }}"""
+    return SchemaReader(vm()).config_model("x", vm().compile(source, "@schema.lua")())
+
+
+def faults(of: Any, **config: Any) -> Any:
+    with pytest.raises(SchemaViolation) as caught:
+        validate(of, config, prefix="config")
+    return caught.value.fields
+
+
+def test_types_have_their_texts() -> None:
+    typed = model(
+        """{ s = { type = "string" } }, { n = { type = "number" } }, { i = { type = "integer" } },
+        { b = { type = "boolean" } }, { a = { type = "array", elements = { type = "string" } } },
+        { m = { type = "map", keys = { type = "string" }, values = { type = "integer" } } }"""
+    )
+    assert faults(typed, s=1, n="x", i=1.5, b="x", a=["x", 1], m={"k": "v"}) == {
+        "config": {
+            "s": "expected a string",
+            "n": "expected a number",
+            "i": "expected an integer",
+            "b": "expected a boolean",
+            "a": [None, "expected a string"],
+            "m": "expected an integer",
+        }
+    }
+
+
+def test_defaults_and_required_follow_the_schema() -> None:
+    typed = model(
+        """{ a = { type = "string", required = true } }, { b = { type = "integer", default = 3 } },
+        { c = { type = "set", elements = { type = "string" }, default = { "x" } } },
+        { r = { type = "record", fields = { { d = { type = "number", default = 0.5 } } } } }"""
+    )
+    assert faults(typed) == {"config": {"a": "required field missing"}}
+    assert plain(validate(typed, {"a": "v"})) == {"a": "v", "b": 3, "c": ["x"], "r": {"d": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "value", "text"),
+    [
+        ("between = { 1, 5 }, type = 'integer'", 9, "value should be between 1 and 5"),
+        ("one_of = { 'a', 'b' }, type = 'string'", "c", "expected one of: a, b"),
+        ("match = '^%d+$', type = 'string'", "x1", "invalid value: x1"),
+        ("len_max = 2, type = 'string'", "abc", "length must be at most 2"),
+        ("starts_with = '/', type = 'string'", "a", "should start with: /"),
+        ("gt = 3, type = 'number'", 3, "value must be greater than 3"),
+        ("type = 'string', match_none = { { pattern = '//', err = 'no slashes' } }", "a//b", "no slashes"),
+        ("type = 'string', custom_validator = function(v) return nil, 'not ' .. v end", "x", "not x"),
+        ("type = 'string', custom_validator = function(v) return false end", "x", "failed validating: x"),
+        ("type = 'string', match = '^a', err = 'only a'", "b", "only a"),
+    ],
+)
+def test_a_validator_has_its_text(attributes: str, value: Any, text: str) -> None:
+    assert faults(model(f"{{ f = {{ {attributes} }} }}"), f=value) == {"config": {"f": text}}
+
+
+def test_typedefs_bring_their_checks() -> None:
+    typed = model("{ port = typedefs.port { default = 80 } }, { host = typedefs.host }, { url = typedefs.url }")
+    assert plain(validate(typed, {}))["port"] == 80
+    assert faults(typed, port=70000, host="a:1", url="x")["config"] == {
+        "port": "value should be between 0 and 65535",
+        "host": "must not have a port",
+        "url": "missing host in url",
+    }
+
+
+def test_entity_checks_run_over_several_fields() -> None:
+    typed = model(
+        '{ a = { type = "string" } }, { b = { type = "string" } }',
+        """, entity_checks = { { at_least_one_of = { "a", "b" } },
+          { custom_entity_check = { field_sources = { "a" }, fn = function(e) return e.a ~= "bad", "is bad" end } },
+          { conditional = { if_field = "a", if_match = { eq = "x" }, then_field = "b",
+              then_match = { required = true } } } }""",
+    )
+    assert faults(typed) == {"@entity": ["at least one of these fields must be non-empty: 'a', 'b'"]}
+    assert faults(typed, a="bad") == {"@entity": ["is bad"]}
+    assert faults(typed, a="x")["config"] == {"b": "required field missing"}
+
+
+def test_a_shorthand_is_translated_by_its_function() -> None:
+    typed = model(
+        '{ new = { type = "string" } }',
+        """, shorthand_fields = { { old = { type = "string", func = function(v) return { new = v .. "!" } end } } }""",
+    )
+    assert plain(validate(typed, {"old": "hello"})) == {"new": "hello!"}
+
+
+def test_the_published_form_is_that_of_the_schema() -> None:
+    typed = model('{ f = { type = "string", match = "^%d+$", default = "1", description = "A number as text." } }')
+    published = schema_json(typed)
+    assert published["fields"][0] == {"consumer": {"type": "foreign", "reference": "consumers", "eq": None}}
+    assert published["fields"][-1]["config"]["fields"] == [
+        {"f": {"type": "string", "match": "^%d+$", "default": "1", "description": "A number as text."}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ("{ f = { } }", "config.f: missing type declaration"),
+        ("{ f = { type = 'strin' } }", "config.f: expected one of: string"),
+        ("{ f = { type = 'array' } }", "config.f: field of type 'array' must declare 'elements'"),
+        ("{ f = { type = 'boolean', between = { 1, 2 } } }", "field of type 'boolean' cannot have attribute 'between'"),
+        ("{ f = { type = 'string', requierd = true } }", "config.f: requierd: unknown field"),
+        ("{ f = { type = 'string' }, g = { type = 'string' } }", "length must be 1"),
+    ],
+)
+def test_a_fault_of_the_definition_is_told_at_load(fields: str, text: str) -> None:
+    with pytest.raises(PluginLoadError) as caught:
+        model(fields)
+    assert any(text in fault for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("^%a[%w_]*$", "a_1", "1a"),
+        ("^[^%s]+$", "ab", "a b"),
+        ("a.-b", "axxb", "ba"),
+        ("^%-?%d+$", "-12", "--1"),
+        ("[]]", "]", "["),
+        ("^(%a)%1$", "aa", "ab"),
+        ("%f[%a]x", "1x", "ax"),
+    ],
+)
+def test_a_lua_pattern_decides_as_in_lua(pattern: str, matching: str, other: str) -> None:
+    import re
+
+    find = vm().globals["string"]["find"]
+    for text in (matching, other):
+        assert bool(re.search(python_pattern(pattern), text)) == bool(find(text, pattern))
+    assert re.search(python_pattern(pattern), matching)
