@@ -71,7 +71,7 @@ test-rust: $(VENV)/.stamp-runtime
 	@$(CARGO) test --quiet --workspace --exclude headgate-engine-py
 
 test-python: build $(VENV)/.stamp-development
-	@tools/debian_packages.sh nginx:nginx-light redis-server:redis-server openssl:openssl curl:curl
+	@tools/debian_packages.sh nginx:nginx-light redis-server:redis-server openssl:openssl curl:curl socat:socat
 	@echo "==> testing the package, in the order of seed $(TEST_SEED)"
 	@$(BIN)/python -m pytest -q --randomly-seed=$(TEST_SEED) $(PYTEST_ARGUMENTS)
 
@@ -105,7 +105,8 @@ check-rust: $(VENV)/.stamp-runtime
 		else echo "==> cargo deny: advisories NOT CHECKED, their database cannot be fetched"; fi; fi
 
 bench: build $(VENV)/.stamp-development
-	@tools/debian_packages.sh nginx:nginx-light wrk:wrk curl:curl
+	@tools/debian_packages.sh nginx:nginx-light wrk:wrk curl:curl \
+		$(if $(wildcard /usr/lib/nginx/modules/ngx_stream_module.so),,ngx_stream_module.so:libnginx-mod-stream)
 	@$(BIN)/python -m bench $(BENCH_ARGUMENTS)
 
 docs: $(VENV)/.stamp-engine

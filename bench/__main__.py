@@ -15,15 +15,18 @@ from bench.machine import CannotMeasureError, description, processors
 from bench.measure import (
     Places,
     Plan,
+    Throughput,
     make_large_file,
     measure_large_body,
     measure_memory,
     measure_requests,
+    measure_stream,
     measure_websockets,
 )
 from bench.nginx import Nginx
 
 LARGE_BODY = "large-body"
+STREAM = "stream"
 MEMORY = "memory"
 WEBSOCKET = "websocket"
 NGINX_ONLY = "nginx"
@@ -31,7 +34,7 @@ NGINX_ONLY = "nginx"
 
 def main() -> int:
     """Run the chosen cases; exit code 2 when the machine lacks something."""
-    names = [case.name for case in CASES] + [LARGE_BODY, WEBSOCKET, MEMORY]
+    names = [case.name for case in CASES] + [LARGE_BODY, STREAM, WEBSOCKET, MEMORY]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "cases", nargs="*", metavar="case", help=f"{', '.join(names)}; {NGINX_ONLY} alone: the yardstick"
@@ -85,15 +88,17 @@ def _measure(chosen: list[str], places: Places, plan: Plan, upstream: Nginx, pro
     if LARGE_BODY in chosen:
         _say("1 GB body")
         result = measure_large_body(places, plan, upstream, proxy, plain(upstream.port))
-        rates = result.bytes_per_s
-        ratio = report.Ratio.of(rates[LARGE_BODY], rates["nginx"])
-        growth = f"memory +{result.memory_growth_bytes / 1_000_000:.1f} MB"
-        rows.append(report.Row("1 GB body", f"{median(rates[LARGE_BODY]) / 1e9:.2f} GB/s", ratio, "nginx", growth))
-        document["cases"][LARGE_BODY] = {
-            "ratio": ratio.document(),
-            "bytes_per_s": rates,
-            "memory_growth_bytes": result.memory_growth_bytes,
-        }
+        row, document["cases"][LARGE_BODY] = _throughput("1 GB body", LARGE_BODY, result)
+        rows.append(row)
+    if STREAM in chosen:
+        _say("1 GB over a TCP stream")
+        try:
+            result = measure_stream(places, plan, upstream)
+        except CannotMeasureError as error:
+            print(f"not measured: {error}")
+        else:
+            row, document["cases"][STREAM] = _throughput("1 GB over a TCP stream", STREAM, result)
+            rows.append(row)
     if WEBSOCKET in chosen:
         _say("WebSocket messages")
         samples = measure_websockets(places, plan, WEBSOCKET_CONTENDERS)
@@ -112,6 +117,15 @@ def _measure(chosen: list[str], places: Places, plan: Plan, upstream: Nginx, pro
         document[MEMORY] = measure_memory(places, plan, kinds, upstream)
         print("\n" + report.memory_table(document[MEMORY]))
     return document
+
+
+def _throughput(title: str, name: str, result: Throughput) -> tuple[report.Row, dict[str, Any]]:
+    rates = result.bytes_per_s
+    ratio = report.Ratio.of(rates[name], rates["nginx"])
+    growth = f"memory +{result.memory_growth_bytes / 1_000_000:.1f} MB"
+    row = report.Row(title, f"{median(rates[name]) / 1e9:.2f} GB/s", ratio, "nginx", growth)
+    raw = {"ratio": ratio.document(), "bytes_per_s": rates, "memory_growth_bytes": result.memory_growth_bytes}
+    return row, raw
 
 
 def _measure_case(

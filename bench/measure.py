@@ -105,21 +105,39 @@ class Throughput:
 def measure_large_body(places: Places, plan: Plan, upstream: Nginx, proxy: Nginx, document: Document) -> Throughput:
     """Fetch 1 GB through each contender in turn."""
     with start_gateway(places.measured, document, {}) as gateway:
-        ports = {"nginx": proxy.port, "large-body": gateway.plain[1]}
-        worker = gateway.worker_pids[0]
-        results: dict[str, list[float]] = {name: [] for name in ports}
+        return _fetch_in_turn(places, plan, gateway, {"nginx": proxy.port, "large-body": gateway.plain[1]})
 
-        def fetch(port: int) -> float:
-            return load.fetch_bytes_per_s(places.load, port, f"/files/{LARGE_BODY_NAME}", LARGE_BODY_BYTES)
 
-        for port in ports.values():
-            fetch(port)
-        before = processes.memory_bytes(worker)
-        with _highest_memory(worker) as highest:
-            for _ in range(plan.rounds):
-                for name, port in ports.items():
-                    results[name].append(fetch(port))
-        return Throughput(results, highest() - before)
+def measure_stream(places: Places, plan: Plan, upstream: Nginx) -> Throughput:
+    """Fetch 1 GB through a TCP stream of each contender in turn."""
+    route = {"protocols": ["tcp"], "sources": [{"ip": "127.0.0.0/8"}]}
+    service = {"protocol": "tcp", "host": "127.0.0.1", "port": upstream.port, "routes": [route]}
+    document: Document = {"_format_version": "3.0", "services": [service]}
+    settings: dict[str, object] = {"stream_listen": "127.0.0.1:0 reuseport", "proxy_stream_access_log": "off"}
+    with (
+        Nginx.stream_proxy(places.measured, upstream.port) as proxy,
+        start_gateway(places.measured, document, settings) as gateway,
+    ):
+        ports = {"nginx": proxy.port, "stream": gateway.addresses("stream")[0][1]}
+        return _fetch_in_turn(places, plan, gateway, ports)
+
+
+def _fetch_in_turn(places: Places, plan: Plan, gateway: Gateway, ports: dict[str, int]) -> Throughput:
+    """Fetch the large body from each port in turn, and watch the gateway's memory meanwhile."""
+    worker = gateway.worker_pids[0]
+    results: dict[str, list[float]] = {name: [] for name in ports}
+
+    def fetch(port: int) -> float:
+        return load.fetch_bytes_per_s(places.load, port, f"/files/{LARGE_BODY_NAME}", LARGE_BODY_BYTES)
+
+    for port in ports.values():
+        fetch(port)
+    before = processes.memory_bytes(worker)
+    with _highest_memory(worker) as highest:
+        for _ in range(plan.rounds):
+            for name, port in ports.items():
+                results[name].append(fetch(port))
+    return Throughput(results, highest() - before)
 
 
 @contextlib.contextmanager

@@ -10,13 +10,16 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from bench.machine import on_processor, program
+from bench.machine import CannotMeasureError, on_processor, program
 from tests.support import processes
 from tests.support.http1 import wait_until
 
 BODY_BYTES = 200
 
+STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
 _COMMON = """
+{modules}
 worker_processes 1;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log warn;
@@ -35,6 +38,7 @@ http {{
     tcp_nodelay on;
 {rest}
 }}
+{outside}
 """
 
 _UPSTREAM = """
@@ -75,18 +79,33 @@ _WEBSOCKET_PROXY = """
     }}
 """
 
+# As large a buffer as the gateway's: with its default of 16k nginx is slower.
+_STREAM_PROXY = """
+stream {{
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        proxy_pass 127.0.0.1:{upstream_port};
+        proxy_buffer_size 64k;
+        tcp_nodelay on;
+    }}
+}}
+"""
+
 
 class Nginx:
     """A running nginx; a context manager."""
 
-    def __init__(self, processor: int, configuration: str, **values: object) -> None:
+    def __init__(self, processor: int, configuration: str, *, is_stream: bool = False, **values: object) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="headgate-bench-nginx-")
         directory = Path(self._directory.name)
         directory.chmod(0o755)
         self.port = _free_port()
         rest = configuration.format(port=self.port, **values)
         path = directory / "nginx.conf"
-        path.write_text(_COMMON.format(directory=directory, rest=rest), encoding="utf-8")
+        modules = f"load_module {STREAM_MODULE};" if is_stream else ""
+        inside, outside = ("", rest) if is_stream else (rest, "")
+        text = _COMMON.format(modules=modules, directory=directory, rest=inside, outside=outside)
+        path.write_text(text, encoding="utf-8")
         with on_processor(processor):
             self._process = subprocess.Popen(
                 [program("nginx"), "-p", str(directory), "-c", str(path), "-g", "daemon off;"],
@@ -115,6 +134,16 @@ class Nginx:
     def websocket_proxy(cls, processor: int, upstream_port: int) -> "Nginx":
         """Pass WebSockets on, as tunnels of bytes."""
         return cls(processor, _WEBSOCKET_PROXY, upstream_port=upstream_port)
+
+    @classmethod
+    def stream_proxy(cls, processor: int, upstream_port: int) -> "Nginx":
+        """Pass bytes on without looking into them.
+
+        Raises: CannotMeasureError where nginx has no stream module.
+        """
+        if not STREAM_MODULE.is_file():
+            raise CannotMeasureError("nginx's stream module is not installed (Debian: libnginx-mod-stream)")
+        return cls(processor, _STREAM_PROXY, is_stream=True, upstream_port=upstream_port)
 
     def _accepts(self) -> bool:
         try:

@@ -28,6 +28,8 @@ class Runner(Protocol):
     """
 
     def certificate(self, handshake: Handshake) -> Awaitable[None] | None: ...
+    def preread(self, exchange: Exchange) -> Awaitable[None] | None: ...
+    def stream_log(self, exchange: Exchange) -> Awaitable[None] | None: ...
     def rewrite(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
     def access(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
     def response(self, exchange: Exchange) -> Awaitable[None] | NeedBody | None: ...
@@ -100,6 +102,9 @@ class Exchange:
     def forwarded_client_port(self) -> int: ...
     @property
     def is_peer_trusted(self) -> bool: ...
+    @property
+    def aws_vpce_id(self) -> str | None:
+        """AWS VPC endpoint of the client, as a trusted balancer's PROXY protocol head says."""
     @property
     def tls_version(self) -> str | None:
         """`TLSv1.3`, `TLSv1.2`; None on a plain connection."""
@@ -253,6 +258,18 @@ class Exchange:
     @property
     def response_bytes(self) -> int:
         """Sent to the client, with status line and headers."""
+    @property
+    def stream_protocol(self) -> str | None:
+        """`tcp`, `tls`, `tls_passthrough` or `udp`; None for HTTP, where the three below are 0."""
+    @property
+    def session_status(self) -> int:
+        """Status of the stream."""
+    @property
+    def upstream_received_bytes(self) -> int:
+        """Bytes that the stream's upstream sent."""
+    @property
+    def upstream_sent_bytes(self) -> int:
+        """Bytes that the stream's upstream got."""
     def latencies_ms(self) -> tuple[int, int, int, int]:
         """(kong, proxy or -1, request, receive)."""
     def routing_ns(self) -> tuple[int, int] | None:
@@ -287,6 +304,12 @@ class Handshake:
     def forwarded_client_ip(self) -> str: ...
     @property
     def forwarded_client_port(self) -> int: ...
+    @property
+    def aws_vpce_id(self) -> str | None:
+        """AWS VPC endpoint of the client, as a trusted balancer's PROXY protocol head says."""
+    @property
+    def is_stream(self) -> bool:
+        """The connection is a stream, not HTTP."""
     def request_client_certificate(self, ca_names: list[bytes] | None) -> None:
         """Ask the client for a certificate, naming these authorities (DER names); it may come without."""
     def set_certificate(self, chain: bytes, key: bytes) -> None:

@@ -36,6 +36,9 @@ class InheritedListener:
     port: int
     is_ssl: bool
     is_http2: bool
+    is_proxy_protocol: bool = False
+    is_stream: bool = False
+    is_udp: bool = False
 
 
 class NativeEngine(Protocol):
@@ -209,6 +212,9 @@ def engine_settings(
     ticket = ticket_state or TicketSecret(tls.session_timeout_s).state()
     buffer_count, buffer_bytes = http.large_client_header_buffers
     access_log = general.access_log_path(general.proxy_access_log)
+    stream_access_log = (
+        general.access_log_path(general.proxy_stream_access_log) if settings.listeners.stream_listen else None
+    )
     client_certificate = None
     if tls.client_ssl and tls.client_ssl_cert and tls.client_ssl_cert_key:
         client_certificate = (read_pem(tls.client_ssl_cert), read_pem(tls.client_ssl_cert_key))
@@ -221,6 +227,9 @@ def engine_settings(
                 "port": listener.port,
                 "ssl": listener.is_ssl,
                 "http2": listener.is_http2,
+                "proxy_protocol": listener.is_proxy_protocol,
+                "stream": listener.is_stream,
+                "udp": listener.is_udp,
             }
             for listener in listeners
         ],
@@ -256,6 +265,8 @@ def engine_settings(
             "http2_concurrent_streams": http.http2_concurrent_streams,
             "websocket_client_payload_bytes": http.websocket_client_payload_bytes,
             "websocket_upstream_payload_bytes": http.websocket_upstream_payload_bytes,
+            "udp_sessions": general.udp_sessions,
+            "udp_waiting_bytes": general.udp_waiting_bytes,
         },
         "client_timeouts": {
             "header_ms": http.client_header_timeout_ms,
@@ -295,6 +306,7 @@ def engine_settings(
             "cache_size": dns.dns_cache_size,
         },
         "access_log": None if access_log is None else str(access_log),
+        "stream_access_log": None if stream_access_log is None else str(stream_access_log),
     }
 
 

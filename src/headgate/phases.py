@@ -34,3 +34,9 @@ class Phase(IntFlag):
     def label(self) -> str:
         """The name as plugins and texts spell it, e.g. `header_filter`."""
         return str(self.name).lower()
+
+
+STREAM_LOG = 1 << 30
+"""`log` of a stream: to plugins it is the phase `log`; as a bit of its own, guards refuse what is for HTTP only."""
+
+STREAM_PHASES = Phase.PREREAD.value | STREAM_LOG

@@ -55,6 +55,7 @@ class ListenerStatus:
     port: int
     is_ssl: bool
     is_http2: bool
+    is_udp: bool = False
 
 
 Started = Callable[[Settings, list[ListenerStatus]], None]
@@ -172,6 +173,7 @@ class Supervisor:
                 bound.port,
                 bound.listener.is_ssl,
                 bound.listener.is_http2 and bound.listener.setting_name == "proxy_listen",
+                bound.listener.is_udp,
             )
             for bound in self._sockets.all()
         ]
@@ -192,6 +194,7 @@ class Supervisor:
                     "port": entry.port,
                     "ssl": entry.is_ssl,
                     "http2": entry.is_http2,
+                    "udp": entry.is_udp,
                 }
                 for entry in self.listeners()
             ],
@@ -363,7 +366,8 @@ def _take_over(generation: Generation) -> None:
 
 def _wanted(settings: Settings) -> list[tuple[Listener, int]]:
     count = settings.general.worker_count
-    wanted = [(listener, count) for listener in settings.listeners.proxy_listen]
+    listeners = settings.listeners
+    wanted = [(listener, count) for listener in (*listeners.proxy_listen, *listeners.stream_listen)]
     # One control process serves the other APIs, so one socket is enough whatever the flag says.
     return wanted + [
         (listener, 1) for listener in (*settings.listeners.admin_listen, *settings.listeners.status_listen)

@@ -148,7 +148,16 @@ class Worker:
             self._engine = Engine(
                 settings,
                 [
-                    InheritedListener(entry.fd, entry.address, entry.port, entry.is_ssl, entry.is_http2)
+                    InheritedListener(
+                        entry.fd,
+                        entry.address,
+                        entry.port,
+                        entry.is_ssl,
+                        entry.is_http2,
+                        is_proxy_protocol=entry.is_proxy_protocol,
+                        is_stream=entry.setting_name == "stream_listen",
+                        is_udp=entry.is_udp,
+                    )
                     for entry in self._bootstrap.listeners
                 ],
                 default_certificate_pairs(settings, settings.prefix / "ssl"),
@@ -247,6 +256,7 @@ class Worker:
             previous=self._plan,
             ordering_algorithm=settings.general.plugin_ordering_algorithm,
             is_broken_allowed=settings.general.allow_broken_plugins,
+            is_serving_streams=bool(settings.listeners.stream_listen),
         )
         return plan, plan.engine_plan()
 

@@ -28,17 +28,46 @@ def test_wrong_form_names_the_setting_and_the_form(text: str) -> None:
         parse(text)
 
 
-def test_proxy_protocol_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match="proxy_protocol is not available"):
-        parse("0.0.0.0:8000 proxy_protocol")
+def parse_stream(text: str) -> tuple[Listener, ...]:
+    return ListenerArray(is_for_streams=True).parse("stream_listen", text)
 
 
-def test_same_address_in_two_settings_and_stream_listeners_are_faults() -> None:
+def test_flags_of_streams_are_read() -> None:
+    tcp, tls, udp = parse_stream(
+        "0.0.0.0:9000 reuseport backlog=7 bind, 0.0.0.0:9443 ssl proxy_protocol, [::]:5353 udp ipv6only=on"
+    )
+    assert (tcp.is_reuseport, tcp.backlog, tcp.is_udp, tcp.is_ssl) == (True, 7, False, False)
+    assert (tls.is_ssl, tls.is_proxy_protocol) == (True, True)
+    # Datagrams of one client must reach one worker.
+    assert (udp.is_udp, udp.is_reuseport) == (True, True)
+
+
+@pytest.mark.parametrize("flag", ["http2", "deferred", "transparent", "fast"])
+def test_other_flags_of_streams_are_refused_with_the_form(flag: str) -> None:
+    with pytest.raises(ValueError, match=r"^stream_listen must be of form: .* \[ssl\] \[udp\] \[proxy_protocol\]"):
+        parse_stream(f"0.0.0.0:9000 {flag}")
+
+
+@pytest.mark.parametrize("flags", ["udp ssl", "udp proxy_protocol", "udp backlog=5", "so_keepalive=on udp"])
+def test_what_datagrams_do_not_have_is_refused(flags: str) -> None:
+    with pytest.raises(ValueError, match="with udp there is no ssl, proxy_protocol, backlog or so_keepalive"):
+        parse_stream(f"0.0.0.0:9000 {flags}")
+
+
+def test_udp_is_for_streams_only() -> None:
+    with pytest.raises(ValueError, match="proxy_listen must be of form"):
+        parse("0.0.0.0:8000 udp")
+
+
+def test_an_address_in_two_settings_is_a_fault_but_tcp_and_udp_are_two_addresses() -> None:
     one = parse("0.0.0.0:8000")
     other = ListenerArray().parse("admin_listen", "0.0.0.0:8000")
-    stream = ListenerArray().parse("stream_listen", "0.0.0.0:9000")
+    stream = parse_stream("0.0.0.0:9000, 0.0.0.0:9000 udp")
     faults = list(Listeners(proxy_listen=one, admin_listen=other, status_listen=(), stream_listen=stream).check())
-    assert faults == [
-        "stream_listen: proxying TCP and UDP is not available in this release, set stream_listen = off",
-        "admin_listen: 0.0.0.0:8000 is also an address of proxy_listen",
-    ]
+    assert faults == ["admin_listen: 0.0.0.0:8000 is also an address of proxy_listen"]
+
+
+def test_the_apis_take_no_proxy_protocol() -> None:
+    admin = ListenerArray().parse("admin_listen", "0.0.0.0:8001 proxy_protocol")
+    (fault,) = Listeners(proxy_listen=(), admin_listen=admin, status_listen=(), stream_listen=()).check()
+    assert "proxy_protocol is for proxy_listen and stream_listen" in fault

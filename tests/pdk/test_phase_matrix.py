@@ -12,9 +12,10 @@ from headgate.errors import PhaseError
 from headgate.pdk import kong
 from headgate.pdk._call import Call, current_call
 from headgate.pdk.db import EntityTable
-from headgate.phases import Phase
-from headgate.testing import MemoryExchange, Request, Upstream
+from headgate.phases import STREAM_LOG, Phase
+from headgate.testing import MemoryExchange, Request, Stream, Upstream
 from headgate.testing.plan import MemoryPlan, MemorySnapshot
+from headgate.testing.stream import MemoryStream
 
 COLUMNS = (
     "init_worker certificate client_hello rewrite access balancer response header_filter body_filter log preread error "
@@ -71,7 +72,10 @@ MATRIX: dict[str, str] = {
     "response.get_status response.get_header response.get_headers "
     "response.get_source": "- - - - - - + + + + - + + - - - +",
     "response.set_status response.set_header response.add_header response.clear_header response.set_headers "
-    "response.exit response.error": "- - - + + + + + - - - + + + - - -",
+    "response.error": "- - - + + + + + - - - + + + - - -",
+    # In preread it closes the stream.
+    "response.exit": "- - - + + + + + - - + + + + - - -",
+    "service.request.disable_tls": "- - - - - + - - - - + - - - - - -",
     # `response` from 3.12 on.
     "response.get_raw_body response.set_raw_body": "- - - - - - + - + - - - - - - - -",
     "log.set_serialize_value": "- - - + + - + + + + - - - + + + +",
@@ -195,6 +199,29 @@ def refusal(name: str, phase: Phase) -> str:
         accepted.add(Phase.CLUSTER_LISTENER)
     only = ", ".join(one.label for one in Phase if one in accepted)
     return f"function cannot be called in {phase.label} phase (only in: {only})"
+
+
+def test_in_the_log_phase_of_streams_functions_of_requests_are_refused() -> None:
+    of_streams = {
+        "client.get_ip client.get_port client.get_forwarded_ip client.get_forwarded_port client.get_protocol",
+        "router.get_route router.get_service log.serialize log.set_serialize_value",
+    }
+    # A port of the listener is one of a stream too; what has no guard runs everywhere.
+    expected = {name for names in of_streams for name in names.split()} | {"request.get_port"}
+    plan = MemoryPlan(MemorySnapshot({}), {"protocols": ["tcp", "tls"]}, None)
+    call = Call(MemoryStream(Stream(), plan, 0), STREAM_LOG)
+    token = current_call.set(call)
+    try:
+        for name, function in FUNCTIONS.items():
+            if not hasattr(function, "__is_for_streams__"):
+                continue
+            if name in expected:
+                call_with_nothing(function)
+                continue
+            with pytest.raises(PhaseError, match="function cannot be called in log phase"):
+                call_with_nothing(function)
+    finally:
+        current_call.reset(token)
 
 
 def test_every_function_is_in_the_matrix_and_every_row_exists() -> None:

@@ -486,6 +486,7 @@ def test_certificate_runs_globals_and_a_fault_aborts_the_handshake() -> None:
 
     class Handshake:
         state: Any = None
+        is_stream = False
         client_ip = "10.0.0.1"
         is_failed = False
 

@@ -1,7 +1,7 @@
 //! Starting, feeding and stopping an engine from Python.
 
 use std::any::Any;
-use std::os::fd::FromRawFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -128,6 +128,7 @@ impl Engine {
         stats.set_item("connections_accepted", counters.accepted.load(Ordering::Relaxed))?;
         stats.set_item("connections_handled", counters.handled.load(Ordering::Relaxed))?;
         stats.set_item("total_requests", counters.requests.load(Ordering::Relaxed))?;
+        stats.set_item("udp_sessions", gateway.udp_sessions.len())?;
         stats.set_item("revision", gateway.live().revision)?;
         Ok(stats)
     }
@@ -138,8 +139,8 @@ impl Engine {
     unsafe_code,
     reason = "the only way to own a descriptor that was inherited by number"
 )]
-fn take_socket(fd: i32) -> std::net::TcpListener {
+fn take_socket(fd: i32) -> OwnedFd {
     // SAFETY: the supervisor passes each descriptor to exactly one worker, which hands it to exactly one engine; `start`
     // runs once (checked above), so nobody else closes or reads it in this process.
-    unsafe { std::net::TcpListener::from_raw_fd(fd) }
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -273,6 +273,34 @@ impl PyExchange {
     }
 
     #[getter]
+    fn aws_vpce_id(&self) -> PyResult<Option<String>> {
+        self.with(|exchange| {
+            let proxied = exchange.connection.proxied.as_ref();
+            proxied.and_then(|proxied| proxied.vpce_id.clone())
+        })
+    }
+
+    #[getter]
+    fn stream_protocol(&self) -> PyResult<Option<&'static str>> {
+        self.with(|exchange| exchange.session.as_ref().map(|session| session.protocol.name()))
+    }
+
+    #[getter]
+    fn session_status(&self) -> PyResult<u16> {
+        self.with(|exchange| exchange.session.as_ref().map_or(0, |session| session.status))
+    }
+
+    #[getter]
+    fn upstream_received_bytes(&self) -> PyResult<u64> {
+        self.with(|exchange| exchange.session.as_ref().map_or(0, |session| session.upstream_received))
+    }
+
+    #[getter]
+    fn upstream_sent_bytes(&self) -> PyResult<u64> {
+        self.with(|exchange| exchange.session.as_ref().map_or(0, |session| session.upstream_sent))
+    }
+
+    #[getter]
     fn tls_version(&self) -> PyResult<Option<&'static str>> {
         self.with(|exchange| exchange.connection.tls.as_ref().map(|tls| tls.version))
     }
@@ -284,7 +312,13 @@ impl PyExchange {
 
     #[getter]
     fn tls_server_name(&self) -> PyResult<Option<String>> {
-        self.with(|exchange| exchange.connection.tls.as_ref().and_then(|tls| tls.server_name.clone()))
+        self.with(|exchange| {
+            let of_stream = exchange
+                .session
+                .as_ref()
+                .and_then(|session| session.server_name.clone());
+            of_stream.or_else(|| exchange.connection.tls.as_ref().and_then(|tls| tls.server_name.clone()))
+        })
     }
 
     #[getter]

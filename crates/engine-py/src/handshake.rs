@@ -107,12 +107,22 @@ impl PyHandshake {
 
     #[getter]
     fn forwarded_client_ip(&self) -> PyResult<String> {
-        self.client_ip()
+        self.with(|handshake| handshake.forwarded.ip().to_string())
     }
 
     #[getter]
     fn forwarded_client_port(&self) -> PyResult<u16> {
-        self.client_port()
+        self.with(|handshake| handshake.forwarded.port())
+    }
+
+    #[getter]
+    fn aws_vpce_id(&self) -> PyResult<Option<String>> {
+        self.with(|handshake| handshake.vpce_id.clone())
+    }
+
+    #[getter]
+    fn is_stream(&self) -> PyResult<bool> {
+        self.with(|handshake| handshake.is_stream)
     }
 
     fn request_client_certificate(&self, ca_names: Option<Vec<Vec<u8>>>) -> PyResult<()> {

@@ -41,6 +41,8 @@ struct Loop {
 /// Calls a Python runner.
 pub struct PythonRunner {
     certificate: Py<PyAny>,
+    preread: Py<PyAny>,
+    stream_log: Py<PyAny>,
     rewrite: Py<PyAny>,
     access: Py<PyAny>,
     response: Py<PyAny>,
@@ -64,6 +66,8 @@ impl PythonRunner {
         let method = |name: &str| runner.getattr(name).map(Bound::unbind);
         Ok(Self {
             certificate: method("certificate")?,
+            preread: method("preread")?,
+            stream_log: method("stream_log")?,
             rewrite: method("rewrite")?,
             access: method("access")?,
             response: method("response")?,
@@ -318,6 +322,10 @@ impl PhaseRunner for PythonRunner {
         })
     }
 
+    fn preread(&self, exchange: Box<Exchange>) -> Step {
+        self.run(&self.preread, exchange)
+    }
+
     fn rewrite(&self, exchange: Box<Exchange>) -> Step {
         self.run(&self.rewrite, exchange)
     }
@@ -397,6 +405,7 @@ impl PythonRunner {
         };
         let method = match exchange.phase {
             Phase::WsClose => &self.ws_close,
+            _ if exchange.session.is_some() => &self.stream_log,
             _ => &self.log,
         };
         // No way back for the view: the exchange ends here.

@@ -14,9 +14,11 @@ use bytes::{Bytes, BytesMut};
 use crate::http::h1::parse::Framing;
 use crate::http::head::{host_without_port, RequestHead, ResponseHead};
 use crate::http::headers::HeaderBlock;
+use crate::listener::proxy_protocol::Proxied;
 use crate::live::Live;
 use crate::phase::Phase;
 use crate::router;
+use crate::stream::session::Session as StreamSession;
 use crate::tls::client::TlsChanges;
 use crate::ws::session::Session;
 
@@ -35,6 +37,8 @@ pub struct ClientConnection {
     pub mapped_port: u16,
     /// TLS facts; None on a plain connection.
     pub tls: Option<ClientTls>,
+    /// What a trusted balancer said in its PROXY protocol head.
+    pub proxied: Option<Proxied>,
 }
 
 impl ClientConnection {
@@ -287,6 +291,8 @@ pub struct Exchange {
     pub is_client_gone: bool,
     /// A body filter failed: cut the response instead of sending something else.
     pub must_cut: bool,
+    /// What is known of a stream; None for HTTP.
+    pub session: Option<Box<StreamSession>>,
     /// The runner's own state.
     pub runner_state: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -349,6 +355,7 @@ impl Exchange {
             client_verify: None,
             is_client_gone: false,
             must_cut: false,
+            session: None,
             runner_state: None,
         })
     }

@@ -59,7 +59,12 @@ pub fn explain(plan: &[u8], request: &[u8]) -> Result<Explained, Vec<String>> {
     let plan: Plan = serde_json::from_slice(plan).map_err(|error| vec![format!("plan: {error}")])?;
     let request: DescribedRequest =
         serde_json::from_slice(request).map_err(|error| vec![format!("request: {error}")])?;
-    let rules: Vec<_> = plan.routes.iter().map(rule_of).collect();
+    let rules: Vec<_> = plan
+        .routes
+        .iter()
+        .take_while(|route| !route.is_stream())
+        .map(rule_of)
+        .collect();
     let router = Router::build(plan.router_flavor, &rules).map_err(|faults| {
         faults
             .iter()

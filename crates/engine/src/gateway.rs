@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 use crate::live::Live;
 use crate::runner::PhaseRunner;
 use crate::settings::EngineSettings;
+use crate::stream::udp::UdpSessions;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::limited::LimitedLines;
 use crate::telemetry::log_queue::LogQueue;
 use crate::upstream::attempt::Upstreams;
 
@@ -32,6 +34,12 @@ pub struct Gateway {
     pub counters: Counters,
     /// Access log; None is off.
     pub access_log: Option<AccessLog>,
+    /// Access log of streams; None is off.
+    pub stream_access_log: Option<AccessLog>,
+    /// UDP sessions.
+    pub udp_sessions: UdpSessions,
+    /// Lines about streams that were not served.
+    pub refused_streams: LimitedLines,
     /// Requests waiting for their log phase.
     pub log_queue: LogQueue,
     live: ArcSwap<Live>,
@@ -72,7 +80,7 @@ impl Gateway {
         settings: Arc<EngineSettings>,
         runner: Arc<dyn PhaseRunner>,
         upstreams: Upstreams,
-        access_log: Option<AccessLog>,
+        (access_log, stream_access_log): (Option<AccessLog>, Option<AccessLog>),
         live: Arc<Live>,
     ) -> Self {
         Self {
@@ -81,10 +89,18 @@ impl Gateway {
             upstreams,
             counters: Counters::default(),
             access_log,
+            stream_access_log,
+            udp_sessions: UdpSessions::default(),
+            refused_streams: LimitedLines::default(),
             log_queue: LogQueue::default(),
             live: ArcSwap::new(live),
             open: OpenConnections::default(),
         }
+    }
+
+    /// The access logs that are on.
+    pub fn access_logs(&self) -> impl Iterator<Item = &AccessLog> {
+        self.access_log.iter().chain(&self.stream_access_log)
     }
 
     /// The plan in force.

@@ -17,6 +17,7 @@ pub mod router;
 pub mod runner;
 pub mod server;
 pub mod settings;
+pub mod stream;
 pub mod telemetry;
 pub mod timer;
 pub mod tls;

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::plan::{AddressPlan, Plan, RoutePlan, ServicePlan, UpstreamPlan};
-use crate::router::{AddressRule, RouteRule, Router};
+use crate::router::stream::{StreamRouter, StreamRule};
+use crate::router::{AddressRule, Flavor, RouteRule, Router};
 use crate::settings::EngineSettings;
 use crate::tls::client::{ClientTls, UpstreamAlpn, UpstreamTls};
 use crate::tls::given::GivenPairs;
@@ -57,6 +58,8 @@ pub struct Live {
     pub revision: u64,
     /// Phases with global handlers.
     pub global_phases: u32,
+    /// The same for streams.
+    pub stream_global_phases: u32,
     /// Settings of the process.
     pub settings: Arc<EngineSettings>,
     /// Routes by position.
@@ -65,8 +68,12 @@ pub struct Live {
     pub services: Vec<LiveService>,
     /// Upstreams by name.
     pub upstreams: HashMap<String, LiveUpstream>,
-    /// Finds routes.
+    /// Finds routes of HTTP requests.
     pub router: Router,
+    /// Position of the first stream route in `routes`.
+    pub first_stream_route: usize,
+    /// Finds routes of streams, by position behind `first_stream_route`.
+    pub stream_router: StreamRouter,
     /// Certificates by SNI.
     pub tls: ServerTls,
     /// Certificates that plugins gave, of all plans.
@@ -126,7 +133,17 @@ impl Live {
     ) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let notices = Vec::new();
-        let rules: Vec<RouteRule> = plan.routes.iter().map(rule_of).collect();
+        let first_stream_route = plan
+            .routes
+            .iter()
+            .position(RoutePlan::is_stream)
+            .unwrap_or(plan.routes.len());
+        let (http_routes, stream_routes) = plan.routes.split_at(first_stream_route);
+        let stream_router = stream_router(plan.router_flavor, stream_routes);
+        if let Err(found) = &stream_router {
+            faults.extend(found.iter().cloned());
+        }
+        let rules: Vec<RouteRule> = http_routes.iter().map(rule_of).collect();
         let router = Router::build_after(plan.router_flavor, &rules, previous.map(|old| &old.router));
         if let Err(found) = &router {
             for fault in found {
@@ -157,12 +174,12 @@ impl Live {
                 .and_then(|index| plan.upstreams.get(*index));
             let mut client_tls = None;
             let is_http2 = matches!(service.protocol.as_str(), "grpc" | "grpcs");
-            let alpn = if is_http2 {
-                UpstreamAlpn::Http2
-            } else {
-                UpstreamAlpn::Http1
+            let alpn = match service.protocol.as_str() {
+                "grpc" | "grpcs" => UpstreamAlpn::Http2,
+                "tls" => UpstreamAlpn::Nothing,
+                _ => UpstreamAlpn::Http1,
             };
-            if matches!(service.protocol.as_str(), "https" | "grpcs" | "wss") {
+            if matches!(service.protocol.as_str(), "https" | "grpcs" | "wss" | "tls") {
                 match foundation.client_tls.config_for(&plan, service, upstream, alpn) {
                     Ok(config) => client_tls = Some(config),
                     Err(found) => faults.extend(found.iter().map(|fault| format!("services.{}: {fault}", service.id))),
@@ -202,10 +219,11 @@ impl Live {
                 faults.push(format!("routes.{}.service: no service at this position", route.id));
             }
         }
-        match (router, tls, default_client_tls) {
-            (Ok(router), Ok(tls), Ok(default_client_tls)) if faults.is_empty() => Ok(Self {
+        match (router, stream_router, tls, default_client_tls) {
+            (Ok(router), Ok(stream_router), Ok(tls), Ok(default_client_tls)) if faults.is_empty() => Ok(Self {
                 revision: plan.revision,
                 global_phases: plan.global_phases,
+                stream_global_phases: plan.stream_global_phases,
                 settings: foundation.settings.clone(),
                 routes: plan
                     .routes
@@ -215,6 +233,8 @@ impl Live {
                 services,
                 upstreams,
                 router,
+                first_stream_route,
+                stream_router,
                 tls,
                 given_pairs: foundation.given_pairs.clone(),
                 default_client_tls,
@@ -261,6 +281,39 @@ impl LiveRoute {
             is_grpc,
             is_grpcs_only,
         }
+    }
+}
+
+/// The router of the stream routes of a plan.
+fn stream_router(flavor: Flavor, routes: &[RoutePlan]) -> Result<StreamRouter, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut rules = Vec::with_capacity(routes.len());
+    for route in routes {
+        rules.push(StreamRule {
+            id: route.id.clone(),
+            created_at: route.created_at,
+            protocols: route.protocols.clone(),
+            snis: route.snis.clone().unwrap_or_default(),
+            sources: addresses_of(route.sources.as_deref()),
+            destinations: addresses_of(route.destinations.as_deref()),
+        });
+    }
+    for route in routes.iter().filter(|route| !route.is_stream()) {
+        faults.push(format!("routes.{}: a route of HTTP behind those of streams", route.id));
+    }
+    for route in routes.iter().filter(|route| route.expression.is_some()) {
+        faults.push(format!("routes.{}.expression: not available for streams", route.id));
+    }
+    let router = StreamRouter::build(flavor, &rules);
+    if let Err(found) = &router {
+        for fault in found {
+            let id = routes.get(fault.route).map_or("?", |route| route.id.as_str());
+            faults.push(format!("routes.{id}.{}: {}", fault.field, fault.message));
+        }
+    }
+    match router {
+        Ok(router) if faults.is_empty() => Ok(router),
+        _ => Err(faults),
     }
 }
 

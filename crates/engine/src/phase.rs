@@ -28,11 +28,13 @@ pub enum Phase {
     WsUpstreamFrame = 1 << 17,
     /// A request to a `ws` or `wss` service is over, in place of log.
     WsClose = 1 << 18,
+    /// A stream's route is known, nothing was sent upstream.
+    Preread = 1 << 11,
 }
 
 impl Phase {
     /// All phases of the engine, in the order of a request.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Certificate,
         Self::Rewrite,
         Self::Access,
@@ -44,6 +46,7 @@ impl Phase {
         Self::WsClientFrame,
         Self::WsUpstreamFrame,
         Self::WsClose,
+        Self::Preread,
     ];
 
     /// The phase's bit in masks.
@@ -67,6 +70,7 @@ impl Phase {
             Self::WsClientFrame => "ws_client_frame",
             Self::WsUpstreamFrame => "ws_upstream_frame",
             Self::WsClose => "ws_close",
+            Self::Preread => "preread",
         }
     }
 }

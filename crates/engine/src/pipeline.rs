@@ -465,7 +465,12 @@ impl<C: ClientStream> Flow<'_, C> {
             Phase::HeaderFilter => runner.header_filter(exchange),
             Phase::BodyFilter => runner.body_filter(exchange),
             Phase::WsHandshake => runner.ws_handshake(exchange),
-            Phase::Certificate | Phase::Log | Phase::WsClientFrame | Phase::WsUpstreamFrame | Phase::WsClose => {
+            Phase::Certificate
+            | Phase::Log
+            | Phase::Preread
+            | Phase::WsClientFrame
+            | Phase::WsUpstreamFrame
+            | Phase::WsClose => {
                 return Some(exchange);
             }
         };

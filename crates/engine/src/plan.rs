@@ -28,7 +28,10 @@ pub struct Plan {
     /// for every request, the response phases for requests that end before a route's chain was chosen.
     #[serde(default)]
     pub global_phases: u32,
-    /// Routes of the HTTP protocols; the position is the route's index everywhere.
+    /// The same for streams: `certificate`, and `log` for sessions that end before a route's chain was chosen.
+    #[serde(default)]
+    pub stream_global_phases: u32,
+    /// Routes of the HTTP protocols, then those of streams; the position is the route's index everywhere.
     #[serde(default)]
     pub routes: Vec<RoutePlan>,
     /// Services; routes refer to them by position.
@@ -77,10 +80,10 @@ pub struct RoutePlan {
     /// TLS server names.
     #[serde(default)]
     pub snis: Option<Vec<String>>,
-    /// Client addresses; `expressions` flavour only.
+    /// Client addresses; of HTTP routes in the `expressions` flavour only.
     #[serde(default)]
     pub sources: Option<Vec<AddressPlan>>,
-    /// Listener addresses; `expressions` flavour only.
+    /// Listener addresses; of HTTP routes in the `expressions` flavour only.
     #[serde(default)]
     pub destinations: Option<Vec<AddressPlan>>,
     /// Stands for all attributes; `expressions` flavour only.
@@ -130,6 +133,15 @@ pub struct AddressPlan {
     pub port: Option<u16>,
 }
 
+impl RoutePlan {
+    /// The route is for streams.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        let is_of_streams = |protocol: &String| matches!(protocol.as_str(), "tcp" | "tls" | "tls_passthrough" | "udp");
+        self.protocols.iter().any(is_of_streams)
+    }
+}
+
 /// A service: what is called.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,7 +151,7 @@ pub struct ServicePlan {
     /// Entity name.
     #[serde(default)]
     pub name: Option<String>,
-    /// `http`, `https`, `grpc`, `grpcs`, `ws` or `wss`.
+    /// `http`, `https`, `grpc`, `grpcs`, `ws` or `wss`; for streams `tcp`, `tls`, `tls_passthrough` or `udp`.
     pub protocol: String,
     /// Host name, IP address, or name of an upstream.
     pub host: String,

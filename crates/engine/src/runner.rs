@@ -36,8 +36,14 @@ pub struct Handshake {
     pub server_name: Option<String>,
     /// Direct peer.
     pub peer: SocketAddr,
+    /// Client after real-IP processing.
+    pub forwarded: SocketAddr,
+    /// VPC endpoint of AWS through which the client came, as a trusted balancer says.
+    pub vpce_id: Option<String>,
     /// Local address.
     pub local: SocketAddr,
+    /// The connection is a stream.
+    pub is_stream: bool,
     /// A handler failed: abort.
     pub is_failed: bool,
     /// What handlers asked for.
@@ -61,6 +67,8 @@ pub type Finished = Vec<Box<Exchange>>;
 pub trait PhaseRunner: Send + Sync + 'static {
     /// TLS: the certificate is chosen, the handshake has not gone on.
     fn certificate(&self, handshake: Box<Handshake>) -> HandshakeStep;
+    /// A stream's route is known; `Step::NeedBody` has no meaning there.
+    fn preread(&self, exchange: Box<Exchange>) -> Step;
     /// The head has arrived.
     fn rewrite(&self, exchange: Box<Exchange>) -> Step;
     /// The route is known.
@@ -90,6 +98,9 @@ pub struct NoHandlers;
 impl PhaseRunner for NoHandlers {
     fn certificate(&self, handshake: Box<Handshake>) -> HandshakeStep {
         HandshakeStep::Done(handshake)
+    }
+    fn preread(&self, exchange: Box<Exchange>) -> Step {
+        Step::Done(exchange)
     }
     fn rewrite(&self, exchange: Box<Exchange>) -> Step {
         Step::Done(exchange)

@@ -5,6 +5,8 @@
 
 use std::any::Any;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,8 @@ use crate::live::{Foundation, Live};
 use crate::plan::Plan;
 use crate::runner::PhaseRunner;
 use crate::settings::EngineSettings;
+use crate::stream::datagrams::ListeningSocket;
+use crate::stream::udp;
 use crate::telemetry::access_log::{AccessLog, FLUSH_INTERVAL};
 use crate::telemetry::log_queue::LogQueue;
 use crate::upstream::attempt::Upstreams;
@@ -55,15 +59,12 @@ impl Server {
             http2: Http2Connections::default(),
             client_tls: foundation.client_tls.clone(),
         };
-        let access_log = match &settings.access_log {
-            None => None,
-            Some(path) => Some(
-                AccessLog::open(path)
-                    .map_err(|error| vec![format!("proxy_access_log: cannot open {}: {error}", path.display())])?,
-            ),
-        };
+        let access_logs = (
+            open_log("proxy_access_log", settings.access_log.as_deref())?,
+            open_log("proxy_stream_access_log", settings.stream_access_log.as_deref())?,
+        );
         let empty = Live::build(Plan::default(), &foundation, None, None)?;
-        let gateway = Gateway::new(settings, runner, upstreams, access_log, Arc::new(empty));
+        let gateway = Gateway::new(settings, runner, upstreams, access_logs, Arc::new(empty));
         Ok(Self {
             gateway: Arc::new(gateway),
             foundation,
@@ -97,17 +98,20 @@ impl Server {
     ///
     /// # Errors
     /// The runtime or a socket cannot be set up.
-    pub fn run(&self, sockets: Vec<std::net::TcpListener>) -> io::Result<()> {
+    pub fn run(&self, sockets: Vec<OwnedFd>) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             for (socket, settings) in sockets.into_iter().zip(&self.gateway.settings.listeners) {
+                let settings = Arc::new(settings.clone());
+                if settings.udp {
+                    let socket = ListeningSocket::new(std::net::UdpSocket::from(socket))?;
+                    tokio::spawn(udp::serve(self.gateway.clone(), socket, settings));
+                    continue;
+                }
+                let socket = std::net::TcpListener::from(socket);
                 socket.set_nonblocking(true)?;
                 let socket = TcpListener::from_std(socket)?;
-                tokio::spawn(listener::accept(
-                    self.gateway.clone(),
-                    socket,
-                    Arc::new(settings.clone()),
-                ));
+                tokio::spawn(listener::accept(self.gateway.clone(), socket, settings));
             }
             tokio::spawn(sweep_pools(self.gateway.clone()));
             tokio::spawn(refresh_targets(self.gateway.clone()));
@@ -121,7 +125,7 @@ impl Server {
                 () = self.stop.notified() => {}
             }
             LogQueue::hand_over(&self.gateway);
-            if let Some(log) = &self.gateway.access_log {
+            for log in self.gateway.access_logs() {
                 log.flush();
             }
             Ok(())
@@ -141,7 +145,7 @@ impl Server {
 
     /// Open log files anew.
     pub fn reopen_logs(&self) {
-        if let Some(log) = &self.gateway.access_log {
+        for log in self.gateway.access_logs() {
             log.reopen();
         }
     }
@@ -157,6 +161,13 @@ impl Server {
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
     }
+}
+
+fn open_log(setting: &str, path: Option<&Path>) -> Result<Option<AccessLog>, Vec<String>> {
+    let open = |path: &Path| {
+        AccessLog::open(path).map_err(|error| vec![format!("{setting}: cannot open {}: {error}", path.display())])
+    };
+    path.map(open).transpose()
 }
 
 async fn sweep_pools(gateway: Arc<Gateway>) {
@@ -185,7 +196,7 @@ async fn flush_access_log(gateway: Arc<Gateway>) {
     let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
     loop {
         ticks.tick().await;
-        if let Some(log) = &gateway.access_log {
+        for log in gateway.access_logs() {
             log.flush();
         }
     }

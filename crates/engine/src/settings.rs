@@ -47,6 +47,8 @@ pub struct EngineSettings {
     pub dns: DnsSettings,
     /// File for the access log in combined format; None is off.
     pub access_log: Option<PathBuf>,
+    /// File for the access log of streams; None is off.
+    pub stream_access_log: Option<PathBuf>,
 }
 
 /// One listening socket, bound and inherited from the supervisor.
@@ -63,6 +65,12 @@ pub struct ListenerSettings {
     pub ssl: bool,
     /// HTTP/2: by ALPN with TLS, by prior knowledge without.
     pub http2: bool,
+    /// Connections begin with a PROXY protocol head.
+    pub proxy_protocol: bool,
+    /// Streams instead of HTTP.
+    pub stream: bool,
+    /// Datagrams (streams only).
+    pub udp: bool,
 }
 
 /// The `headers` setting, one switch per header.
@@ -131,6 +139,10 @@ pub struct Limits {
     pub websocket_client_payload_bytes: usize,
     /// The same of an upstream.
     pub websocket_upstream_payload_bytes: usize,
+    /// UDP sessions open in this worker; above: the one that was idle for longest ends.
+    pub udp_sessions: usize,
+    /// Bytes of datagrams of this worker that wait for their session's upstream; above: dropped.
+    pub udp_waiting_bytes: usize,
 }
 
 /// Waiting times towards clients, milliseconds.

@@ -36,7 +36,7 @@ impl Running {
         );
         server.apply(plan.as_bytes(), None).unwrap();
         let serving = server.clone();
-        let thread = std::thread::spawn(move || serving.run(vec![socket]).unwrap());
+        let thread = std::thread::spawn(move || serving.run(vec![socket.into()]).unwrap());
         Self {
             server,
             address,
@@ -76,7 +76,8 @@ impl Drop for Running {
 fn settings(port: u16) -> String {
     format!(
         r#"{{"server_token": "headgate/test",
-        "listeners": [{{"fd": -1, "address": "127.0.0.1", "port": {port}, "ssl": false, "http2": false}}],
+        "listeners": [{{"fd": -1, "address": "127.0.0.1", "port": {port}, "ssl": false, "http2": false, "proxy_protocol": false,
+            "stream": false, "udp": false}}],
         "trusted_ips": [], "real_ip_header": "x-real-ip", "real_ip_recursive": false, "port_maps": [],
         "response_headers": {{"server": true, "via": true, "proxy_latency": false, "upstream_latency": false,
             "response_latency": false, "upstream_status": false, "request_id": true}},
@@ -87,7 +88,7 @@ fn settings(port: u16) -> String {
             "request_body_buffer_bytes": 8192, "request_body_memory_bytes": 1048576,
             "response_buffer_bytes": 1048576, "keepalive_requests": 0, "connections": 0,
             "http2_concurrent_streams": 100, "websocket_client_payload_bytes": 1048576,
-            "websocket_upstream_payload_bytes": 1048576}},
+            "websocket_upstream_payload_bytes": 1048576, "udp_sessions": 8, "udp_waiting_bytes": 65536}},
         "client_timeouts": {{"header_ms": 10000, "body_ms": 10000, "send_ms": 10000, "keepalive_ms": 10000,
             "handshake_ms": 10000, "websocket_drain_ms": 10000}},
         "upstream_keepalive": {{"pool_size": 8, "max_requests": 0, "idle_timeout_ms": 0}},
@@ -95,7 +96,7 @@ fn settings(port: u16) -> String {
             "trusted_certificates": "", "verify_depth": 1, "client_certificate": null}},
         "dns": {{"resolvers": ["127.0.0.1:9"], "order": ["a"], "hosts_file": null, "valid_ttl_ms": null, "stale_ttl_ms": 0,
             "not_found_ttl_ms": 0, "error_ttl_ms": 0, "cache_size": 10}},
-        "access_log": null}}"#
+        "access_log": null, "stream_access_log": null}}"#
     )
 }
 
@@ -139,6 +140,9 @@ struct Scripted {
 }
 
 impl PhaseRunner for Scripted {
+    fn preread(&self, exchange: Box<Exchange>) -> Step {
+        Step::Done(exchange)
+    }
     fn certificate(&self, handshake: Box<Handshake>) -> HandshakeStep {
         HandshakeStep::Done(handshake)
     }

@@ -9,7 +9,7 @@ from headgate.cli.output import uses_colour
 from headgate.config.load import Settings
 from headgate.supervisor import ListenerStatus
 
-_NAMES = {"proxy_listen": "proxy", "admin_listen": "admin", "status_listen": "status"}
+_NAMES = {"proxy_listen": "proxy", "stream_listen": "stream", "admin_listen": "admin", "status_listen": "status"}
 
 
 def rows(listeners: Sequence[ListenerStatus]) -> list[tuple[str, str, str]]:
@@ -19,6 +19,9 @@ def rows(listeners: Sequence[ListenerStatus]) -> list[tuple[str, str, str]]:
         host = f"[{entry.address}]" if ":" in entry.address else entry.address
         scheme = "https" if entry.is_ssl else "http"
         protocols = "HTTP/1.1, HTTP/2" if entry.is_http2 else "HTTP/1.1"
+        if entry.setting_name == "stream_listen":
+            scheme = "udp" if entry.is_udp else "tls" if entry.is_ssl else "tcp"
+            protocols = "UDP" if entry.is_udp else "TLS" if entry.is_ssl else "TCP"
         name = _NAMES.get(entry.setting_name, entry.setting_name)
         found.append((name, f"{scheme}://{host}:{entry.port}", protocols))
     return found

@@ -22,6 +22,7 @@ from headgate.config.setting import setting
 
 LOG_LEVELS = ("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg")
 ACCESS_LOG_FORMATS = ("combined",)
+STREAM_ACCESS_LOG_FORMATS = ("basic",)
 LEGACY = "legacy"
 PRIORITY_PRESERVING = "priority_preserving"
 TRACING_INSTRUMENTATIONS = (
@@ -60,6 +61,11 @@ class General:
         "logs/error.log",
         "Error log, a path relative to the prefix. Left at its default, a start in the foreground writes to stderr.",
     )
+    proxy_stream_access_log: str | None = setting(
+        Text("path"),
+        "logs/access.log basic",
+        "Access log of streams: a path relative to the prefix and the format basic, or off.",
+    )
     admin_access_log: str | None = setting(
         Text("path"), "logs/admin_access.log", "Access log of the Admin API: a path relative to the prefix, or off."
     )
@@ -89,6 +95,18 @@ class General:
         "16384",
         "Most client connections open in one worker; 0 is no limit.",
         aliases=("nginx_events_worker_connections",),
+    )
+    udp_sessions: int = setting(
+        Number(minimum=1),
+        "4096",
+        "Most UDP sessions open in one worker; a new one beyond that ends the one that was idle for longest.",
+    )
+    udp_waiting_bytes: int = setting(
+        Size(),
+        "8m",
+        "Most bytes of datagrams in one worker that wait for a plugin or a name before their upstream is known; more "
+        "are dropped.",
+        name="udp_waiting_size",
     )
     worker_shutdown_timeout_ms: int = setting(
         Time(is_zero_allowed=False),
@@ -201,7 +219,13 @@ class General:
 
     def check(self) -> Iterator[str]:
         """Yield faults that concern more than the syntax of one setting."""
-        for name in ("proxy_access_log", "proxy_error_log", "admin_access_log", "status_access_log"):
+        for name in (
+            "proxy_access_log",
+            "proxy_stream_access_log",
+            "proxy_error_log",
+            "admin_access_log",
+            "status_access_log",
+        ):
             log = getattr(self, name)
             if log is None:
                 continue
@@ -213,8 +237,8 @@ class General:
             elif name.endswith("error_log"):
                 if log == "off":
                     yield f"{name} cannot be off, use /dev/null"
-            elif len(parts) > 1 and parts[1] not in ACCESS_LOG_FORMATS:
-                yield f"{name} has an unknown log format: '{parts[1]}' ({', '.join(ACCESS_LOG_FORMATS)})"
+            elif len(parts) > 1 and parts[1] not in (formats := _formats_of(name)):
+                yield f"{name} has an unknown log format: '{parts[1]}' ({', '.join(formats)})"
         if "off" in self.plugins and len(self.plugins) > 1:
             yield "plugins: off cannot be combined with other names"
         if self.shared_dict_size_bytes < 1024 * 1024:
@@ -222,3 +246,7 @@ class General:
         for directory in self.plugin_path:
             if not Path(directory).expanduser().is_dir():
                 yield f"plugin_path: no directory at {directory}"
+
+
+def _formats_of(name: str) -> tuple[str, ...]:
+    return STREAM_ACCESS_LOG_FORMATS if name == "proxy_stream_access_log" else ACCESS_LOG_FORMATS

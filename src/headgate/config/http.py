@@ -182,8 +182,6 @@ class HttpBehaviour:
 
     def check(self) -> Iterator[str]:
         """Yield faults that concern more than the syntax of one setting."""
-        if self.real_ip_header.lower() == "proxy_protocol":
-            yield "real_ip_header: proxy_protocol is not available in this release, name a header"
         for token_list in ("headers", "headers_upstream"):
             tokens = getattr(self, token_list)
             if "off" in tokens and len(tokens) > 1:

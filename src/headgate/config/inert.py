@@ -13,8 +13,7 @@ _ALWAYS_ON = "the engine decides this itself"
 INERT = {
     "admin_error_log": "errors of the Admin API go to proxy_error_log",
     "status_error_log": "errors of the Status API go to proxy_error_log",
-    "proxy_stream_access_log": "there are no stream listeners",
-    "proxy_stream_error_log": "there are no stream listeners",
+    "proxy_stream_error_log": "errors of streams go to proxy_error_log",
     "vaults": "the vault env is always there, there is no other",
     "anonymous_reports": "nothing is ever reported",
     "dedicated_config_processing": "the control process always does this",

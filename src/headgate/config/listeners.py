@@ -14,10 +14,11 @@ from headgate.config.setting import setting
 
 _ENTRY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
 _KEEPALIVE = re.compile(r"(\d*[smh]?):(\d*[smh]?):(\d*)")
-_FLAGS_TEXT = (
-    "[ssl] [http2] [proxy_protocol] [deferred] [bind] [reuseport] [backlog=%d+] [ipv6only=on] [ipv6only=off] "
-    "[so_keepalive=on] [so_keepalive=off] [so_keepalive=%w*:%w*:%d*]"
+_SOCKET_FLAGS_TEXT = (
+    "[backlog=%d+] [ipv6only=on] [ipv6only=off] [so_keepalive=on] [so_keepalive=off] [so_keepalive=%w*:%w*:%d*]"
 )
+_FLAGS_TEXT = f"[ssl] [http2] [proxy_protocol] [deferred] [bind] [reuseport] {_SOCKET_FLAGS_TEXT}"
+_STREAM_FLAGS_TEXT = f"[ssl] [udp] [proxy_protocol] [bind] [reuseport] {_SOCKET_FLAGS_TEXT}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Listener:
     port: int
     is_ssl: bool = False
     is_http2: bool = False
+    is_proxy_protocol: bool = False
+    is_udp: bool = False
     is_deferred: bool = False
     is_reuseport: bool = False
     backlog: int | None = None
@@ -57,19 +60,21 @@ class ListenerArray:
     """`off`, or a comma-separated list of `host:port [flags]`."""
 
     label: str = "listeners"
+    is_for_streams: bool = False
 
     def parse(self, name: str, text: str) -> tuple[Listener, ...]:
         entries = split_list(text)
         if not entries or entries[0].split()[0] == "off":
             return ()
-        return tuple(_parse_entry(name, entry) for entry in entries)
+        return tuple(_parse_entry(name, entry, self.is_for_streams) for entry in entries)
 
     def show(self, text: str) -> Any:
         return split_list(text)
 
 
-def _parse_entry(name: str, entry: str) -> Listener:
-    form = ValueError(f"{name} must be of form: [off] | <ip>:<port> {_FLAGS_TEXT}, [... next entry ...]")
+def _parse_entry(name: str, entry: str, is_for_streams: bool) -> Listener:
+    flags_text = _STREAM_FLAGS_TEXT if is_for_streams else _FLAGS_TEXT
+    form = ValueError(f"{name} must be of form: [off] | <ip>:<port> {flags_text}, [... next entry ...]")
     address, *flags = entry.split()
     match = _ENTRY.fullmatch(address)
     if match is None or int(match["port"]) > 65535:
@@ -79,16 +84,18 @@ def _parse_entry(name: str, entry: str) -> Listener:
         key, equals, value = flag.partition("=")
         if flag == "ssl":
             found["is_ssl"] = True
-        elif flag == "http2":
+        elif flag == "udp" and is_for_streams:
+            found["is_udp"] = True
+        elif flag == "http2" and not is_for_streams:
             found["is_http2"] = True
-        elif flag == "deferred":
+        elif flag == "deferred" and not is_for_streams:
             found["is_deferred"] = True
         elif flag == "reuseport":
             found["is_reuseport"] = True
         elif flag == "bind":
             pass  # every listener has a socket of its own here
         elif flag == "proxy_protocol":
-            raise ValueError(f"{name}: the flag proxy_protocol is not available in this release, remove it")
+            found["is_proxy_protocol"] = True
         elif key == "backlog" and equals and value.isdigit() and int(value) > 0:
             found["backlog"] = int(value)
         elif key == "ipv6only" and value in ("on", "off"):
@@ -103,6 +110,12 @@ def _parse_entry(name: str, entry: str) -> Listener:
             )
         else:
             raise form
+    if found.get("is_udp"):
+        unfit = {"is_ssl", "is_proxy_protocol", "backlog", "keepalive", "is_keepalive_off"} & found.keys()
+        if unfit:
+            raise ValueError(f"{name}: {entry}: with udp there is no ssl, proxy_protocol, backlog or so_keepalive")
+        # Datagrams of one client must reach one worker, which one socket shared by all would not do.
+        found["is_reuseport"] = True
     host = match["host"].strip("[]")
     if "is_ipv6_only" in found and ":" not in host:
         raise ValueError(f"{name}: ipv6only needs an IPv6 address, got {host}")
@@ -133,27 +146,34 @@ class Listeners:
     status_listen: tuple[Listener, ...] = setting(
         ListenerArray(), "127.0.0.1:8007 reuseport backlog=16384", "Addresses of the Status API."
     )
-    stream_listen: tuple[Listener, ...] = setting(ListenerArray(), "off", "Addresses that proxy TCP and UDP.")
+    stream_listen: tuple[Listener, ...] = setting(
+        ListenerArray(is_for_streams=True),
+        "off",
+        "Addresses that proxy TCP, TLS (ssl) and UDP (udp) to services of the routes of these protocols.",
+    )
 
     def all(self) -> tuple[Listener, ...]:
         """Return every listener in the order of the settings."""
-        return self.proxy_listen + self.admin_listen + self.status_listen
+        return self.proxy_listen + self.stream_listen + self.admin_listen + self.status_listen
 
     def check(self) -> Iterator[str]:
         """Yield faults that concern more than the syntax of one setting."""
-        if self.stream_listen:
-            yield "stream_listen: proxying TCP and UDP is not available in this release, set stream_listen = off"
         for listener in self.admin_listen + self.status_listen:
+            if listener.is_proxy_protocol:
+                yield (
+                    f"{listener.setting_name}: {listener.address}: proxy_protocol is for proxy_listen and "
+                    "stream_listen, remove it here"
+                )
             if listener.is_http2 and not listener.is_ssl:
                 yield (
                     f"{listener.setting_name}: {listener.address} has http2 without ssl, which is HTTP/2 by prior "
                     "knowledge; this API speaks HTTP/1.1 there, remove http2"
                 )
-        seen: dict[tuple[str, int], str] = {}
+        seen: dict[tuple[str, int, bool], str] = {}
         for listener in self.all():
             if listener.port == 0:
                 continue
-            other = seen.setdefault((listener.host, listener.port), listener.setting_name)
+            other = seen.setdefault((listener.host, listener.port, listener.is_udp), listener.setting_name)
             if other != listener.setting_name:
                 yield f"{listener.setting_name}: {listener.address} is also an address of {other}"
             elif sum(1 for entry in self.all() if entry == listener) > 1:

@@ -32,6 +32,8 @@ class ChildListener:
     port: int
     is_ssl: bool
     is_http2: bool
+    is_proxy_protocol: bool = False
+    is_udp: bool = False
 
 
 @dataclass(frozen=True)

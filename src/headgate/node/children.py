@@ -242,7 +242,7 @@ class Generation:
 
     def _bound_for(self, role: str) -> list[Bound]:
         if role == "worker":
-            return self.plan.sockets.of_setting("proxy_listen")
+            return self.plan.sockets.of_setting("proxy_listen") + self.plan.sockets.of_setting("stream_listen")
         return self.plan.sockets.of_setting("admin_listen") + self.plan.sockets.of_setting("status_listen")
 
     def signal(self, number: int) -> None:
@@ -282,4 +282,6 @@ def _child_listener(bound: Bound, entry: socket.socket) -> ChildListener:
         port=bound.port,
         is_ssl=listener.is_ssl,
         is_http2=listener.is_http2,
+        is_proxy_protocol=listener.is_proxy_protocol,
+        is_udp=listener.is_udp,
     )

@@ -102,7 +102,10 @@ class SocketTable:
 
 
 def _same_place(one: Listener, other: Listener) -> bool:
-    return (one.host, one.port, one.setting_name) == (other.host, other.port, other.setting_name)
+    def place(listener: Listener) -> tuple[str, int, str, bool]:
+        return listener.host, listener.port, listener.setting_name, listener.is_udp
+
+    return place(one) == place(other)
 
 
 def bind(listener: Listener, port: int, *, is_first: bool = True) -> socket.socket:
@@ -113,13 +116,15 @@ def bind(listener: Listener, port: int, *, is_first: bool = True) -> socket.sock
     """
     where = f"{listener.host if ':' not in listener.host else f'[{listener.host}]'}:{port}"
     try:
-        found = socket.getaddrinfo(listener.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(listener.host, port, type=_kind(listener), flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise BindError(f"cannot listen on {where} ({listener.setting_name}): {error.strerror}") from None
     family, kind, protocol, _, address = found[0]
     opened = socket.socket(family, kind, protocol)
     try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not listener.is_udp:
+            # Two programs that both set it could share a UDP port.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if listener.is_reuseport:
             if is_first and port != 0:
                 _refuse_foreign_listener(family, address, where, listener)
@@ -141,8 +146,9 @@ def bind(listener: Listener, port: int, *, is_first: bool = True) -> socket.sock
 
 def _refuse_foreign_listener(family: int, address: tuple[object, ...], where: str, listener: Listener) -> None:
     """Refuse a port on which another program listens: SO_REUSEPORT would let the same user's share it."""
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family, _kind(listener)) as probe:
+        if not listener.is_udp:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if listener.is_ipv6_only is False else 1)
         try:
@@ -161,7 +167,13 @@ def _bind_text(error: OSError, where: str, listener: Listener) -> str:
     return f"cannot listen on {where} ({listener.setting_name}): {reason}{hint}"
 
 
+def _kind(listener: Listener) -> socket.SocketKind:
+    return socket.SOCK_DGRAM if listener.is_udp else socket.SOCK_STREAM
+
+
 def _set_options(opened: socket.socket, listener: Listener) -> None:
+    if listener.is_udp:
+        return
     if listener.keepalive is not None or listener.is_keepalive_off:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0 if listener.is_keepalive_off else 1)
     if listener.keepalive is not None:

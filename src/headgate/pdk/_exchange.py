@@ -70,6 +70,10 @@ class Exchange(Protocol):
     @property
     def is_peer_trusted(self) -> bool: ...
     @property
+    def aws_vpce_id(self) -> str | None:
+        """AWS VPC endpoint of the client, as a trusted balancer's PROXY protocol head says."""
+
+    @property
     def tls_version(self) -> str | None:
         """`TLSv1.3`, `TLSv1.2`; None on a plain connection."""
 
@@ -264,6 +268,22 @@ class Exchange(Protocol):
     @property
     def response_bytes(self) -> int:
         """Sent to the client, with status line and headers."""
+
+    @property
+    def stream_protocol(self) -> str | None:
+        """`tcp`, `tls`, `tls_passthrough` or `udp`; None for HTTP, where the three below are 0."""
+
+    @property
+    def session_status(self) -> int:
+        """Status of the stream."""
+
+    @property
+    def upstream_received_bytes(self) -> int:
+        """Bytes that the stream's upstream sent."""
+
+    @property
+    def upstream_sent_bytes(self) -> int:
+        """Bytes that the stream's upstream got."""
 
     def latencies_ms(self) -> tuple[int, int, int, int]:
         """(kong, proxy or -1, request, receive)."""

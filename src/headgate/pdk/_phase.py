@@ -14,7 +14,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from headgate.errors import PhaseError
 from headgate.pdk._call import Call, current_call
-from headgate.phases import Phase
+from headgate.phases import STREAM_LOG, Phase
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,18 +62,23 @@ def labels(mask: int) -> str:
 
 def phase_label(bit: int) -> str:
     """Return the name of one phase bit as error texts print it."""
+    if bit == STREAM_LOG:
+        return Phase.LOG.label
     return next((phase.label for phase in Phase if phase.value == bit), "'unknown phase'")
 
 
 def phases(
-    allowed: Phase | None = None, *, rejected: Phase | None = None
+    allowed: Phase | None = None, *, rejected: Phase | None = None, is_for_streams: bool = False
 ) -> Callable[[Callable[Concatenate[S, Call, P], R]], Callable[Concatenate[S, P], R]]:
     """Declare the phases of a PDK method: those `allowed`, or all but the `rejected` ones.
 
-    Args: exactly one of the two.
+    Args: exactly one of the two. `is_for_streams`: where `log` is allowed, that of streams is too; always so with
+        `rejected`.
     Raises (the decorated method): PhaseError before any argument is looked at.
     """
     mask = int(allowed) if allowed is not None else int(EVERY_PHASE & ~(rejected or Phase(0)) & ~Phase.CONFIGURE)
+    if mask & Phase.LOG and (is_for_streams or allowed is None):
+        mask |= STREAM_LOG
 
     def refuse(call: Call | None) -> NoReturn:
         if call is None or not call.phase:
@@ -84,6 +89,8 @@ def phases(
             if allowed is not None
             else f"can be called in any phases except: {labels(int(rejected or 0))}"
         )
+        if call.phase == STREAM_LOG and mask & Phase.LOG:
+            raise PhaseError("function cannot be called in log phase of streams (only of http)")
         raise PhaseError(f"function cannot be called in {phase_label(call.phase)} phase ({reason})")
 
     def decorate(function: Callable[Concatenate[S, Call, P], R]) -> Callable[Concatenate[S, P], R]:
@@ -132,7 +139,8 @@ def _guarded(function: Callable[..., Any], mask: int, refuse: Callable[[Call | N
     wrapper.__module__ = function.__module__
     wrapper.__qualname__ = function.__qualname__
     wrapper.__doc__ = _documented(function.__doc__, labels(mask))
-    wrapper.__phases__ = Phase(mask)
+    wrapper.__phases__ = Phase(mask & ~STREAM_LOG)
+    wrapper.__is_for_streams__ = bool(mask & STREAM_LOG)
     guarded: Callable[..., Any] = wrapper
     return guarded
 

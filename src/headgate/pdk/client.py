@@ -14,8 +14,8 @@ from headgate.pdk._call import Call
 from headgate.pdk._check import need_string
 from headgate.pdk._phase import ACCESS, AUTHENTICATED, phases
 from headgate.pdk.client_tls import ClientTls, client_tls
-from headgate.pdk.router import RoutedPlan, matched_route
-from headgate.phases import Phase
+from headgate.pdk.router import RoutedPlan, matched_route, matched_service
+from headgate.phases import STREAM_LOG, Phase
 
 
 class ProtocolError(GatewayError):
@@ -200,9 +200,9 @@ class Client:
         """Return what `set_identity_realm_source` was given for this request; None without it."""
         return call.identity_realm
 
-    @phases(AUTHENTICATED)
+    @phases(AUTHENTICATED, is_for_streams=True)
     def get_protocol(self, call: Call, allow_terminated: bool = False) -> str:
-        """Return the protocol of the matched route that this request uses.
+        """Return the protocol of the matched route that this request or stream uses.
 
         Args: `allow_terminated`: a trusted peer's `X-Forwarded-Proto` counts as TLS.
         Raises: ProtocolError `No active route found`, `Only one X-Forwarded-Proto header allowed` (Kong returns nil
@@ -215,6 +215,9 @@ class Client:
         protocols = route["protocols"]
         if len(protocols) == 1:
             return str(protocols[0])
+        if call.phase == STREAM_LOG:
+            service = matched_service(exchange)
+            return "tls" if service is not None and service["protocol"] == "tls" else "tcp"
         plain, secure = ("ws", "wss") if "wss" in protocols else ("http", "https")
         if exchange.scheme == "https":
             return secure

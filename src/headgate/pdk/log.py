@@ -20,8 +20,8 @@ from typing import Any
 from headgate.pdk._call import Call, current_call
 from headgate.pdk._check import need_string
 from headgate.pdk._phase import AUTHENTICATED, FINISHED, any_phase, phases
-from headgate.pdk.serializer import MODES, serialize_request
-from headgate.phases import Phase
+from headgate.pdk.serializer import MODES, serialize_request, serialize_stream
+from headgate.phases import STREAM_LOG, Phase
 
 NOTICE = 25
 ALERT = 60
@@ -200,7 +200,7 @@ class Logger:
             need_string(template, "format")
         self._template = template
 
-    @phases(Phase.REWRITE | AUTHENTICATED)
+    @phases(Phase.REWRITE | AUTHENTICATED, is_for_streams=True)
     def set_serialize_value(self, call: Call, key: str, value: Any, options: Mapping[str, Any] | None = None) -> None:
         r"""Change a field of what `serialize` returns for this request; applied in call order.
 
@@ -216,13 +216,13 @@ class Logger:
             call.serialize_values = []
         call.serialize_values.append((key, value, mode))
 
-    @phases(FINISHED)
+    @phases(FINISHED, is_for_streams=True)
     def serialize(self, call: Call) -> dict[str, Any]:
-        """Return the record of this request as logging plugins send it: a new dict of plain JSON values.
+        """Return the record of this request or stream as logging plugins send it: a new dict of plain JSON values.
 
         Raises: ValueError for values of `set_serialize_value` that cannot be placed or serialised.
         """
-        return serialize_request(call)
+        return serialize_stream(call) if call.phase == STREAM_LOG else serialize_request(call)
 
     def current_namespace(self) -> str | None:
         """Return the namespace of a line written now: the logger's own, else the running plugin's name."""

@@ -3,7 +3,7 @@
 from headgate.pdk._call import current_call
 from headgate.pdk._node import node
 from headgate.pdk._phase import any_phase
-from headgate.phases import Phase
+from headgate.phases import STREAM_PHASES, Phase
 
 COUNTERS = (
     "connections_active",
@@ -25,7 +25,11 @@ class Nginx:
     def get_subsystem(self) -> str:
         """Return `http`, or `stream` for a connection without HTTP."""
         call = current_call.get()
-        return "stream" if call is not None and call.phase == Phase.PREREAD.value else "http"
+        if call is None:
+            return "http"
+        if call.phase == Phase.CERTIFICATE.value:
+            return "stream" if getattr(call.exchange, "is_stream", False) else "http"
+        return "stream" if call.phase & STREAM_PHASES else "http"
 
     @any_phase
     def get_statistics(self) -> dict[str, int]:

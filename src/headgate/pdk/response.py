@@ -21,6 +21,8 @@ LEAST_STATUS = 100
 LEAST_ERROR_STATUS = 400
 LARGEST_STATUS = 599
 
+STREAM_STATUSES = frozenset((200, 400, 403, 500, 502, 503))
+
 RESPONSE_BODY = Phase.BODY_FILTER | Phase.RESPONSE
 
 
@@ -154,7 +156,7 @@ class Response:
         call.body_chunks = None
         call.exchange.set_response_chunk(raw or b"\n", True)
 
-    @phases(RESPONSE_SETTERS)
+    @phases(RESPONSE_SETTERS | Phase.PREREAD)
     def exit(
         self,
         call: Call,
@@ -164,26 +166,32 @@ class Response:
     ) -> NoReturn:
         """Answer the client now. Ends the handler; later plugins' handlers of this phase are skipped.
 
-        In header_filter later plugins still run, and the body replaces the upstream's.
+        In header_filter later plugins still run, and the body replaces the upstream's. In preread the stream is closed:
+        with 200, after the body was sent to the client; with 400, 403, 500, 502 or 503 the body is only logged.
 
         Args: `body`: text or bytes as they are, a table as JSON (content type set unless given), None for no body;
             `headers` replace those of the same name. Of a table, a gRPC client gets the text under `message`.
         Raises: TypeError or ValueError with Kong's text for wrong arguments; otherwise Exit, not to be caught.
         """
-        _check_status(status, LEAST_STATUS)
+        is_stream = call.phase == Phase.PREREAD.value
+        if is_stream:
+            _check_stream_status(status)
+        else:
+            _check_status(status, LEAST_STATUS)
         is_json = is_table(body)
         if not (is_json or body is None or isinstance(body, str | bytes)):
             raise TypeError("body must be a nil, string or table")
-        lines = _answer_headers(headers)
+        lines = [] if is_stream else _answer_headers(headers)
         raw: bytes | None
-        if is_json and _is_grpc(call, lines):
+        if is_json and not is_stream and _is_grpc(call, lines):
             is_json = False
             raw = _grpc_message(body)
         elif is_json:
             try:
                 raw = encode_json(body)
             except (TypeError, ValueError) as error:
-                raise ValueError(f"body encoding failed while flushing response: {error}") from error
+                what = "invalid body" if is_stream else "body encoding failed while flushing response"
+                raise ValueError(f"{what}: {error}") from error
         elif isinstance(body, str):
             raw = body.encode("utf-8", "surrogateescape")
         else:
@@ -219,6 +227,13 @@ class Response:
         call.exchange.respond_error(int(status), text, _answer_headers(headers))
         call.is_answered = True
         raise Exit
+
+
+def _check_stream_status(status: object) -> None:
+    if not is_number(status):
+        raise TypeError("code must be a number")
+    if status not in STREAM_STATUSES:
+        raise ValueError("unacceptable code, only 200, 400, 403, 500, 502 and 503 are accepted")
 
 
 def _check_status(status: object, least: int) -> None:

@@ -45,12 +45,12 @@ class Router:
 
     __slots__ = ()
 
-    @phases(AUTHENTICATED)
+    @phases(AUTHENTICATED, is_for_streams=True)
     def get_route(self, call: Call) -> dict[str, Any] | None:
         """Return the matched route as the Admin API shows it; None without a match. Shared: do not change it."""
         return matched_route(call.exchange)
 
-    @phases(AUTHENTICATED)
+    @phases(AUTHENTICATED, is_for_streams=True)
     def get_service(self, call: Call) -> dict[str, Any] | None:
         """Return the matched route's service as the Admin API shows it; None without one. Shared: do not change it."""
         return matched_service(call.exchange)

@@ -9,9 +9,9 @@ from headgate.pdk._certificates import upstream_tls
 from headgate.pdk._exchange import Exchange
 from headgate.pdk._headers import header_map
 from headgate.pdk._node import node
+from headgate.pdk._phase import phase_label
 from headgate.pdk._query import parse_arguments
 from headgate.pdk.router import matched_route, matched_service
-from headgate.phases import Phase
 
 MODES = ("set", "add", "replace")
 
@@ -50,6 +50,39 @@ def serialize_request(call: Call) -> dict[str, Any]:
         record["upstream_tls"] = upstream
     if call.times:
         record["latencies"]["plugins"] = _plugin_latencies_ms(call)
+    return _completed(record, call)
+
+
+def serialize_stream(call: Call) -> dict[str, Any]:
+    """Build the record of a stream; fields that do not apply are absent.
+
+    Raises: ValueError for custom values that cannot be placed or serialised.
+    """
+    exchange = call.exchange
+    kong_ms, _, session_ms, _ = exchange.latencies_ms()
+    record: dict[str, Any] = {
+        "session": {
+            "received": exchange.request_bytes,
+            "sent": exchange.response_bytes,
+            "status": exchange.session_status,
+            "server_port": exchange.server_port,
+        },
+        "upstream": {"received": exchange.upstream_received_bytes, "sent": exchange.upstream_sent_bytes},
+        "latencies": {"kong": kong_ms, "session": session_ms},
+        "client_ip": exchange.forwarded_client_ip,
+        "started_at": exchange.start_time_ms,
+        "workspace_name": "default",
+    }
+    if exchange.tls_version is not None:
+        record["session"]["tls"] = _tls(exchange)
+    if call.times:
+        record["latencies"]["plugins"] = _plugin_latencies_ms(call)
+    return _completed(record, call)
+
+
+def _completed(record: dict[str, Any], call: Call) -> dict[str, Any]:
+    """Add what requests and streams have in common, and the values that plugins set."""
+    exchange = call.exchange
     route = matched_route(exchange)
     if route is not None:
         record["tries"] = exchange.tries()
@@ -74,7 +107,7 @@ def _plugin_latencies_ms(call: Call) -> dict[str, dict[str, float]]:
     sums_ns: dict[str, dict[str, int]] = {}
     for instance, phase, took_ns in call.times:
         of_plugin = sums_ns.setdefault(instance.name, {})
-        label = Phase(phase).label
+        label = phase_label(phase)
         of_plugin[label] = of_plugin.get(label, 0) + took_ns
     return {
         name: {label: round(took_ns / 1e6, 3) for label, took_ns in of_plugin.items()}
@@ -98,12 +131,16 @@ def _request(exchange: Exchange) -> dict[str, Any]:
         "size": exchange.request_bytes,
     }
     if exchange.tls_version is not None:
-        request["tls"] = {
-            "version": exchange.tls_version,
-            "cipher": exchange.tls_cipher,
-            "client_verify": exchange.client_verify,
-        }
+        request["tls"] = _tls(exchange)
     return request
+
+
+def _tls(exchange: Exchange) -> dict[str, Any]:
+    return {
+        "version": exchange.tls_version,
+        "cipher": exchange.tls_cipher,
+        "client_verify": exchange.client_verify,
+    }
 
 
 def _authenticated_entity(credential: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from headgate.pdk._phase import (
     phases,
 )
 from headgate.pdk._query import encode_arguments, without_argument
+from headgate.phases import Phase
 
 METHODS = frozenset(
     (
@@ -61,6 +62,12 @@ class ServiceRequest:
         if scheme not in ("http", "https", "ws", "wss"):
             raise ValueError(f"invalid scheme: {scheme}")
         call.exchange.set_upstream_scheme(scheme)
+
+    @phases(Phase.PREREAD | Phase.BALANCER)
+    def disable_tls(self, call: Call) -> Literal[True]:
+        """Speak plainly with the upstream of this stream although its service's protocol is `tls`."""
+        call.exchange.set_upstream_scheme("http")
+        return True
 
     @phases(REWRITE_ACCESS_BALANCER)
     def set_path(self, call: Call, path: str) -> None:

@@ -22,8 +22,8 @@ class BrokenPluginError(GatewayError):
 
 
 class BrokenInstance(PluginInstance):
-    """An instance without a configuration: `access` and `ws_handshake` fail, and `rewrite` when its plugin may take
-    part so early.
+    """An instance without a configuration: `access`, `ws_handshake` and `preread` fail, and `rewrite` when its plugin
+    may take part so early.
 
     A handshake is let through, since only a request can be answered.
     """
@@ -57,4 +57,4 @@ class _Refusing:
     def _refuse(self, config: Any) -> None:
         raise BrokenPluginError(f"the plugin instance is broken: {self._fault}")
 
-    rewrite = access = ws_handshake = _refuse
+    rewrite = access = preread = ws_handshake = _refuse

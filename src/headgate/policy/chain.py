@@ -26,7 +26,14 @@ WEBSOCKET_PHASES = (Phase.WS_CLIENT_FRAME, Phase.WS_UPSTREAM_FRAME, Phase.WS_CLO
 GLOBAL_PHASES = (Phase.CERTIFICATE, Phase.REWRITE, Phase.HEADER_FILTER, Phase.BODY_FILTER, Phase.LOG)
 """Phases that run global instances: the early ones always, the others for requests that never reached access."""
 
-HANDLED_PHASES = (Phase.ACCESS, Phase.RESPONSE, *GLOBAL_PHASES, Phase.WS_HANDSHAKE, *WEBSOCKET_PHASES)
+HANDLED_PHASES = (
+    Phase.ACCESS,
+    Phase.PREREAD,
+    Phase.RESPONSE,
+    *GLOBAL_PHASES,
+    Phase.WS_HANDSHAKE,
+    *WEBSOCKET_PHASES,
+)
 
 MOST_REMEMBERED = 4096
 """Clients, and combinations of picked instances, that a chain remembers; beyond, it starts anew (own choice: a few MB
@@ -55,6 +62,7 @@ class PluginInstance:
         "log",
         "name",
         "phases",
+        "preread",
         "response",
         "rewrite",
         "rules",
@@ -71,6 +79,7 @@ class PluginInstance:
     certificate: Handle | None
     rewrite: Handle | None
     access: Handle | None
+    preread: Handle | None
     response: Handle | None
     header_filter: Handle | None
     body_filter: Handle | None

@@ -32,11 +32,18 @@ from headgate.policy.chain import (
 )
 from headgate.policy.order import CycleError
 from headgate.policy.precedence import Scope
-from headgate.schema import HTTP_PROTOCOLS, WEBSOCKET_PROTOCOLS, validate
+from headgate.policy.streams import StreamChain, StreamChainBuilder, StreamGlobals
+from headgate.schema import HTTP_PROTOCOLS, STREAM_PROTOCOLS, WEBSOCKET_PROTOCOLS, validate
 from headgate.store.snapshot import Snapshot
 
 HTTP_SUBSYSTEM = frozenset((*HTTP_PROTOCOLS, *WEBSOCKET_PROTOCOLS))
 """A plugin instance takes part when it names any of these (reference: phases 16)."""
+
+STREAM_SUBSYSTEM = frozenset(STREAM_PROTOCOLS)
+"""The same for streams."""
+
+SERVED_PROTOCOLS = HTTP_SUBSYSTEM | STREAM_SUBSYSTEM
+"""Protocols of services that the engine speaks."""
 
 _SCOPES = ("consumer", "consumer_group", "route", "service")
 
@@ -82,6 +89,8 @@ class CompiledPlan:
         "holds_references",
         "revision",
         "snapshot",
+        "stream_chains",
+        "stream_globals",
     )
 
     def __init__(
@@ -94,6 +103,8 @@ class CompiledPlan:
         global_instances: Globals,
         engine_plan: dict[str, Any],
         *,
+        stream_chains: list[StreamChain],
+        stream_globals: StreamGlobals,
         holds_references: bool = False,
     ) -> None:
         self.snapshot = snapshot
@@ -101,6 +112,9 @@ class CompiledPlan:
         self.configuration_hash = snapshot.configuration_hash
         self.chains = chains
         self.globals = global_instances
+        self.stream_chains = stream_chains
+        """Chains of the stream routes, whose positions follow those of the others."""
+        self.stream_globals = stream_globals
         self._instances = instances
         self._routes = routes
         self._services = services
@@ -115,6 +129,10 @@ class CompiledPlan:
     def service(self, index: int) -> dict[str, Any] | None:
         """Return the service entity of the route at a position; None without one."""
         return self._services[index]
+
+    def stream_chain(self, index: int) -> StreamChain:
+        """Return the chain of the stream route at a position."""
+        return self.stream_chains[index - len(self.chains)]
 
     def instances(self, name: str) -> list[PluginInstance]:
         """Return all enabled instances of a plugin that have a configuration, in the order of the snapshot."""
@@ -142,19 +160,21 @@ def compile_plan(
     previous: CompiledPlan | None = None,
     ordering_algorithm: str = LEGACY,
     is_broken_allowed: bool = False,
+    is_serving_streams: bool = True,
 ) -> CompiledPlan:
     """Compile one snapshot.
 
     Args: `previous`: plan whose plugin instances are kept where the entity is the same, which saves building their
         configurations anew. `ordering_algorithm`: what rules make of the static order (`order`). `is_broken_allowed`:
-        instances that cannot be configured refuse their requests instead of the whole snapshot.
+        instances that cannot be configured refuse their requests instead of the whole snapshot. `is_serving_streams`:
+        without listeners for streams their routes are left out, with a warning each.
     Raises: PlanError with all faults.
     """
     instances = _instances(snapshot, catalog, previous, is_broken_allowed=is_broken_allowed)
-    builder = ChainBuilder(
-        {name: {one.scope: one for one in reversed(same)} for name, same in instances.items() if same},
-        ordering_algorithm,
-    )
+    http_instances = _of_subsystem(instances, HTTP_SUBSYSTEM)
+    stream_instances = _of_subsystem(instances, STREAM_SUBSYSTEM)
+    builder = ChainBuilder(_by_scope(http_instances), ordering_algorithm)
+    stream_builder = StreamChainBuilder(_by_scope(stream_instances))
     faults: list[str] = []
     certificate_plans, holds_references = _certificates(snapshot)
     certificates = {one["id"]: position for position, one in enumerate(certificate_plans)}
@@ -164,9 +184,13 @@ def compile_plan(
     services: list[dict[str, Any] | None] = []
     route_plans: list[dict[str, Any]] = []
     inert: set[str] = set()
+    stream_routes: list[dict[str, Any]] = []
     for route in snapshot.all("routes"):
         protocols = [protocol for protocol in route["protocols"] if protocol in HTTP_SUBSYSTEM]
         if not protocols:
+            if is_serving_streams and not STREAM_SUBSYSTEM.isdisjoint(route["protocols"]):
+                stream_routes.append(route)
+                continue
             _log.warning("route %s is not served: protocols %s", _named(route), ", ".join(route["protocols"]))
             continue
         service_id = route["service"]["id"] if route.get("service") else None
@@ -174,7 +198,8 @@ def compile_plan(
         if service is not None and not service.get("enabled", True):
             continue
         position = service_positions.get(service_id) if service_id is not None else None
-        if service is not None and position is None:
+        if service is not None and (position is None or service["protocol"] not in HTTP_SUBSYSTEM):
+            position = None
             _log.warning(
                 "route %s has no service: protocol %s of %s is not served",
                 _named(route),
@@ -208,11 +233,28 @@ def compile_plan(
             "these plugins apply to WebSocket services but handle none of their phases, so they do nothing there: %s",
             ", ".join(sorted(inert)),
         )
-    global_instances = Globals(one for same in instances.values() for one in _unique(same) if one.scope == Scope())
+    stream_chains: list[StreamChain] = []
+    for route in stream_routes:
+        service = snapshot.get("services", route["service"]["id"]) if route.get("service") else None
+        if service is not None and not service.get("enabled", True):
+            continue
+        stream_chain = stream_builder.chain(route["id"], service["id"] if service is not None else None)
+        plan = {field: route[field] for field in _ROUTE_FIELDS if route.get(field) is not None}
+        plan["protocols"] = [protocol for protocol in route["protocols"] if protocol in STREAM_SUBSYSTEM]
+        plan["phases"] = stream_chain.phases
+        if service is not None:
+            plan["service"] = service_positions[service["id"]]
+        stream_chains.append(stream_chain)
+        routes.append(route)
+        services.append(service)
+        route_plans.append(plan)
+    global_instances = Globals(_globals(http_instances))
+    stream_globals = StreamGlobals(_globals(stream_instances))
     engine_plan = {
         "revision": snapshot.revision,
         "router_flavor": router_flavor,
         "global_phases": global_instances.mask,
+        "stream_global_phases": stream_globals.mask,
         "routes": route_plans,
         "services": service_plans,
         "upstreams": _upstreams(snapshot, certificates),
@@ -225,7 +267,16 @@ def compile_plan(
         "ca_certificates": {one["id"]: one["cert"] for one in snapshot.all("ca_certificates")},
     }
     return CompiledPlan(
-        snapshot, instances, chains, routes, services, global_instances, engine_plan, holds_references=holds_references
+        snapshot,
+        instances,
+        chains,
+        routes,
+        services,
+        global_instances,
+        engine_plan,
+        stream_chains=stream_chains,
+        stream_globals=stream_globals,
+        holds_references=holds_references,
     )
 
 
@@ -235,6 +286,28 @@ def _inert(chain: Chain) -> Iterable[str]:
     for slot in chain.slots:
         if mask_of((slot,), (Phase.ACCESS, *LATER_PHASES)) and not mask_of((slot,), here):
             yield slot.name
+
+
+def _of_subsystem(
+    instances: Mapping[str, list[PluginInstance]], subsystem: frozenset[str]
+) -> dict[str, list[PluginInstance]]:
+    """Return the instances that take part in a subsystem, by plugin name; no name without any."""
+
+    def takes_part(one: PluginInstance) -> bool:
+        protocols = one.entity.get("protocols") or HTTP_SUBSYSTEM
+        return not subsystem.isdisjoint(protocols)
+
+    found = {name: [one for one in same if takes_part(one)] for name, same in instances.items()}
+    return {name: same for name, same in found.items() if same}
+
+
+def _by_scope(instances: Mapping[str, list[PluginInstance]]) -> dict[str, dict[Scope, PluginInstance]]:
+    """Return the instances by name and scope, the first of each scope: one name never runs twice."""
+    return {name: {one.scope: one for one in reversed(same)} for name, same in instances.items()}
+
+
+def _globals(instances: Mapping[str, list[PluginInstance]]) -> list[PluginInstance]:
+    return [by_scope[Scope()] for by_scope in _by_scope(instances).values() if Scope() in by_scope]
 
 
 def _instances(
@@ -252,7 +325,7 @@ def _instances(
             if not_enabled not in faults:
                 faults.append(not_enabled)
             continue
-        if not entity.get("enabled", True) or HTTP_SUBSYSTEM.isdisjoint(entity.get("protocols") or HTTP_SUBSYSTEM):
+        if not entity.get("enabled", True):
             continue
         earlier = kept.get(entity["id"])
         if earlier is not None and earlier.entity == entity:
@@ -314,11 +387,6 @@ def _is_forbidden(plugin: PluginType, kind: str) -> bool:
     return bool(getattr(plugin.config_model, f"no_{kind}", False))
 
 
-def _unique(instances: Iterable[PluginInstance]) -> Iterable[PluginInstance]:
-    """Return the first instance of each scope: one name never runs twice."""
-    return {one.scope: one for one in reversed(list(instances))}.values()
-
-
 def _certificates(snapshot: Snapshot) -> tuple[list[dict[str, Any]], bool]:
     """Return the certificates with secrets in the place of references, and whether there were any references.
 
@@ -343,7 +411,7 @@ def _services(snapshot: Snapshot, certificates: Mapping[str, int]) -> tuple[dict
     positions: dict[str, int] = {}
     plans: list[dict[str, Any]] = []
     for service in snapshot.all("services"):
-        if service["protocol"] not in HTTP_SUBSYSTEM or not service.get("enabled", True):
+        if service["protocol"] not in SERVED_PROTOCOLS or not service.get("enabled", True):
             continue
         plan = _picked(
             service, "id", "name", "protocol", "host", "port", "path", "retries", "tls_verify", "tls_verify_depth"

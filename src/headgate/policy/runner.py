@@ -28,8 +28,9 @@ from headgate.pdk._call import Call, current_call
 from headgate.pdk._exchange import Exchange
 from headgate.pdk._exit import Exit
 from headgate.pdk._node import node
+from headgate.pdk._phase import phase_label
 from headgate.pdk.log import ALERT, NOTICE, is_pdk_file
-from headgate.phases import Phase
+from headgate.phases import STREAM_LOG, Phase
 from headgate.policy.blocking import BlockingQueueFullError, bound
 from headgate.policy.catalog import Catalog
 from headgate.policy.chain import Chain, PluginInstance, Step
@@ -52,13 +53,14 @@ _RESPONSE = Phase.RESPONSE.value
 _HEADER_FILTER = Phase.HEADER_FILTER.value
 _BODY_FILTER = Phase.BODY_FILTER.value
 _LOG = Phase.LOG.value
+_PREREAD = Phase.PREREAD.value
 _WS_HANDSHAKE = Phase.WS_HANDSHAKE.value
 _WS_CLIENT_FRAME = Phase.WS_CLIENT_FRAME.value
 _WS_UPSTREAM_FRAME = Phase.WS_UPSTREAM_FRAME.value
 _WS_CLOSE = Phase.WS_CLOSE.value
 
 _ANSWERABLE = _REWRITE | _ACCESS | _RESPONSE | _HEADER_FILTER | _WS_HANDSHAKE
-_AFTERWARDS = _LOG | _WS_CLOSE
+_AFTERWARDS = _LOG | _WS_CLOSE | STREAM_LOG
 
 _BODY_UNREAD = 1
 
@@ -169,7 +171,25 @@ class Runtime:
     def certificate(self, handshake: Any) -> Outcome:
         """Run `certificate` of the global instances; a fault aborts the handshake."""
         call = Call(handshake, _CERTIFICATE)
-        return self._stopping(call, iter(handshake.plan.globals.certificate), _nothing)
+        plan = handshake.plan
+        chosen = plan.stream_globals if handshake.is_stream else plan.globals
+        return self._stopping(call, iter(chosen.certificate), _nothing)
+
+    def preread(self, exchange: Exchange) -> Outcome:
+        """Run `preread` of a stream route's instances; an answer or a fault closes the stream."""
+        call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
+        call.phase = _PREREAD
+        return self._stopping(call, iter(exchange.plan.stream_chain(exchange.route_index).preread), _nothing)
+
+    def stream_log(self, exchange: Exchange) -> Outcome:
+        """Run `log` of a stream route's instances (else of the globals); each runs whatever others did."""
+        call = exchange.state or self._begin(exchange)
+        call.exchange = exchange
+        call.phase = STREAM_LOG
+        plan, index = exchange.plan, exchange.route_index
+        chosen = plan.stream_globals if index is None else plan.stream_chain(index)
+        return self._going_on(call, iter(chosen.log), _nothing)
 
     def rewrite(self, exchange: Exchange) -> Outcome:
         """Run `rewrite` of the global instances; an answer or a fault ends it."""
@@ -443,7 +463,7 @@ class Runtime:
             call.instance.name,
             held_ns // 1_000_000,
             call.instance.id,
-            Phase(call.phase).label,
+            phase_label(call.phase),
             extra={"request_id": getattr(call.exchange, "id", None), "plugin": call.instance.name},
         )
 
@@ -525,7 +545,7 @@ def _fault(call: Call, error: BaseException) -> None:
         type(error).__name__,
         error,
         instance_id,
-        Phase(call.phase).label,
+        phase_label(call.phase),
         exc_info=error,
         extra={"request_id": getattr(call.exchange, "id", None), "plugin": name},
     )

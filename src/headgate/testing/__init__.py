@@ -6,5 +6,6 @@ place of the engine. It runs one handler; order, precedence and whole chains are
 
 from headgate.testing.exchange import MemoryExchange, Request, Upstream
 from headgate.testing.phase import Frame, LogLine, Result, Sent, run_phase
+from headgate.testing.stream import Stream
 
-__all__ = ["Frame", "LogLine", "MemoryExchange", "Request", "Result", "Sent", "Upstream", "run_phase"]
+__all__ = ["Frame", "LogLine", "MemoryExchange", "Request", "Result", "Sent", "Stream", "Upstream", "run_phase"]

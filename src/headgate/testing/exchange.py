@@ -140,6 +140,13 @@ class MemoryExchange:
         self.tls_cipher: str | None = "TLS_AES_256_GCM_SHA384" if request.scheme == "https" else None
         self.tls_server_name: str | None = request.host if request.scheme == "https" else None
 
+        self.aws_vpce_id: str | None = None
+        self.is_stream = False
+        self.stream_protocol: str | None = None
+        self.session_status = 0
+        self.upstream_received_bytes = 0
+        self.upstream_sent_bytes = 0
+
         self.client_chain = request.client_certificate
         self.client_verify = "NONE"
         self.is_client_certificate_requested = False
@@ -384,7 +391,8 @@ class MemoryExchange:
         if self.answer is None:
             return
         status, lines, body = self.answer
-        if self.phase & (Phase.REWRITE | Phase.ACCESS | Phase.WS_HANDSHAKE | Phase.RESPONSE | Phase.HEADER_FILTER):
+        answering = Phase.REWRITE | Phase.ACCESS | Phase.PREREAD | Phase.WS_HANDSHAKE
+        if self.phase & (answering | Phase.RESPONSE | Phase.HEADER_FILTER):
             self.response_status = status
             for name in dict.fromkeys(name for name, _ in lines):
                 values = [value for other, value in lines if other == name]

@@ -20,9 +20,10 @@ from headgate.pdk._headers import HeaderMap, header_map
 from headgate.pdk._namespace import Namespace
 from headgate.pdk._node import node
 from headgate.pdk.plugin import InstanceInfo, Plugin, config_model_of, remember_instance
-from headgate.phases import Phase
+from headgate.phases import STREAM_LOG, Phase
 from headgate.testing.exchange import MemoryExchange, Request, Upstream
 from headgate.testing.plan import MemoryPlan, MemorySnapshot
+from headgate.testing.stream import MemoryStream, Stream
 
 _FRAMES = Phase.WS_CLIENT_FRAME | Phase.WS_UPSTREAM_FRAME
 _AFTER_PROXYING = _FRAMES | Phase.WS_CLOSE | Phase.RESPONSE | Phase.HEADER_FILTER | Phase.BODY_FILTER | Phase.LOG
@@ -117,6 +118,7 @@ def run_phase(
     chunks: list[bytes] | None = None,
     frame: Frame | None = None,
     exchange: MemoryExchange | None = None,
+    stream: Stream | None = None,
 ) -> Result:
     """Run one phase of a plugin and return what it did.
 
@@ -129,6 +131,7 @@ def run_phase(
         shared: start values of `kong.ctx.shared`. chunks: of the response body, for body_filter.
         frame: the message, for `ws_client_frame` and `ws_upstream_frame` (an empty text unless given).
         exchange: of an earlier result, to run the next phase of the same request.
+        stream: a TCP, TLS or UDP stream instead of a request (always so in preread); for log it has the byte counts.
 
     Raises: whatever the handler raises, `Exit` apart; headgate.errors.SchemaViolation for a wrong configuration.
     """
@@ -147,7 +150,11 @@ def run_phase(
     )
     if conf is not None and bit is not Phase.CONFIGURE:
         remember_instance(conf, instance)
-    if exchange is None:
+    if stream is None and bit is Phase.PREREAD and exchange is None:
+        stream = Stream()
+    if exchange is None and stream is not None:
+        exchange = _stream(stream, route, service, entities or {})
+    elif exchange is None:
         exchange = _exchange(bit, request or Request(), response, route, service, entities or {})
     elif response is not None:
         exchange.receive(response)
@@ -156,6 +163,8 @@ def run_phase(
     exchange.phase = call.phase = int(bit)
     if bit & _FRAMES:
         _receive_frame(exchange, frame or Frame(""))
+    if bit is Phase.LOG and exchange.stream_protocol is not None:
+        call.phase = STREAM_LOG
     call.instance = instance
     call.suspend = exchange.read_body_now
     if consumer is not None or credential is not None or consumer_groups is not None:
@@ -207,6 +216,18 @@ def _passed_on(exchange: MemoryExchange) -> Frame | None:
     if exchange.message is None or exchange.is_message_dropped or exchange.farewells is not None:
         return None
     return Frame(*exchange.message)
+
+
+def _stream(
+    stream: Stream,
+    route: Mapping[str, Any] | None,
+    service: Mapping[str, Any] | None,
+    entities: Mapping[str, Iterable[dict[str, Any]]],
+) -> MemoryStream:
+    of_streams = {"protocols": [stream.protocol], "paths": None} | dict(route or {})
+    plan = MemoryPlan(MemorySnapshot(entities), of_streams, service)
+    node.snapshot = plan.snapshot
+    return MemoryStream(stream, plan, 0)
 
 
 def _run(handle: Any, arguments: tuple[Any, ...], call: Call) -> tuple[Any, bool]:

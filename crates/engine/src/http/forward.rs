@@ -339,12 +339,19 @@ fn add_date(headers: &mut HeaderBlock) {
     });
 }
 
+/// Value of `real_ip_header` that takes the client from the PROXY protocol head.
+pub const PROXY_PROTOCOL: &str = "proxy_protocol";
+
 /// The client's address after real-IP processing: (address, port).
 #[must_use]
 pub fn real_client(request: &RequestHead, connection: &ClientConnection, settings: &EngineSettings) -> (IpAddr, u16) {
     let peer = (connection.peer.ip(), connection.peer.port());
     if !connection.is_trusted {
         return peer;
+    }
+    if settings.real_ip_header == PROXY_PROTOCOL {
+        let proxied = connection.proxied.as_ref().map(|proxied| proxied.source);
+        return proxied.map_or(peer, |source| (source.ip(), source.port()));
     }
     let name = settings.real_ip_header.as_bytes();
     let mut last = None;

@@ -8,17 +8,25 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::exchange::{ClientConnection, ClientTls};
 use crate::gateway::{ConnectionGuard, Gateway};
+use crate::http::forward::PROXY_PROTOCOL;
 use crate::http::{h1, h2};
+use crate::listener::prefixed::Prefixed;
+use crate::listener::proxy_protocol::Proxied;
+use crate::live::Live;
 use crate::phase::Phase;
 use crate::runner::{Handshake, HandshakeStep};
 use crate::settings::ListenerSettings;
+use crate::stream;
 use crate::tls::wishes::{with_wishes, HandshakeWishes};
+
+pub mod prefixed;
+pub mod proxy_protocol;
 
 /// First bytes of a client that speaks HTTP/2 by prior knowledge (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -69,24 +77,25 @@ async fn serve(
     let local = stream
         .local_addr()
         .unwrap_or_else(|_| SocketAddr::new(settings.address, settings.port));
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let mut connection = ClientConnection {
-        peer,
-        peer_ip_text: peer.ip().to_string(),
-        is_trusted: gateway
-            .settings
-            .trusted_ips
-            .iter()
-            .any(|network| network.contains(&peer.ip())),
-        local,
-        mapped_port: mapped_port(&gateway, local.port()),
-        tls: None,
-    };
+    let mut connection = connection_of(&gateway, peer, local);
+    let mut stream = stream;
+    let mut read_ahead = BytesMut::new();
+    if settings.proxy_protocol {
+        match read_proxied(&gateway, &connection, &mut stream, &mut read_ahead).await {
+            Some(proxied) => connection.proxied = proxied.filter(|_| connection.is_trusted),
+            None => return,
+        }
+    }
+    if settings.stream {
+        return stream::tcp::serve(&gateway, connection, stream, read_ahead, &settings).await;
+    }
     if !settings.ssl {
-        return plain(&gateway, &guard, connection, stream, settings.http2).await;
+        return plain(&gateway, &guard, connection, stream, read_ahead, settings.http2).await;
     }
     let patience = Duration::from_millis(gateway.settings.client_timeouts.handshake_ms);
-    let secured = match timeout(patience, secure(&gateway, &connection, stream, settings.http2)).await {
+    let stream = Prefixed::new(stream, read_ahead);
+    let offer = Offer::Http { http2: settings.http2 };
+    let secured = match timeout(patience, secure(&gateway, gateway.live(), &connection, stream, offer)).await {
         Ok(Some(secured)) => secured,
         Ok(None) => return,
         Err(_) => {
@@ -104,15 +113,53 @@ async fn serve(
     }
 }
 
+/// What is known of a client before its first byte.
+#[must_use]
+pub fn connection_of(gateway: &Gateway, peer: SocketAddr, local: SocketAddr) -> ClientConnection {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    ClientConnection {
+        peer,
+        peer_ip_text: peer.ip().to_string(),
+        is_trusted: gateway
+            .settings
+            .trusted_ips
+            .iter()
+            .any(|network| network.contains(&peer.ip())),
+        local,
+        mapped_port: mapped_port(gateway, local.port()),
+        tls: None,
+        proxied: None,
+    }
+}
+
+/// Read the PROXY protocol head; None when there is no valid one in time.
+async fn read_proxied(
+    gateway: &Gateway,
+    connection: &ClientConnection,
+    stream: &mut TcpStream,
+    read_ahead: &mut BytesMut,
+) -> Option<Option<Proxied>> {
+    let patience = Duration::from_millis(gateway.settings.client_timeouts.header_ms);
+    let cause = match timeout(patience, proxy_protocol::read(stream, read_ahead)).await {
+        Ok(Ok(proxied)) => return Some(proxied),
+        Ok(Err(fault)) => fault.to_string(),
+        Err(_) => "no PROXY protocol head in time".to_owned(),
+    };
+    gateway.refused_streams.write(|more| {
+        tracing::warn!(client = %connection.peer_ip_text, "connection refused: {cause}{more}");
+    });
+    None
+}
+
 async fn plain(
     gateway: &Arc<Gateway>,
     guard: &ConnectionGuard,
     connection: ClientConnection,
     mut stream: TcpStream,
+    mut read_ahead: BytesMut,
     may_be_http2: bool,
 ) {
     let connection = Arc::new(connection);
-    let mut read_ahead = BytesMut::new();
     if may_be_http2 {
         let patience = Duration::from_millis(gateway.settings.client_timeouts.header_ms);
         match timeout(patience, read_preface(&mut stream, &mut read_ahead)).await {
@@ -140,10 +187,28 @@ async fn read_preface(stream: &mut TcpStream, read_ahead: &mut BytesMut) -> Opti
     }
 }
 
-type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+type TlsStream = tokio_rustls::server::TlsStream<Prefixed>;
+
+/// What is agreed with a client over TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// HTTP/1.1, and HTTP/2 where the listener has it.
+    Http {
+        /// The listener's flag.
+        http2: bool,
+    },
+    /// Nothing: the bytes are a stream.
+    Stream,
+}
 
 /// The TLS handshake with its certificate phase; None when it failed.
-async fn secure(gateway: &Gateway, connection: &ClientConnection, stream: TcpStream, http2: bool) -> Option<TlsStream> {
+pub async fn secure(
+    gateway: &Gateway,
+    live: Arc<Live>,
+    connection: &ClientConnection,
+    stream: Prefixed,
+    offer: Offer,
+) -> Option<TlsStream> {
     let acceptor = tokio_rustls::LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
     let start = match acceptor.await {
         Ok(start) => start,
@@ -153,14 +218,27 @@ async fn secure(gateway: &Gateway, connection: &ClientConnection, stream: TcpStr
         }
     };
     let server_name = start.client_hello().server_name().map(str::to_ascii_lowercase);
-    let live = gateway.live();
-    let mut config = live.tls.config_for(server_name.as_deref(), http2);
-    if live.global_phases & Phase::Certificate.bit() != 0 {
+    let (mut config, phases) = match offer {
+        Offer::Http { http2 } => (live.tls.config_for(server_name.as_deref(), http2), live.global_phases),
+        Offer::Stream => (
+            live.tls.stream_config_for(server_name.as_deref()),
+            live.stream_global_phases,
+        ),
+    };
+    if phases & Phase::Certificate.bit() != 0 {
+        let is_stream = offer == Offer::Stream;
+        let proxied = connection.proxied.as_ref();
+        let is_believed = is_stream || gateway.settings.real_ip_header == PROXY_PROTOCOL;
         let handshake = Handshake {
             live,
             server_name: server_name.clone(),
             peer: connection.peer,
+            forwarded: proxied
+                .filter(|_| is_believed)
+                .map_or(connection.peer, |proxied| proxied.source),
+            vpce_id: proxied.and_then(|proxied| proxied.vpce_id.clone()),
             local: connection.local,
+            is_stream,
             is_failed: false,
             wishes: HandshakeWishes::default(),
             runner_state: None,
@@ -196,7 +274,7 @@ async fn secure(gateway: &Gateway, connection: &ClientConnection, stream: TcpStr
 }
 
 /// (HTTP/2 was agreed, facts for requests).
-fn facts(stream: &TlsStream) -> (bool, ClientTls) {
+pub fn facts(stream: &TlsStream) -> (bool, ClientTls) {
     let (_, session) = stream.get_ref();
     let version = match session.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -227,55 +305,4 @@ fn mapped_port(gateway: &Gateway, port: u16) -> u16 {
         .iter()
         .find(|(inside, _)| *inside == port)
         .map_or(port, |(_, outside)| *outside)
-}
-
-/// A stream whose first bytes were read already.
-struct Prefixed {
-    stream: TcpStream,
-    first: BytesMut,
-}
-
-impl Prefixed {
-    fn new(stream: TcpStream, first: BytesMut) -> Self {
-        Self { stream, first }
-    }
-}
-
-impl AsyncRead for Prefixed {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.first.is_empty() {
-            return std::pin::Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let count = self.first.len().min(buffer.remaining());
-        buffer.put_slice(&self.first.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Prefixed {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

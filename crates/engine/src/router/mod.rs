@@ -24,6 +24,7 @@ mod pattern_file;
 mod request;
 mod rule;
 mod set;
+pub mod stream;
 mod traditional;
 mod trie;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::exchange::Exchange;
 use crate::http::headers::Known;
+use crate::stream::session::StreamProtocol;
 
 /// How long a line may wait in memory.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,8 +51,17 @@ impl AccessLog {
 
     /// Add a line for a finished request.
     pub fn write(&self, exchange: &Exchange) {
+        self.write_with(|buffer| line(buffer, exchange));
+    }
+
+    /// Add a line for a finished stream.
+    pub fn write_stream(&self, exchange: &Exchange) {
+        self.write_with(|buffer| stream_line(buffer, exchange));
+    }
+
+    fn write_with(&self, line: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        line(&mut state.buffer, exchange);
+        line(&mut state.buffer);
         if state.buffer.len() >= BUFFER_BYTES {
             state.flush(&self.path);
         }
@@ -120,6 +130,34 @@ fn line(buffer: &mut Vec<u8>, exchange: &Exchange) {
     buffer.extend_from_slice(b"\" \"");
     push_escaped(buffer, text(Known::UserAgent));
     let _ = writeln!(buffer, "\" request_id: \"{}\"", exchange.id_text());
+}
+
+/// `basic`: address, time, protocol, status, bytes sent and received, seconds (configuration reference, section 2).
+fn stream_line(buffer: &mut Vec<u8>, exchange: &Exchange) {
+    let Some(session) = &exchange.session else {
+        return;
+    };
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let protocol = match session.protocol {
+        StreamProtocol::Udp => "UDP",
+        _ => "TCP",
+    };
+    let (_, _, took_ms, _) = exchange.latencies_ms();
+    // Writing to a Vec cannot fail.
+    let _ = write!(buffer, "{} [", exchange.forwarded_client.0);
+    push_time(buffer, seconds);
+    let _ = writeln!(
+        buffer,
+        "] {protocol} {} {} {} {}.{:03}",
+        session.status,
+        exchange.response_bytes,
+        exchange.request_bytes,
+        took_ms / 1000,
+        took_ms % 1000
+    );
 }
 
 /// Clients choose these bytes: what could end the field or the line is written as `\xXX`.

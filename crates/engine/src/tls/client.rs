@@ -29,6 +29,8 @@ pub enum UpstreamAlpn {
     Http1,
     /// `h2` only, for gRPC.
     Http2,
+    /// No ALPN, for streams.
+    Nothing,
 }
 
 /// A built configuration with what tells it from others in pool keys.
@@ -295,10 +297,11 @@ impl ClientTls {
             None => builder.with_no_client_auth(),
             Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
         };
-        config.alpn_protocols = vec![match demands.alpn {
-            UpstreamAlpn::Http1 => ALPN_HTTP1.to_vec(),
-            UpstreamAlpn::Http2 => ALPN_HTTP2.to_vec(),
-        }];
+        config.alpn_protocols = match demands.alpn {
+            UpstreamAlpn::Http1 => vec![ALPN_HTTP1.to_vec()],
+            UpstreamAlpn::Http2 => vec![ALPN_HTTP2.to_vec()],
+            UpstreamAlpn::Nothing => Vec::new(),
+        };
         Ok(config)
     }
 }

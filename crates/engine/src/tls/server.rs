@@ -29,12 +29,13 @@ pub struct ServerTls {
     default: Arc<CertificateConfigs>,
 }
 
-/// The two configurations of one certificate; they differ in ALPN only.
+/// The configurations of one certificate; they differ in ALPN only.
 #[derive(Debug)]
 struct CertificateConfigs {
     fingerprint: u128,
     with_http2: Arc<ServerConfig>,
     http1_only: Arc<ServerConfig>,
+    without_alpn: Arc<ServerConfig>,
 }
 
 impl ServerTls {
@@ -131,6 +132,13 @@ impl ServerTls {
         } else {
             &configs.http1_only
         })
+    }
+
+    /// The same for a listener of streams, which agrees on no protocol.
+    #[must_use]
+    pub fn stream_config_for(&self, sni: Option<&str>) -> Arc<ServerConfig> {
+        let configs = sni.and_then(|name| self.find(name)).unwrap_or(&self.default);
+        Arc::clone(&configs.without_alpn)
     }
 
     fn find(&self, name: &str) -> Option<&Arc<CertificateConfigs>> {
@@ -259,6 +267,7 @@ impl ConfigBuilder<'_> {
         }
         http1_only.ignore_client_order = self.prefers_server_order;
         http1_only.session_storage = Arc::clone(&self.sessions.storage);
+        let without_alpn = http1_only.clone();
         http1_only.alpn_protocols = vec![ALPN_HTTP1.to_vec()];
         let mut with_http2 = http1_only.clone();
         with_http2.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
@@ -266,6 +275,7 @@ impl ConfigBuilder<'_> {
             fingerprint,
             with_http2: Arc::new(with_http2),
             http1_only: Arc::new(http1_only),
+            without_alpn: Arc::new(without_alpn),
         })
     }
 }

@@ -15,6 +15,8 @@ const LIMITS: Limits = Limits {
     websocket_client_payload_bytes: 0,
     websocket_upstream_payload_bytes: 0,
     http2_concurrent_streams: 100,
+    udp_sessions: 8,
+    udp_waiting_bytes: 65_536,
 };
 
 fn fault(input: &str) -> HeadFault {
