@@ -247,6 +247,7 @@ class Control:
                 is_broken_allowed=settings.general.allow_broken_plugins,
                 core_types=core_entity_types(settings.datastore.router_flavor),
             )
+            catalog.admin_paths()
         except PluginLoadError as error:
             raise StartError(error.faults) from error
         self._catalog = catalog

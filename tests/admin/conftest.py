@@ -48,7 +48,7 @@ class Api:
                 is_replacement=False,
                 ticket_state=TicketSecret(86_400).state(),
             ),
-            load_catalog(loaded.general.plugins, []),
+            load_catalog(loaded.general.plugins, loaded.general.plugin_directories),
             EMPTY.with_revision(1),
             store,
         )

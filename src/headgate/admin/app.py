@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import re
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -21,9 +22,12 @@ from headgate.admin.entities import EntityEndpoints
 from headgate.admin.explain import ExplainEndpoint
 from headgate.admin.information import InformationEndpoints
 from headgate.admin.node import Node
+from headgate.admin.plugin_paths import plugin_table
 from headgate.admin.schemas import SchemaEndpoints
 from headgate.admin.serving import handlers, unshadowed
 from headgate.node.logs import LineFormatter
+
+_NAME = re.compile(r"{\w+}")
 
 
 def admin_app(node: Node) -> ASGIApp:
@@ -60,10 +64,23 @@ def admin_app(node: Node) -> ASGIApp:
         ("/schemas/{name}/validate", {"POST": schemas.validate_entity}),
         ("/schemas/{name}", {"GET": schemas.entity}),
     ]
-    paths += [path for path, _ in table]
-    information.document = openapi.document(derived, table, has_database=node.has_database)
+    of_plugins = plugin_table(node)
+    paths += [path for path, _ in (*table, *of_plugins)]
+    information.document = openapi.document(derived, merged([*table, *of_plugins]), has_database=node.has_database)
     table += [(endpoint.path, handlers(node, endpoint)) for endpoint in derived]
-    return _application(node, table, "admin")
+    return _application(node, merged([*table, *of_plugins]), "admin")
+
+
+def merged(table: list[tuple[str, dict[str, Handler]]]) -> list[tuple[str, dict[str, Handler]]]:
+    """Return a table in which each path is there once, with the methods of all its entries: the last ones win.
+
+    Paths are the same whatever names stand in them; fixed segments come before keys.
+    """
+    together: dict[str, tuple[str, dict[str, Handler]]] = {}
+    for path, methods in table:
+        _, own = together.setdefault(_NAME.sub("{}", path), (path, {}))
+        own.update(methods)
+    return sorted(together.values(), key=lambda entry: [part.startswith("{") for part in entry[0].split("/")])
 
 
 def status_app(node: Node) -> ASGIApp:

@@ -58,6 +58,7 @@ class Node:
         self.store: Store = memory if store is None else store
         self.follower: Follower | None = None
         self.store.plugin_faults = self._ordering_faults
+        self.plugin_paths = catalog.admin_paths()
         self.is_exiting = False
         self._is_loading = False
         self._read: tuple[Snapshot, MemoryStore] | None = None
@@ -105,7 +106,10 @@ class Node:
 
         Raises: whatever the work raises; EntityError of code 8, nothing is written.
         """
-        result = await asyncio.to_thread(self.store.write, work)
+        return await self.settled(await asyncio.to_thread(self.store.write, work))
+
+    async def settled(self, result: Result) -> Written[Result]:
+        """Wait until the workers run what this process has written, within a bound; returns that with a result."""
         late = None
         if self.follower is not None:
             late = await self._in_force(self.follower.catch_up(self.store.written_revision))

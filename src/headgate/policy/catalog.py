@@ -26,8 +26,10 @@ from headgate.entities.entity_type import EntityType
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import PluginLoadError
 from headgate.lua import search
+from headgate.pdk.admin_api import AdminPath
 from headgate.pdk.plugin import Plugin, config_model_of
 from headgate.phases import Phase
+from headgate.policy.admin_paths import plugin_admin_paths
 from headgate.policy.daos import package_of, plugin_entities, plugin_migrations, with_plugin_entities
 from headgate.schema import PluginConfig
 from headgate.store.migration import Migration
@@ -114,6 +116,16 @@ class Catalog(Mapping[str, PluginType]):
             if own is not None or plugin.entities:
                 found[plugin.name] = own
         return found
+
+    def admin_paths(self) -> list[AdminPath]:
+        """Import the paths that plugins bring for the Admin API, plugin by plugin in the order of their names.
+
+        Raises: PluginLoadError.
+        """
+        paths: list[AdminPath] = []
+        for plugin in sorted(self._types.values(), key=lambda entry: entry.name):
+            paths.extend(plugin_admin_paths(plugin.name, plugin.package, _importer(plugin.name)))
+        return paths
 
     def handler(self, name: str) -> Plugin[Any]:
         """Return the handler object of a plugin, making it when there is none yet."""

@@ -34,7 +34,7 @@ def plugin_entities(plugin_name: str, package: str | None, load: Callable[[str],
 
     Args: load imports a module by name; it raises PluginLoadError.
     """
-    module = _own_module(package, "daos", load)
+    module = own_module(package, "daos", load)
     if module is None:
         return ()
     declarations = getattr(module, "ENTITIES", None)
@@ -60,7 +60,7 @@ def plugin_migrations(
     plugin_name: str, package: str | None, load: Callable[[str], Any]
 ) -> tuple[Migration, ...] | None:
     """Return what the package `migrations` of a plugin lists; None without such a package."""
-    module = _own_module(package, "migrations", load)
+    module = own_module(package, "migrations", load)
     if module is None:
         return None
     try:
@@ -86,7 +86,8 @@ def with_plugin_entities(
     return registry
 
 
-def _own_module(package: str | None, name: str, load: Callable[[str], Any]) -> Any:
+def own_module(package: str | None, name: str, load: Callable[[str], Any]) -> Any:
+    """Return a further module of a plugin; None when it has none of that name."""
     if package is None:
         return None
     importlib.invalidate_caches()
