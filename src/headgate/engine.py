@@ -260,6 +260,7 @@ def engine_settings(
             "request_body_buffer_bytes": http.client_body_buffer_bytes,
             "request_body_memory_bytes": http.request_body_memory_bytes,
             "response_buffer_bytes": http.response_buffer_bytes,
+            "response_read_ahead_bytes": http.response_read_ahead_bytes,
             "keepalive_requests": http.keepalive_requests,
             "connections": general.worker_connections,
             "http2_concurrent_streams": http.http2_concurrent_streams,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headgate.engine import core_entity_types
 from headgate.policy.catalog import load_catalog
 from headgate.store.declarative import load_declarative
 from tests.support.gateway import ROOT, Gateway
@@ -89,5 +90,7 @@ def test_other_python_of_a_page_runs(block: str) -> None:
 
 @pytest.mark.parametrize("block", list(_blocks("yaml")))
 def test_declarative_file_of_a_page_is_valid(block: str) -> None:
-    snapshot = load_declarative(block, plugin_types=load_catalog(["bundled"], []))
+    # The flavour that knows every field of routes.
+    catalog = load_catalog(["bundled"], [], core_types=core_entity_types("expressions"))
+    snapshot = load_declarative(block, plugin_types=catalog, entity_types=catalog.entity_types)
     assert snapshot.entities

@@ -37,6 +37,18 @@ class Authority:
         self._name = _name("Headgate test authority")
         self._certificate = self._sign(self._name, self._key, None, is_authority=True)
         self.pem = _pem(self._certificate)
+        # What leaves bring along: the certificates between them and the root.
+        self._above = ""
+
+    def subordinate(self, name: str) -> "Authority":
+        """Return an authority below this one; its leaves come with its certificate behind them."""
+        made = Authority.__new__(Authority)
+        made._key = ec.generate_private_key(ec.SECP256R1())
+        made._name = _name(name)
+        made._certificate = self._sign(made._name, made._key, None, is_authority=True)
+        made.pem = _pem(made._certificate)
+        made._above = made.pem + self._above
+        return made
 
     def issue(self, *names: str) -> Pair:
         """Return a leaf for these names (the first is its CN); addresses become IP entries."""
@@ -45,7 +57,7 @@ class Authority:
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        return Pair(_pem(certificate), private.decode("ascii"))
+        return Pair(_pem(certificate) + self._above, private.decode("ascii"))
 
     def client_context(self, *, is_http2: bool = False) -> ssl.SSLContext:
         """Return a context that trusts this authority."""

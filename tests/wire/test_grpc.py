@@ -117,6 +117,22 @@ def gateway(ports: tuple[int, int], certificate: Pair) -> Iterator[Gateway]:
                 ],
             },
             {
+                "name": "buffered",
+                "protocol": "grpc",
+                "host": "127.0.0.1",
+                "port": plain,
+                "routes": [{"name": "buffered", "protocols": ["grpc"], "paths": ["/buffered.Service/"]}],
+                "plugins": [{"name": "probe-response", "config": {"is_async": True}}],
+            },
+            {
+                "name": "broken",
+                "protocol": "grpc",
+                "host": "127.0.0.1",
+                "port": plain,
+                "routes": [{"name": "broken", "protocols": ["grpc"], "paths": ["/broken.Service/"]}],
+                "plugins": [{"name": "probe-response", "config": {"raise_in": "response"}}],
+            },
+            {
                 "name": "gone",
                 "protocol": "grpc",
                 "host": "127.0.0.1",
@@ -130,7 +146,9 @@ def gateway(ports: tuple[int, int], certificate: Pair) -> Iterator[Gateway]:
             {"cert": certificate.certificate, "key": certificate.key, "snis": [{"name": "localhost"}]},
         ],
     }
-    with Gateway(config, plugins="bundled,metadata", plugin_path=Path(__file__).parent / "plugins") as running:
+    with Gateway(
+        config, plugins="bundled,metadata,probe-response", plugin_path=Path(__file__).parent / "plugins"
+    ) as running:
         yield running
 
 
@@ -237,6 +255,41 @@ def test_unknown_method_is_a_grpc_status(gateway: Gateway) -> None:
         _method(channel, "unary_unary", "/other.Service/Any")(b"", timeout=DEADLINE_S)
     assert caught.value.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
     assert caught.value.details() == "no Route matched with those values"
+
+
+def test_buffered_response_keeps_messages_status_and_trailers(gateway: Gateway) -> None:
+    host, port = gateway.prior_knowledge
+    with grpc.insecure_channel(f"{host}:{port}", options=_LARGE) as channel:
+        unary = _method(channel, "unary_unary", "/buffered.Service/Unary")
+        answer, call = unary.with_call(b"hello", timeout=DEADLINE_S)
+        assert answer == b"hello"
+        # A message has five bytes in front of it.
+        assert dict(call.initial_metadata())["x-body-bytes"] == "10"
+        assert dict(call.trailing_metadata())["x-trailer"] == "last"
+        assert unary(BIG, timeout=DEADLINE_S) == BIG
+        split = _method(channel, "unary_stream", "/buffered.Service/Split")
+        assert list(split(b"3", timeout=DEADLINE_S)) == [b"0", b"1", b"2"]
+        with pytest.raises(grpc.RpcError) as caught:
+            _method(channel, "unary_unary", "/buffered.Service/Fail")(b"", timeout=DEADLINE_S)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert caught.value.details() == "not like this: \u00fc"
+
+
+def test_fault_in_the_response_phase_is_a_grpc_status(gateway: Gateway) -> None:
+    host, port = gateway.prior_knowledge
+    with grpc.insecure_channel(f"{host}:{port}") as channel, pytest.raises(grpc.RpcError) as caught:
+        _method(channel, "unary_unary", "/broken.Service/Unary")(b"x", timeout=DEADLINE_S)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "An unexpected error occurred"
+
+
+def test_grpcs_route_without_tls_is_refused_with_a_grpc_status(gateway: Gateway) -> None:
+    host, port = gateway.prior_knowledge
+    options = (("grpc.default_authority", "localhost"),)
+    with grpc.insecure_channel(f"{host}:{port}", options=options) as channel, pytest.raises(grpc.RpcError) as caught:
+        _method(channel, "unary_unary", "Unary")(b"x", timeout=DEADLINE_S)
+    assert caught.value.code() is grpc.StatusCode.CANCELLED
+    assert caught.value.details() == "gRPC request matched gRPCs route"
 
 
 @pytest.mark.parametrize(

@@ -324,3 +324,29 @@ def test_repeated_fields_keep_their_order(gateway: Gateway) -> None:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-b: z\r\nX-A: 2\r\n\r\n")
         fields = json.loads(client.read_response().body)["headers"]
     assert [value for name, value in fields if name.lower() == "x-a"] == ["1", "2"]
+
+
+def test_status_counts_connections_by_what_they_do(gateway: Gateway, upstream: Upstream) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def waits(request: Request, connection: Connection) -> None:
+        asked.set()
+        assert answers.wait(10)
+        connection.respond(b"")
+
+    def counted(what: str) -> int:
+        server = gateway.admin_request("GET", "/status").json()["server"]
+        return int(server[f"connections_{what}"])
+
+    path = upstream.script(waits)
+    before = counted("reading"), counted("writing")
+    with gateway.client() as reading, gateway.client() as writing:
+        reading.send(b"GET / HTTP/1.1\r\nHost: a")
+        writing.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert asked.wait(10)
+        assert wait_until(lambda: (counted("reading"), counted("writing")) == (before[0] + 1, before[1] + 1))
+        answers.set()
+        reading.send(b"\r\n\r\n")
+        assert reading.read_response().status == 200
+        assert writing.read_response().status == 200
+        assert wait_until(lambda: (counted("reading"), counted("writing")) == before)

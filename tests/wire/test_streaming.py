@@ -3,8 +3,10 @@
 import threading
 from typing import Any
 
+import pytest
+
 from tests.support import processes
-from tests.support.documents import catch_all
+from tests.support.documents import catch_all, document, service
 from tests.support.gateway import Gateway
 from tests.support.upstream import Connection, Request, Upstream
 
@@ -110,3 +112,21 @@ def test_upstream_that_does_not_read_stops_the_client(gateway: Gateway, upstream
         client.send(b"y" * (size - sent))
         assert client.read_response().body == b"done"
     assert total == [size]
+
+
+@pytest.mark.parametrize("is_buffering", [True, False])
+def test_slow_client_keeps_the_upstream_only_without_response_buffering(upstream: Upstream, is_buffering: bool) -> None:
+    # More than the kernel's buffers of both connections hold, less than may be read ahead.
+    sent, size = threading.Event(), 64 * 1024 * 1024
+
+    def script(request: Request, connection: Connection) -> None:
+        connection.respond(bytes(size))
+        sent.set()
+
+    path = upstream.script(script)
+    route = {"name": "r", "paths": ["/"], "strip_path": False, "response_buffering": is_buffering}
+    shown = document(services=[service(upstream, routes=[route])])
+    with Gateway(shown, response_read_ahead_size="128m") as gateway, gateway.client(timeout_s=20) as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert sent.wait(15 if is_buffering else 0.5) is is_buffering
+        assert len(client.read_response().body) == size

@@ -90,7 +90,8 @@ struct Flow<'a, C> {
 
 /// Where the response body comes from.
 enum Source {
-    Own(Bytes),
+    /// Whole, with the trailers that followed it at the upstream.
+    Own(Bytes, Option<HeaderBlock>),
     Upstream(Box<Reached>),
 }
 
@@ -160,7 +161,7 @@ impl<C: ClientStream> Flow<'_, C> {
             .answer
             .take()
             .map_or((Bytes::new(), false), |answer| (answer.body, answer.closes));
-        self.send(exchange, Source::Own(body), closes).await
+        self.send(exchange, Source::Own(body, None), closes).await
     }
 
     /// Send the upstream's response, buffered or as it comes.
@@ -228,6 +229,9 @@ impl<C: ClientStream> Flow<'_, C> {
             }
         }
         exchange.timings.upstream_end = Some(Instant::now());
+        // HTTP/1 has no room for them behind a Content-Length.
+        let is_http2 = exchange.request.version == Version::Http2;
+        let mut trailers = reached.link.take_trailers().filter(|_| is_http2);
         self.give_back(reached);
         let body = body.freeze();
         let length = body.len();
@@ -236,7 +240,10 @@ impl<C: ClientStream> Flow<'_, C> {
             exchange = self.phase(Phase::Response, exchange).await?;
         }
         let body = match exchange.answer.take() {
-            Some(answer) => answer.body,
+            Some(answer) => {
+                trailers = None;
+                answer.body
+            }
             None => {
                 let body = exchange.buffered.clone().unwrap_or_default();
                 if exchange.request.method != Method::HEAD && body.len() != length {
@@ -245,7 +252,7 @@ impl<C: ClientStream> Flow<'_, C> {
                 body
             }
         };
-        self.send(exchange, Source::Own(body), false).await
+        self.send(exchange, Source::Own(body, trailers), false).await
     }
 
     /// header_filter, the head, body_filter and the body, to the client.
@@ -254,14 +261,14 @@ impl<C: ClientStream> Flow<'_, C> {
         if exchange.has(Phase::HeaderFilter) {
             exchange = self.phase(Phase::HeaderFilter, exchange).await?;
             if let Some(answer) = exchange.answer.take() {
-                source = Source::Own(answer.body);
+                source = Source::Own(answer.body, None);
                 exchange.response.headers.remove(b"content-length");
             }
         }
         let is_head = *exchange.sent_method() == Method::HEAD;
         let filters =
             exchange.has(Phase::BodyFilter) && !is_head && !matches!(exchange.response.status, 101 | 204 | 304);
-        if let Source::Own(body) = &mut source {
+        if let Source::Own(body, _) = &mut source {
             // The whole body is here: filtered before the head leaves, its length can be told.
             if filters {
                 exchange = self.filter(exchange, std::mem::take(body), true).await?;
@@ -287,7 +294,7 @@ impl<C: ClientStream> Flow<'_, C> {
         let closes = closes || self.gateway.is_draining();
         self.client.send_head(&exchange.response, framing, closes);
         match source {
-            Source::Own(body) => self.send_own(exchange, body).await,
+            Source::Own(body, trailers) => self.send_own(exchange, body, trailers).await,
             Source::Upstream(mut reached) if exchange.response.status == 101 => {
                 let is_out = poll_fn(|context| self.client.poll_flush(context)).await.is_ok();
                 let (true, Link::Http1(connection, _)) = (is_out, &mut reached.link) else {
@@ -316,13 +323,18 @@ impl<C: ClientStream> Flow<'_, C> {
         }
     }
 
-    async fn send_own(&mut self, exchange: Box<Exchange>, body: Bytes) -> Option<Box<Exchange>> {
+    async fn send_own(
+        &mut self,
+        exchange: Box<Exchange>,
+        body: Bytes,
+        trailers: Option<HeaderBlock>,
+    ) -> Option<Box<Exchange>> {
         if exchange.must_cut {
             self.client.abort();
             return Some(exchange);
         }
         self.client.send_data(body);
-        let is_whole = self.client.send_end(None);
+        let is_whole = self.client.send_end(trailers.as_ref());
         if poll_fn(|context| self.client.poll_flush(context)).await.is_err() {
             return Some(self.left(exchange));
         }
@@ -398,6 +410,7 @@ impl<C: ClientStream> Flow<'_, C> {
             ..
         } = reached;
         let client = &mut *self.client;
+        let read_ahead = read_ahead_bytes(exchange);
         let mut is_waiting = false;
         poll_fn(|context| loop {
             match connection.next_piece() {
@@ -418,6 +431,7 @@ impl<C: ClientStream> Flow<'_, C> {
             match client.poll_flush(context) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Client)),
+                Poll::Pending if client.queued_bytes() < read_ahead => {}
                 Poll::Pending => return Poll::Pending,
             }
             if !is_waiting {
@@ -547,6 +561,20 @@ impl<C: ClientStream> Flow<'_, C> {
         }
         self.client.abort();
         exchange
+    }
+}
+
+/// How much may wait for the client while more is read from the upstream; nothing where the route does not buffer.
+fn read_ahead_bytes(exchange: &Exchange) -> usize {
+    let live = &exchange.live;
+    let route = exchange
+        .matched
+        .as_ref()
+        .and_then(|matched| live.routes.get(matched.route));
+    if route.is_some_and(|route| route.plan.response_buffering) {
+        live.settings.limits.response_read_ahead_bytes
+    } else {
+        0
     }
 }
 

@@ -110,7 +110,7 @@ pub struct RoutePlan {
     /// False: the request body is never held back or replayed.
     #[serde(default = "yes")]
     pub request_buffering: bool,
-    /// False: response chunks are flushed as they come (this engine always does).
+    /// True: the response is read ahead of a slow client, so that the upstream is free sooner.
     #[serde(default = "yes")]
     pub response_buffering: bool,
     /// Position in `services`; None for a route that a plugin must answer.

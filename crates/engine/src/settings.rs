@@ -129,6 +129,8 @@ pub struct Limits {
     pub request_body_memory_bytes: usize,
     /// Largest response a buffered route may collect; above: 502.
     pub response_buffer_bytes: usize,
+    /// Most of a response that is read before the client takes it, on routes with `response_buffering`.
+    pub response_read_ahead_bytes: usize,
     /// Requests on one client connection; 0 is no limit.
     pub keepalive_requests: u64,
     /// Open client connections of this worker; 0 is no limit.

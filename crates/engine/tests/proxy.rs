@@ -86,7 +86,7 @@ fn settings(port: u16) -> String {
         "limits": {{"request_line_bytes": 8192, "header_line_bytes": 8192, "request_head_bytes": 32768,
             "request_header_count": 100, "response_head_bytes": 65536, "request_body_bytes": 0,
             "request_body_buffer_bytes": 8192, "request_body_memory_bytes": 1048576,
-            "response_buffer_bytes": 1048576, "keepalive_requests": 0, "connections": 0,
+            "response_buffer_bytes": 1048576, "response_read_ahead_bytes": 65536, "keepalive_requests": 0, "connections": 0,
             "http2_concurrent_streams": 100, "websocket_client_payload_bytes": 1048576,
             "websocket_upstream_payload_bytes": 1048576, "udp_sessions": 8, "udp_waiting_bytes": 65536}},
         "client_timeouts": {{"header_ms": 10000, "body_ms": 10000, "send_ms": 10000, "keepalive_ms": 10000,

@@ -120,6 +120,13 @@ class HttpBehaviour:
         "Largest message that the upstream of a WebSocket service may send; above: closed with 1009.",
         name="websocket_upstream_max_payload_size",
     )
+    response_read_ahead_bytes: int = setting(
+        Size(),
+        "64k",
+        "Most of a response that is read from the upstream before a slow client takes it, on routes with "
+        "response_buffering; 0 reads only what the client has room for.",
+        name="response_read_ahead_size",
+    )
     client_header_timeout_ms: int = setting(
         Time(is_zero_allowed=False),
         "60s",

@@ -67,6 +67,9 @@ pub trait ClientStream: Send {
     /// Ready when all that was queued has left.
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ClientFault>>;
 
+    /// Bytes that are queued and have not left.
+    fn queued_bytes(&self) -> usize;
+
     /// Give up the response in mid-body so that the client notices.
     fn abort(&mut self);
 

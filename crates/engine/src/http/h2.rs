@@ -392,6 +392,10 @@ impl ClientStream for H2Client {
         !matches!(self.framing, Framing::Length(length) if length != self.sent_body_bytes)
     }
 
+    fn queued_bytes(&self) -> usize {
+        self.queue.iter().map(Bytes::len).sum()
+    }
+
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
         let Some(send) = &mut self.send else {
             return Poll::Ready(if self.respond.is_some() {

@@ -10,6 +10,7 @@ const LIMITS: Limits = Limits {
     request_body_buffer_bytes: 8192,
     request_body_memory_bytes: 1 << 20,
     response_buffer_bytes: 1 << 20,
+    response_read_ahead_bytes: 1 << 16,
     keepalive_requests: 0,
     connections: 0,
     websocket_client_payload_bytes: 0,

@@ -392,6 +392,10 @@ where
         is_whole
     }
 
+    fn queued_bytes(&self) -> usize {
+        self.transport.write.len()
+    }
+
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
         let before = self.transport.sent_bytes();
         match self.transport.poll_flush(context) {
