@@ -6,6 +6,7 @@
 #   make bench    figures against nginx        make docs    regenerate generated pages
 #   make wheel    an installable wheel in dist/              make clean   remove what was built
 #   make schemathesis   20,000 requests made from the OpenAPI document against the Admin API
+#   make autobahn   the whole Autobahn TestSuite against a WebSocket service (needs a Python 2.7)
 #   make plugin-example   from an empty folder to a plugin's wheel in a running gateway
 
 PYTHON ?= python3
@@ -31,7 +32,7 @@ TEST_SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null |
 
 RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \) 2>/dev/null) $(wildcard Cargo.toml Cargo.lock rust-toolchain.toml)
 
-.PHONY: run build test test-rust test-python check check-rust check-python bench docs wheel plugin-example schemathesis clean
+.PHONY: run build test test-rust test-python check check-rust check-python bench docs wheel plugin-example schemathesis autobahn clean
 .DELETE_ON_ERROR:
 
 run: build
@@ -108,6 +109,9 @@ bench: build $(VENV)/.stamp-development
 	@tools/debian_packages.sh nginx:nginx-light wrk:wrk curl:curl \
 		$(if $(wildcard /usr/lib/nginx/modules/ngx_stream_module.so),,ngx_stream_module.so:libnginx-mod-stream)
 	@$(BIN)/python -m bench $(BENCH_ARGUMENTS)
+
+autobahn: build $(VENV)/.stamp-development
+	@HEADGATE_TEST_AUTOBAHN=all $(BIN)/python -m pytest -q -n0 tests/wire/test_autobahn.py
 
 docs: $(VENV)/.stamp-engine
 	@$(BIN)/python tools/generate_docs.py

@@ -74,6 +74,8 @@ struct Leg<'a, S> {
     /// It has sent a close frame; with its status.
     has_closed: bool,
     closed_with: Option<u16>,
+    /// What it is told in the place of the next close frame.
+    farewell: Option<Farewell>,
     /// It was sent a close frame.
     is_told: bool,
     is_gone: bool,
@@ -165,27 +167,29 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Leg<'a, S> {
                 .map_or(0, |session| session.limit_bytes(side)),
             has_closed: false,
             closed_with: None,
+            farewell: None,
             is_told: false,
             is_gone: false,
         }
     }
 
     /// Queue a message for this side, unless its last one was queued already.
-    fn send(&mut self, message: Message) {
+    fn send(&mut self, mut message: Message) {
         if self.is_told || self.is_gone {
             return;
         }
-        self.is_told = message.kind == Kind::Close;
+        if message.kind == Kind::Close {
+            self.is_told = true;
+            if let Some(farewell) = self.farewell.take() {
+                message = farewell.into_message();
+            }
+        }
         let mask = (self.side == Side::Upstream).then(random::<4>);
         encode(&mut self.transport.write, message, mask);
     }
 
     fn tell(&mut self, farewell: &Farewell) {
-        self.send(Message {
-            kind: Kind::Close,
-            data: BytesMut::from(&farewell.reason[..]),
-            status: Some(farewell.status),
-        });
+        self.send(farewell.clone().into_message());
     }
 
     /// Answer a close frame in the place of the other side, or tell that the other side is gone.
@@ -304,11 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
                 Ok(None) => {}
                 Err(farewell) => {
-                    let gone = Farewell::new(1001, "");
-                    match side {
-                        Side::Client => self.end(&farewell, &gone),
-                        Side::Upstream => self.end(&gone, &farewell),
-                    }
+                    self.refuse(side, farewell);
                     return true;
                 }
             }
@@ -417,6 +417,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         match side {
             Side::Client => self.upstream.send(message),
             Side::Upstream => self.client.send(message),
+        }
+    }
+
+    /// `side` has broken a rule.
+    ///
+    /// A client is told when the upstream has closed: what it sent before is still answered.
+    fn refuse(&mut self, side: Side, farewell: Farewell) {
+        let gone = Farewell::new(1001, "");
+        match side {
+            Side::Client => {
+                self.client.farewell = Some(farewell);
+                self.upstream.tell(&gone);
+                self.closing.arm(CLOSE_WAIT);
+            }
+            Side::Upstream => self.end(&gone, &farewell),
         }
     }
 

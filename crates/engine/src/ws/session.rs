@@ -1,8 +1,8 @@
 //! What plugins see and say about one WebSocket connection; part of its `Exchange`.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::ws::frame::Message;
+use crate::ws::frame::{Kind, Message};
 
 /// One end of a connection through the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,16 @@ pub struct Farewell {
 }
 
 impl Farewell {
+    /// As a close frame.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        Message {
+            kind: Kind::Close,
+            data: BytesMut::from(&self.reason[..]),
+            status: Some(self.status),
+        }
+    }
+
     /// A status with a fixed reason.
     #[must_use]
     pub const fn new(status: u16, reason: &'static str) -> Self {
