@@ -61,7 +61,18 @@ def test_a_path_must_be_a_file_name(config: dict[str, Any], faults: dict[str, st
     assert caught.value.fields == faults
 
 
-def test_lua_fields_are_refused_with_a_reason() -> None:
+def test_fields_of_the_record_come_from_lua_code(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    fields = {"added": "return kong.request.get_path() .. '!'", "route": "return nil", "deep.er": "return { 1, 2 }"}
+    Scene(Handler, {"path": str(path), "custom_fields_by_lua": fields}, target="/one").log()
+    writer.flush_all()
+    record = json.loads(path.read_text())
+    assert (record["added"], record["deep"]) == ("/one!", {"er": [1, 2]})
+    assert "route" not in record
+    writer.keep_only(set())
+
+
+def test_lua_code_that_does_not_compile_is_refused() -> None:
     with pytest.raises(SchemaViolation) as caught:
-        validate(Config, {"path": "/tmp/a", "custom_fields_by_lua": {"a": "return 1"}})
-    assert "not available yet" in str(caught.value.fields["custom_fields_by_lua"])
+        validate(Config, {"path": "/tmp/a", "custom_fields_by_lua": {"a": "return ("}})
+    assert "Error parsing function: " in str(caught.value.fields["custom_fields_by_lua"])

@@ -26,13 +26,15 @@ from headgate.cli.output import fault_error, print_json
 def command(plugin: str, conf: str | None, plugin_path: tuple[str, ...], is_json: bool) -> None:
     """Load a plugin and report all its faults at once; exit code 1 when there are some.
 
-    PATH is a file, a folder with handler.py, or a project with pyproject.toml, installed or not.
+    PATH is a file, a folder with handler.py or handler.lua, or a project with pyproject.toml or
+    kong/plugins, installed or not. Of a Lua plugin, calls that this gateway does not have are told too.
 
     \b
     Examples:
       headgate plugin check ./hello
       headgate plugin check ./plugins/greeting.py
       headgate plugin check key-auth
+      headgate plugin check ./kong/plugins/my-plugin
     """
     from headgate.cli.plugin.checking import Checked, check_place, handler_faults, places, storage_faults
     from headgate.cli.plugin.found import find_one

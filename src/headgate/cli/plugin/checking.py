@@ -16,6 +16,7 @@ from typing import Any
 from headgate.cli.output import CommandError
 from headgate.errors import GatewayError, PluginLoadError
 from headgate.pdk import Plugin
+from headgate.pdk._node import node
 from headgate.pdk.plugin import config_model_of
 from headgate.policy.catalog import (
     ENTRY_POINT_GROUP,
@@ -63,12 +64,18 @@ def places(path: Path) -> list[Place]:
     if path.is_file():
         if path.name == "handler.py":
             return [_package(path.parent)]
+        if path.name == "handler.lua":
+            return [_lua_plugin(path.parent)]
         if path.suffix != ".py":
             raise CommandError(f"{path} is no Python file")
         name = path.stem.replace("_", "-")
         return [Place(name, Origin(str(path), f"{PATH_PACKAGE}.{path.stem.replace('-', '_')}", path=path))]
     if (path / "handler.py").is_file():
         return [_package(path)]
+    if (path / "handler.lua").is_file():
+        return [_lua_plugin(path)]
+    if lua_plugins := sorted(path.glob("kong/plugins/*/handler.lua")):
+        return [_lua_plugin(file.parent) for file in lua_plugins]
     if (path / "pyproject.toml").is_file():
         return _project(path)
     raise CommandError(
@@ -82,6 +89,16 @@ def _package(folder: Path) -> Place:
     module = f"{PATH_PACKAGE}.{folder.name.replace('-', '_')}.handler"
     file = folder / "handler.py"
     return Place(folder.name.replace("_", "-"), Origin(str(file), module, path=file))
+
+
+def _lua_plugin(folder: Path) -> Place:
+    if folder.parts[-3:-1] != ("kong", "plugins"):
+        raise CommandError(
+            f"{folder} is not below kong/plugins", hint="A Lua plugin is a folder kong/plugins/NAME with handler.lua."
+        )
+    file = folder / "handler.lua"
+    origin = Origin(str(file), f"kong.plugins.{folder.name}.handler", path=file, is_lua=True)
+    return Place(folder.name, origin, (str(folder.parents[2]),))
 
 
 def _project(folder: Path) -> list[Place]:
@@ -106,6 +123,8 @@ def _project(folder: Path) -> list[Place]:
 
 def check_place(place: Place) -> Checked:
     """Load one plugin and return every fault of it."""
+    if place.origin.is_lua:
+        return _check_lua(place)
     with _importable(place.import_path):
         try:
             handler = load_handler(place.name, place.origin)
@@ -116,6 +135,24 @@ def check_place(place: Place) -> Checked:
             faults += storage_faults(load_from(place.name, place.origin))
         except PluginLoadError as error:
             faults += [fault for fault in error.faults if fault not in faults]
+    return Checked(place.name, place.origin.description, tuple(faults))
+
+
+def _check_lua(place: Place) -> Checked:
+    """Load a Lua plugin and return its faults, and the calls it makes that are not there."""
+    # Imported on use: checking Python plugins needs no Lua machine.
+    from headgate.lua.checking import unsupported_calls
+
+    assert place.origin.path is not None
+    configuration = node.configuration
+    templates = "".join(f"{root}/?.lua;{root}/?/init.lua;" for root in place.import_path)
+    configuration["lua_package_path"] = templates + str(configuration.get("lua_package_path") or ";;")
+    try:
+        handler = load_handler(place.name, place.origin)
+        faults = handler_faults(place.name, handler)
+    except PluginLoadError as error:
+        faults = list(error.faults)
+    faults += unsupported_calls(place.origin.path.parent)
     return Checked(place.name, place.origin.description, tuple(faults))
 
 

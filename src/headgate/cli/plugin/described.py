@@ -71,6 +71,9 @@ def origin_of(plugin: PluginType) -> OriginDetails:
         file: str | None = inspect.getfile(plugin.handler)
     except (OSError, TypeError):
         file = None
+    source_file = getattr(plugin.handler, "SOURCE_FILE", None)
+    if source_file is not None:
+        return OriginDetails("path", None, None, str(source_file))
     if module.startswith(f"{BUNDLED_PACKAGE}."):
         return OriginDetails("bundled", None, None, file)
     if module.startswith(f"{PATH_PACKAGE}."):

@@ -10,14 +10,9 @@ from typing import Any
 import orjson
 
 from headgate import Plugin, PluginConfig, kong
+from headgate.plugins._lua_fields import lua_code_fault, set_lua_fields
 from headgate.plugins.file_log.writer import keep_only, writer_of
 from headgate.schema import ALL_PROTOCOLS, field
-
-_NO_LUA_FIELDS = "custom fields by Lua are not available yet: no Lua runtime is part of this release"
-
-
-def _refuse_lua_fields(fields: dict[str, str]) -> str | None:
-    return _NO_LUA_FIELDS if fields else None
 
 
 class Config(PluginConfig):
@@ -26,7 +21,7 @@ class Config(PluginConfig):
     path: str = field(match=r"^[^*&%\\`]+$", lua_pattern="^[^*&%%\\`]+$", err="not a valid filename")
     reopen: bool = False
     custom_fields_by_lua: dict[str, str] | None = field(
-        None, keys=field(len_min=1), values=field(len_min=1), validator=_refuse_lua_fields
+        None, keys=field(len_min=1), values=field(len_min=1, validator=lua_code_fault)
     )
 
 
@@ -40,6 +35,7 @@ class Handler(Plugin[Config]):
 
     def log(self, conf: Config) -> None:
         """Queue the record; the file is written elsewhere."""
+        set_lua_fields(conf)
         line = encode(kong.log.serialize())
         writer_of(conf.path, kong.log.err).write(line, reopen=conf.reopen)
 
