@@ -1,5 +1,7 @@
 """What the node says about itself."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.admin.conftest import Api
@@ -81,3 +83,32 @@ def test_validation_stores_nothing(api: Api, path: str, body: dict[str, object],
     else:
         assert answer.json()["code"] == 2
     assert api.get("/services")["data"] == []
+
+
+def test_schema_of_a_vault_type(api: Api) -> None:
+    (member,) = api.get("/schemas/vaults/env")["fields"]
+    assert [list(field) for field in member["config"]["fields"]] == [["prefix"]]
+    assert api.call("GET", "/schemas/vaults/none").json() == {"message": "No vault named 'none'"}
+
+
+def test_forms_are_validated_as_what_they_mean(api: Api) -> None:
+    good = api.call("POST", "/schemas/services/validate", data={"host": "h", "port": "80", "tags[]": "a"})
+    assert good.json() == {"message": "schema validation successful"}
+    plugin = {"name": "key-auth", "config.key_names[]": "k", "config.key_in_body": "true"}
+    assert api.call("POST", "/schemas/plugins/validate", data=plugin).status_code == 200
+    bad = api.call("POST", "/schemas/services/validate", data={"host": "h", "port": "x"})
+    assert bad.json()["fields"] == {"port": "expected an integer"}
+
+
+def test_status_api_shows_targets_of_a_node_without_a_database(api: Api) -> None:
+    api.load('{"_format_version": "3.0", "upstreams": [{"name": "up", "targets": [{"target": "10.0.0.1:80"}]}]}')
+    (target,) = api.get("/upstreams/up/targets", api="status")["data"]
+    assert api.get("/upstreams/up/targets/10.0.0.1:80", api="status") == target
+    assert api.call("POST", "/upstreams/up/targets", api="status", json={}).status_code == 405
+
+
+def test_plugins_keep_older_names_of_their_settings_in_answers(make_api: Callable[..., Api]) -> None:
+    api = make_api(plugins="rate-limiting")
+    api.load('{"_format_version": "3.0", "plugins": [{"name": "rate-limiting", "config": {"minute": 5}}]}')
+    (plugin,) = api.get("/plugins")["data"]
+    assert plugin["config"]["redis_port"] == plugin["config"]["redis"]["port"]

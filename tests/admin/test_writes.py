@@ -8,6 +8,8 @@ import pytest
 from headgate.admin.entities import collection_path
 from headgate.entities.registry import ENTITY_TYPES
 from headgate.store.declarative import export_declarative
+from headgate.store.snapshot import Snapshot
+from headgate.store.sql.store import SqlStore
 from tests.admin.conftest import Api
 from tests.support.entities import CERTIFICATE, KEY, SAMPLES
 
@@ -389,3 +391,15 @@ def test_a_circle_of_orders_is_refused(writable: Api) -> None:
     refused = writable.call("POST", "/plugins", json={"name": "key-auth", "ordering": other})
     assert (refused.status_code, list(refused.json()["fields"])) == (400, ["ordering"])
     assert len(writable.get("/plugins")["data"]) == 1
+
+
+def test_what_cannot_be_configured_any_more_can_be_switched_off(writable: Api) -> None:
+    plugin = created(writable, "/plugins", {"name": "key-auth"})
+    stored = writable.node.store.snapshot()
+    outdated = {**stored.entities["plugins"][plugin["id"]], "config": {"option_of_an_older_release": 1}}
+    store = writable.node.store
+    assert isinstance(store, SqlStore)
+    store.load(Snapshot({"plugins": {plugin["id"]: outdated}}))
+    path = f"/plugins/{plugin['id']}"
+    assert writable.call("PATCH", path, json={"enabled": False}).json()["enabled"] is False
+    assert writable.call("PATCH", path, json={"config": {"other": 1}}).status_code == 400

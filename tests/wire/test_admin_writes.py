@@ -60,6 +60,46 @@ def test_the_answer_names_the_revision_that_runs(node: Gateway) -> None:
     until(node, lambda: f"revision {second.headers['x-headgate-revision']} is in force" in node.output())
 
 
+PICKY = """
+from headgate import Plugin, PluginConfig
+
+class Config(PluginConfig):
+    word: str = "fine"
+
+class Handler(Plugin[Config]):
+    VERSION = "1.0.0"
+    PRIORITY = 1
+
+    def configure(self, configs):
+        if any(config.word == "bad" for config in configs or ()):
+            raise ValueError("this word cannot be configured")
+"""
+
+
+def test_what_the_workers_refuse_is_stored_and_said_not_to_run(tmp_path: Path) -> None:
+    (tmp_path / "picky.py").write_text(PICKY, encoding="utf-8")
+    with Gateway(None, **SETTINGS | {"plugins": "bundled, picky", "plugin_path": tmp_path}) as running:
+        first = call(running, "POST", "/plugins", {"name": "picky"})
+        assert "x-headgate-not-in-force" not in first.headers
+        path = f"/plugins/{first.json()['id']}"
+        refused = call(running, "PATCH", path, {"config": {"word": "bad"}})
+        assert refused.status == 200
+        assert "this word cannot be configured" in refused.headers["x-headgate-not-in-force"]
+        assert call(running, "GET", path).json()["config"] == {"word": "bad"}
+        mended = call(running, "PATCH", path, {"config": {"word": "good"}})
+        assert "x-headgate-not-in-force" not in mended.headers
+        add_answering_route(running, "/mended")
+        assert running.request("GET", "/mended").status == 200
+
+
+def test_who_does_not_want_to_wait_is_answered_when_it_is_stored(node: Gateway) -> None:
+    headers = {"Content-Type": "application/json", "Prefer": "respond-async, wait=5"}
+    answer = node.request("PUT", "/consumers/hasty", to="admin", headers=headers, body="{}")
+    assert answer.status == 200
+    assert answer.headers["x-headgate-not-in-force"] == "the client did not want to wait"
+    until(node, lambda: call(node, "GET", "/consumers/hasty").status == 200)
+
+
 def test_of_many_writers_of_one_name_one_wins(node: Gateway) -> None:
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: call(node, "POST", "/services", {"name": "wanted", "host": "h"}), range(8)))

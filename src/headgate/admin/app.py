@@ -3,6 +3,7 @@
 import logging
 import logging.handlers
 import re
+from dataclasses import replace
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -90,7 +91,12 @@ def status_app(node: Node) -> ASGIApp:
         ("/status", {"GET": information.status}),
         ("/status/ready", {"GET": information.ready, "POST": information.drain}),
     ]
-    return _application(node, table, "status")
+    if not node.has_database:
+        targets = (
+            entry for entry in EntityEndpoints(node.entity_types, node.show).all() if entry.kind.name == "targets"
+        )
+        table += [(entry.path, handlers(node, replace(entry, writes={}))) for entry in targets]
+    return _application(node, merged(table), "status")
 
 
 def _application(node: Node, table: list[tuple[str, dict[str, Handler]]], name: str) -> ASGIApp:

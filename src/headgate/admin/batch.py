@@ -18,7 +18,7 @@ from headgate.admin.bodies import read_body
 from headgate.admin.entities import Endpoint
 from headgate.admin.node import Node
 from headgate.admin.preconditions import preconditions
-from headgate.admin.serving import progress_headers
+from headgate.admin.serving import prefers_not_to_wait, progress_headers
 from headgate.admin.writes import Given, Outcome, Write
 from headgate.errors import DATABASE_ERROR, NOT_FOUND, EntityError, unsupported_write
 from headgate.store.base import Operations
@@ -68,7 +68,7 @@ class BatchEndpoint:
                     raise AnswerError(error.status, {**fault, "operation": position}) from error
             return outcomes
 
-        written = await node.write(work)
+        written = await node.write(work, is_waiting=not prefers_not_to_wait(request))
         return Json({"data": [self._shown(outcome) for outcome in written.result]}, headers=progress_headers(written))
 
     def _shown(self, outcome: Outcome) -> dict[str, Any]:

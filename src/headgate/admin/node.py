@@ -101,12 +101,16 @@ class Node:
             return {**entity, "config": with_deprecated_fields(plugin.config_model, entity["config"])}
         return entity
 
-    async def write(self, work: Callable[[Operations], Result]) -> Written[Result]:
+    async def write(self, work: Callable[[Operations], Result], *, is_waiting: bool = True) -> Written[Result]:
         """Do operations as one transaction of the store; returns when the workers run the outcome, within a bound.
 
+        Args: is_waiting, False to return as soon as it is stored.
         Raises: whatever the work raises; EntityError of code 8, nothing is written.
         """
-        return await self.settled(await asyncio.to_thread(self.store.write, work))
+        result = await asyncio.to_thread(self.store.write, work)
+        if not is_waiting:
+            return Written(result, self.snapshot.revision, "the client did not want to wait")
+        return await self.settled(result)
 
     async def settled(self, result: Result) -> Written[Result]:
         """Wait until the workers run what this process has written, within a bound; returns that with a result."""

@@ -9,9 +9,11 @@ from starlette.responses import Response
 
 from headgate.admin.answers import AnswerError, Json, message
 from headgate.admin.bodies import read_body
+from headgate.admin.conversion import converted
 from headgate.admin.node import Node
 from headgate.entities.entity_type import EntityType
 from headgate.entities.plugins import check_plugin
+from headgate.entities.vaults import VAULT_CONFIGS
 from headgate.errors import SCHEMA_VIOLATION, EntityError, violation_message
 from headgate.schema import config_json, schema_json
 
@@ -35,8 +37,13 @@ class SchemaEndpoints:
         return Json(config_json(self._plugin_model(unquote(request.path_params["name"]))))
 
     async def vault(self, request: Request) -> Response:
-        """Answer the schema of a vault type; there is none yet."""
-        raise AnswerError(404, {"message": f"No vault named '{request.path_params['name']}'"})
+        """Answer the schema of a vault type, with its configuration."""
+        name = unquote(request.path_params["name"])
+        if name not in VAULT_CONFIGS:
+            raise AnswerError(404, {"message": f"No vault named '{name}'"})
+        config = config_json(VAULT_CONFIGS[name])
+        config["fields"] = [member for member in config["fields"] if member]
+        return Json({"fields": [{"config": config}]})
 
     async def filter(self, request: Request) -> Response:
         """Answer the schema of a Wasm filter; there is none."""
@@ -47,17 +54,19 @@ class SchemaEndpoints:
         kind = self._entity_type(request)
         if kind.name == "plugins":
             return await self.validate_plugin(request)
-        _, faults = kind.examine(await self._values(request), now=time.time())
+        _, faults = kind.examine(await self._values(request, kind), now=time.time())
         return _verdict(faults)
 
     async def validate_plugin(self, request: Request) -> Response:
         """Validate a plugin instance with its configuration without storing it."""
-        _, faults = check_plugin(await self._values(request), self._node.catalog, now=time.time())
+        kind = self._node.entity_types["plugins"]
+        _, faults = check_plugin(await self._values(request, kind), self._node.catalog, now=time.time())
         return _verdict(faults)
 
-    async def _values(self, request: Request) -> dict[str, Any]:
+    async def _values(self, request: Request, kind: EntityType) -> dict[str, Any]:
         body = await read_body(request, self._node.settings.http.admin_max_body_bytes)
-        return body.values or {}
+        values = body.values or {}
+        return values if body.is_json else converted(kind, values, self._node.catalog)
 
     def _entity_type(self, request: Request) -> EntityType:
         name = unquote(request.path_params["name"])

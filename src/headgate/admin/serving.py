@@ -58,10 +58,17 @@ def _writing(node: Node, write: Write) -> Handler:
     async def change(request: Request) -> Response:
         given = await read_given(node, request)
         keys = _keys(request)
-        written = await node.write(lambda operations: write.run(operations, keys, given))
+        is_waiting = not prefers_not_to_wait(request)
+        written = await node.write(lambda operations: write.run(operations, keys, given), is_waiting=is_waiting)
         return outcome_answer(node, written.result, progress_headers(written))
 
     return change
+
+
+def prefers_not_to_wait(request: Request) -> bool:
+    """Tell whether a client wants its answer before the workers run what it wrote (RFC 7240, section 4.1)."""
+    wishes = ",".join(request.headers.getlist("prefer")).split(",")
+    return any(wish.partition(";")[0].strip().lower() == "respond-async" for wish in wishes)
 
 
 async def read_given(node: Node, request: Request) -> Given:
