@@ -213,7 +213,8 @@ These say something about the field instead of checking it:
 | `set_=True` | a list without duplicates |
 | `unique`, `auto`, `immutable` | for entities of a plugin |
 | `name="x-y"` | the field's name in documents when it is no name of Python |
-| `description="…"` | shown in the published schema |
+| `description="…"`, `examples=[…]` | shown in the published schema |
+| `deprecation=Deprecation("use b", old_default=1)` | using the field is logged, unless with its old default |
 
 ## Shared types
 
@@ -243,8 +244,13 @@ _END = """
 
 ## Old names
 
-`shorthand_fields` are accepted on input only. With `message` the name is deprecated: its use is logged, the new field
-wins, and both with different values is a fault. `function=` turns a value into several members.
+`shorthand_fields` are accepted on input only. With `message` the name is deprecated: its use is logged (unless with
+`old_default`), the new field wins, and both with different values is a fault. `function=` turns a value into several
+members. Answers of the Admin API show a deprecated name again; `translate_backwards=` (a path, or a function of the
+record) says what it shows, also for a name that is not deprecated.
+
+A field that stays under its name takes `deprecation=Deprecation("…")`: it works as before, and its use is logged when a
+configuration is written.
 
 ## Secrets
 

@@ -89,6 +89,13 @@ def test_custom_check_does_not_run_on_faulty_fields() -> None:
     assert entity_faults(check, c="x") == {"c": "expected an integer", "@entity": ["ran"]}
 
 
+def test_custom_check_may_answer_with_a_truth_value() -> None:
+    assert entity_faults(checks.custom(["a"], lambda entity: True), a="x") == {}
+    assert entity_faults(checks.custom(["a"], lambda entity: False), a="x") == {
+        "@entity": ['failed entity check: custom_entity_check({field_sources={"a"}})']
+    }
+
+
 def test_needed_field_that_is_absent_is_told() -> None:
     class Model(Record):
         entity_checks = (checks.distinct("a", "b"),)

@@ -6,6 +6,7 @@ from typing import Any
 
 from headgate.schema import (
     ALL_PROTOCOLS,
+    Deprecation,
     PluginConfig,
     Record,
     checks,
@@ -72,6 +73,49 @@ def test_shorthand_is_published_with_its_deprecation() -> None:
     assert config["shorthand_fields"] == expected["shorthand_fields"][:1]
     shown = with_deprecated_fields(Config, {"redis": {"host": "a"}})
     assert shown == {"redis": {"host": "a"}, "redis_host": "a"}
+
+
+def test_deprecation_of_a_field_is_published() -> None:
+    class Config(PluginConfig):
+        retry_count: int | None = field(
+            None,
+            examples=[3],
+            deprecation=Deprecation("x: no longer works", removal_in_version="4.0", old_default=10),
+        )
+
+    config = next(item["config"] for item in schema_json(Config)["fields"] if "config" in item)
+    assert config["fields"] == [
+        {
+            "retry_count": {
+                "type": "integer",
+                "examples": [3],
+                "deprecation": {"message": "x: no longer works", "removal_in_version": "4.0", "old_default": 10},
+            }
+        }
+    ]
+
+
+def test_answers_show_what_a_shorthand_stands_for() -> None:
+    class Config(PluginConfig):
+        shorthand_fields = (
+            shorthand("old", int, function=lambda value: {"new": value}, translate_backwards=("new",)),
+            shorthand(
+                "seconds",
+                float,
+                function=lambda value: {"milliseconds": value * 1000},
+                translate_backwards=lambda record: record["milliseconds"] / 1000,
+            ),
+            shorthand("hidden", int, replaced_with=("new",)),
+        )
+        new: int | None = None
+        milliseconds: float = 5000
+
+    assert with_deprecated_fields(Config, {"new": 3, "milliseconds": 4000}) == {
+        "new": 3,
+        "milliseconds": 4000,
+        "old": 3,
+        "seconds": 4,
+    }
 
 
 def test_nested_records_and_element_patterns() -> None:

@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.errors import SchemaViolation
-from headgate.schema import Pattern, PluginConfig, Record, checks, examine, field, plain, shorthand, types, validate
+from headgate.schema import (
+    Deprecation,
+    Pattern,
+    PluginConfig,
+    Record,
+    checks,
+    examine,
+    field,
+    plain,
+    shorthand,
+    types,
+    validate,
+)
 
 
 class Redis(Record):
@@ -176,6 +188,82 @@ def test_deprecated_shorthand_and_new_field_must_agree() -> None:
             "redis_host": "both deprecated and new field are used but their values mismatch: "
             "redis_host = a vs redis.host = b"
         }
+    }
+
+
+def test_deprecated_field_works_and_warns_unless_it_has_its_old_default(caplog: pytest.LogCaptureFixture) -> None:
+    class Inner(Record):
+        queue_size: int = field(1, deprecation=Deprecation("inner: use queue", old_default=1))
+
+    class Outer(PluginConfig):
+        retry_count: int | None = field(
+            None, deprecation=Deprecation("outer: no longer works", removal_in_version="4.0", old_default=10)
+        )
+        inner: Inner = field(default_factory=Inner)
+        by_name: dict[str, Inner] = field(default_factory=dict)
+
+    assert validate(Outer, {}).retry_count is None
+    validate(Outer, {"retry_count": 10, "inner": {"queue_size": 1}})
+    validate(Outer, {"retry_count": 3}, is_stored=True)
+    assert caplog.messages == []
+    assert validate(Outer, {"retry_count": 3, "inner": {"queue_size": 2}}).retry_count == 3
+    assert caplog.messages == ["outer: no longer works (deprecated after 4.0)", "inner: use queue"]
+    caplog.clear()
+    validate(Outer, {"by_name": {"a": {"queue_size": 5}}})
+    assert caplog.messages == ["inner: use queue"]
+
+
+def test_shorthand_warns_unless_it_has_its_old_default(caplog: pytest.LogCaptureFixture) -> None:
+    class Model(PluginConfig):
+        shorthand_fields = (shorthand("old", int, replaced_with=("new",), message="old is old", old_default=7),)
+        new: int | None = None
+
+    assert validate(Model, {"old": 7}).new == 7
+    assert caplog.messages == []
+    validate(Model, {"old": 8})
+    assert caplog.messages == ["old is old"]
+
+
+def test_shorthand_that_is_translated_backwards_must_agree_too() -> None:
+    class Model(PluginConfig):
+        shorthand_fields = (
+            shorthand(
+                "host", str, function=lambda value: {"redis": {"host": value}}, translate_backwards=("redis", "host")
+            ),
+            shorthand(
+                "seconds",
+                float,
+                replaced_with=("milliseconds",),
+                message="use milliseconds",
+                function=lambda value: {"milliseconds": value * 1000},
+                translate_backwards=lambda record: record["milliseconds"] / 1000,
+            ),
+        )
+        redis: Redis = field(default_factory=Redis)
+        milliseconds: float | None = None
+
+    assert validate(Model, {"host": "a", "redis": {"host": "a"}}).redis.host == "a"
+    mismatch = "both deprecated and new field are used but their values mismatch: "
+    assert faults({"host": "a", "redis": {"host": "b"}}, Model) == {
+        "config": {"host": f"{mismatch}host = a vs redis.host = b"}
+    }
+    assert validate(Model, {"seconds": 2, "milliseconds": 2000}).milliseconds == 2000
+    assert faults({"seconds": 3, "milliseconds": 2000}, Model) == {
+        "config": {"seconds": f"{mismatch}seconds = 3 vs milliseconds = 2"}
+    }
+
+
+def test_shorthands_of_records_in_a_map_are_expanded_and_checked() -> None:
+    class Member(Record):
+        shorthand_fields = (shorthand("address", str, replaced_with=("host",)),)
+        host: str | None = None
+
+    class Model(PluginConfig):
+        members: dict[str, Member]
+
+    assert validate(Model, {"members": {"a": {"address": "x"}}}).members["a"].host == "x"
+    assert faults({"members": {"a": {"address": 1}}}, Model) == {
+        "config": {"members": {"address": "expected a string"}}
     }
 
 

@@ -16,7 +16,7 @@ from headgate.lua.values import LuaTable, text_from_lua
 from headgate.schema import PluginConfig, Record, checks, shorthand
 from headgate.schema.checks import EntityCheck
 from headgate.schema.record import ALL_PROTOCOLS, HTTP_PROTOCOLS, WEBSOCKET_PROTOCOLS
-from headgate.schema.spec import FieldSpec, Pattern, Shorthand, field
+from headgate.schema.spec import UNSET, Deprecation, FieldSpec, Pattern, Shorthand, field
 
 if TYPE_CHECKING:
     from headgate.lua.vm import Vm
@@ -30,7 +30,7 @@ COPIED = (
 )
 LISTS = ("one_of", "not_one_of", "between", "mutually_exclusive_subsets")
 PATTERNS = ("match", "not_match", "match_all", "match_none", "match_any")
-PUBLISHED_ONLY = ("examples", "abstract", "generate_admin_api", "json_schema", "deprecation", "indexed", "cache_key")
+PUBLISHED_ONLY = ("examples", "abstract", "generate_admin_api", "json_schema", "indexed", "cache_key")
 KNOWN = frozenset(
     (
         *COPIED,
@@ -38,7 +38,7 @@ KNOWN = frozenset(
         *PATTERNS,
         *PUBLISHED_ONLY,
         *("type", "required", "default", "elements", "keys", "values", "fields", "entity_checks"),
-        *("shorthand_fields", "custom_validator", "unique_across_ws", "nilable"),
+        *("shorthand_fields", "custom_validator", "unique_across_ws", "nilable", "deprecation"),
     )
 )
 ONLY_ON = {
@@ -98,6 +98,8 @@ class SchemaReader:
             elif name not in ("name", "enabled", "tags", "instance_name", "ordering"):
                 faults.append(f"error in definition of '{plugin}': {name}: cannot create a new field")
         namespace["protocols"] = protocols
+        if schema["check"] is not None:
+            checks_of_entity = (*checks_of_entity, self._whole_check(schema["check"]))
         namespace["entity_checks"] = (*checks_of_entity, *_prefixed(namespace.pop("entity_checks", ())))
         if faults:
             raise PluginLoadError([f"error loading plugin schemas: on plugin '{plugin}': {fault}" for fault in faults])
@@ -190,6 +192,8 @@ class SchemaReader:
         extra = {key: self._json(definition[key]) for key in PUBLISHED_ONLY if definition[key] is not None}
         if extra:
             options["schema_extra"] = extra
+        if definition["deprecation"] is not None:
+            options["deprecation"] = self._deprecation(definition["deprecation"])
         if required is not None:
             options["required"] = bool(required)
         namespace["__annotations__"][attribute] = annotation
@@ -322,8 +326,7 @@ class SchemaReader:
             to_lua = self._vm.values.to_lua
 
             def run(entity: dict[str, Any]) -> Any:
-                verdict = self._verdict(function, to_lua(entity, keeps_null=True))
-                return "failed entity check: custom_entity_check" if verdict is False else verdict
+                return self._verdict(function, to_lua(entity, keeps_null=True))
 
             return checks.custom(
                 paths,
@@ -381,6 +384,19 @@ class SchemaReader:
                 found[str(key)] = self._match(value)
         return found
 
+    def _whole_check(self, function: Any) -> EntityCheck:
+        """Return the check that a schema's own `check` makes of the plugin entity: it sees `config`."""
+        kept = self._vm.anchor(function)
+        to_lua = self._vm.values.to_lua
+
+        def run(entity: dict[str, Any]) -> Any:
+            verdict = self._verdict(kept, to_lua(entity, keeps_null=True))
+            if verdict is False:
+                return "entity check failed"
+            return _fault_texts(verdict) if isinstance(verdict, (dict, list)) else verdict
+
+        return checks.custom(("config",), run, run_with_missing_fields=True, is_published=False)
+
     def _shorthand(self, name: str, definition: Any, faults: list[str], path: str) -> Shorthand:
         annotation = self._inner(definition_without(self._vm, definition), faults, path)
         function = definition["func"]
@@ -388,11 +404,21 @@ class SchemaReader:
         options: dict[str, Any] = {}
         if deprecation is not None:
             plain = self._vm.values.from_lua(_without_functions(self._vm, deprecation))
-            options["message"] = plain.get("message")
+            options["message"] = str(plain.get("message", f"{name} is deprecated"))
             options["removal_in_version"] = plain.get("removal_in_version")
+            options["old_default"] = plain.get("old_default", UNSET)
             replaced = plain.get("replaced_with")
             if replaced:
                 options["replaced_with"] = tuple(replaced[0]["path"])
+                reverse = deprecation["replaced_with"][1]["reverse_mapping_function"]
+                if reverse is not None:
+                    options["translate_backwards"] = self._reverse(reverse)
+        backwards = definition["translate_backwards"]
+        if backwards is not None:
+            is_function = lupa.lua_type(backwards) == "function"
+            options["translate_backwards"] = (
+                self._reverse(backwards) if is_function else tuple(self._plain(backwards, "array"))
+            )
         if function is not None:
             kept = self._vm.anchor(function)
             values = self._vm.values
@@ -403,6 +429,21 @@ class SchemaReader:
 
             options["function"] = members
         return shorthand(name, annotation, **options)
+
+    def _reverse(self, function: Any) -> Callable[[Mapping[str, Any]], Any]:
+        kept = self._vm.anchor(function)
+        values = self._vm.values
+        return lambda record: values.from_lua(kept(values.to_lua(record, keeps_null=True)))
+
+    def _deprecation(self, table: Any) -> Deprecation:
+        plain = self._vm.values.from_lua(_without_functions(self._vm, table))
+        replaced = plain.get("replaced_with")
+        return Deprecation(
+            str(plain.get("message", "")),
+            plain.get("removal_in_version"),
+            plain.get("old_default", UNSET),
+            tuple(replaced[0]["path"]) if replaced else (),
+        )
 
     # -- values -------------------------------------------------------------------------------------------------------
 
@@ -424,6 +465,24 @@ class SchemaReader:
         if default is not None:
             namespace["default_protocols"] = tuple(self._plain(default, "array"))
         return tuple(name for name in protocols if name in known)
+
+
+def _fault_texts(tree: Any, path: str = "") -> dict[str, Any]:
+    """Return an error table as texts by dotted path; what has a number instead of a name concerns the whole entity."""
+    found: dict[str, Any] = {}
+    entries = enumerate(tree, 1) if isinstance(tree, list) else tree.items()
+    for key, value in entries:
+        if isinstance(key, int) or str(key).isdigit() or key == "@entity":
+            found.setdefault("@entity", []).extend(value if isinstance(value, list) else [str(value)])
+        elif isinstance(value, dict):
+            for inner, text in _fault_texts(value, f"{path}{key}.").items():
+                if inner == "@entity":
+                    found.setdefault("@entity", []).extend(text)
+                else:
+                    found[inner] = text
+        else:
+            found[f"{path}{key}"] = value
+    return found
 
 
 def namespace_of(members: dict[str, Any]) -> Callable[[dict[str, Any]], None]:

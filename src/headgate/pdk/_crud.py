@@ -2,8 +2,9 @@
 
 Owns which keys an entity has and the form of the events (PDK reference 20.3, custom plugins 15). The worker calls it
 after each new snapshot, so that writes of this node, of others, and new declarative documents are all alike, and every
-worker hears of all of them. Requests pay nothing: keys are forgotten on another thread (4 µs for each changed
-entity), events are made only when somebody listens, and handlers run on the worker's loop, a few changes at a time.
+worker hears of all of them. Requests pay nothing: keys are forgotten on another thread (measured 80 µs for each changed
+entity, of 10,000 at once on a loaded 2-core virtual machine), events are made only when somebody listens, and handlers
+run on the worker's loop, a few changes at a time.
 """
 
 import asyncio

@@ -335,7 +335,7 @@ def _instances(
         fault = plugin.fault
         if fault is None:
             try:
-                config = validate(plugin.config_model, entity.get("config") or {})
+                config = validate(plugin.config_model, entity.get("config") or {}, is_stored=True)
                 handler = catalog.handler(name)
             except SchemaViolation as error:
                 fault = f"plugin '{name}' ({entity['id']}): {error}"

@@ -78,7 +78,7 @@ def broken_plugins(snapshot: Snapshot, catalog: Catalog) -> list[dict[str, str]]
         fault = plugin.fault
         if fault is None:
             try:
-                validate(plugin.config_model, entity.get("config") or {})
+                validate(plugin.config_model, entity.get("config") or {}, is_stored=True)
             except SchemaViolation as error:
                 fault = str(error)
         if fault is not None:

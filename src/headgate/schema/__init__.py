@@ -19,7 +19,7 @@ from headgate.schema.record import (
     plain,
     record_definition,
 )
-from headgate.schema.spec import Pattern, Shorthand, field, shorthand
+from headgate.schema.spec import Deprecation, Pattern, Shorthand, field, shorthand
 from headgate.schema.validate import Examination, examine, validate
 from headgate.schema.validators import is_uuid, is_vault_reference
 
@@ -28,6 +28,7 @@ __all__ = [
     "HTTP_PROTOCOLS",
     "STREAM_PROTOCOLS",
     "WEBSOCKET_PROTOCOLS",
+    "Deprecation",
     "EntityDeclaration",
     "Examination",
     "Pattern",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from headgate.errors import lua_style
 from headgate.schema.spec import UNSET, FieldSpec, Pattern
 from headgate.schema.validators import REQUIRED, compile_checks, null_fault
 
@@ -414,18 +415,21 @@ class _Custom(EntityCheck):
                         scope.add_entity_fault(item)
                 else:
                     scope.add_field_fault(path, text)
-        elif result:
+        elif result is False:
+            scope.add_entity_fault(f"failed entity check: custom_entity_check({lua_style(self._arguments())})")
+        elif result is not None and result is not True:
             scope.add_entity_fault(str(result))
 
-    def describe(self) -> dict[str, Any] | None:
-        if not self.is_published:
-            return None
+    def _arguments(self) -> dict[str, Any]:
         body: dict[str, Any] = {"field_sources": list(self.paths)}
         if self.runs_with_absent:
             body["run_with_missing_fields"] = True
         if self.runs_with_faulty:
             body["run_with_invalid_fields"] = True
-        return {"custom_entity_check": body}
+        return body
+
+    def describe(self) -> dict[str, Any] | None:
+        return {"custom_entity_check": self._arguments()} if self.is_published else None
 
 
 def custom(
@@ -438,6 +442,7 @@ def custom(
 ) -> EntityCheck:
     """Check with a function that gets only the named fields, with the nesting of their paths.
 
-    The function returns None, the text of the fault, or a mapping of field paths (and `@entity`) to texts.
+    The function returns None or True when all is well, the text of the fault, False for a general text, or a mapping of
+    field paths (and `@entity`) to texts.
     """
     return _Custom(tuple(paths), function, run_with_missing_fields, run_with_invalid_fields, is_published)

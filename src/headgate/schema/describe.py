@@ -32,7 +32,7 @@ _COPIED: Final = (
         "len_max",
     ),
     *("starts_with", "contains", "mutually_exclusive_subsets", "err", "unique", "auto", "immutable", "referenceable"),
-    *("encrypted", "transient", "reference", "on_delete", "description"),
+    *("encrypted", "transient", "reference", "on_delete", "description", "examples"),
 )
 
 
@@ -162,6 +162,8 @@ def _attributes(spec: FieldSpec) -> dict[str, Any]:
         if value is UNSET or value is False:
             continue
         body[name] = _lists(value)
+    if spec.deprecation is not UNSET:
+        body["deprecation"] = spec.deprecation.describe()
     if spec.unique_across_workspaces is True:
         body["unique_across_ws"] = True
     for name in ("match", "not_match"):
@@ -185,13 +187,10 @@ def _lists(value: Any) -> Any:
 
 def _shorthand(item: Shorthand, definition: Definition) -> dict[str, Any]:
     body = describe_definition(definition)
-    if item.is_deprecated:
-        deprecation: dict[str, Any] = {"message": item.message}
-        if item.removal_in_version is not None:
-            deprecation["removal_in_version"] = item.removal_in_version
-        if item.replaced_with:
-            deprecation["replaced_with"] = [{"path": list(item.replaced_with)}]
-        body["deprecation"] = deprecation
+    if item.deprecation is not None:
+        body["deprecation"] = item.deprecation.describe()
+    if isinstance(item.backwards, tuple):
+        body["translate_backwards"] = list(item.backwards)
     return {item.name: body}
 
 
@@ -205,9 +204,6 @@ def with_deprecated_fields(model: type[BaseModel], data: Mapping[str, Any]) -> d
         if inner.kind == "record" and inner.record is not None and isinstance(value, Mapping):
             shown[member.name] = with_deprecated_fields(inner.record, value)
     for item, _ in definition.shorthands:
-        if item.is_deprecated and item.replaced_with:
-            current: Any = data
-            for key in item.replaced_with:
-                current = current.get(key) if isinstance(current, Mapping) else None
-            shown.setdefault(item.name, current)
+        if item.is_shown:
+            shown.setdefault(item.name, item.shown_in(data))
     return shown

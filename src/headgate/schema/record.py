@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, PydanticUndefined
 
 from headgate.schema.checks import EntityCheck
 from headgate.schema.definition import Definition, build_core_schema, define, unwrap
-from headgate.schema.spec import EMPTY_SPEC, FieldSpec, Shorthand
+from headgate.schema.spec import EMPTY_SPEC, UNSET, FieldSpec, Shorthand
 
 HTTP_PROTOCOLS: Final = ("grpc", "grpcs", "http", "https")
 STREAM_PROTOCOLS: Final = ("tcp", "tls", "tls_passthrough", "udp")
@@ -187,6 +187,7 @@ def record_definition(model: type[BaseModel]) -> RecordDefinition:
             if nested.entity_checks or nested.record_validator or inner.checked_members:
                 with_checks.append(name)
             needs_preparation |= inner.needs_preparation or (definition.kind == "record" and not definition.is_nullable)
+        needs_preparation |= definition.spec.deprecation is not UNSET
     shorthands = tuple((item, define(item.type, item.spec)) for item in model.shorthand_fields)
     return RecordDefinition(model, fields, shorthands, needs_preparation, tuple(fields[name] for name in with_checks))
 

@@ -41,6 +41,36 @@ class Pattern:
         return self.lua if self.lua is not None else self.python
 
 
+@dataclass(frozen=True, slots=True)
+class Deprecation:
+    """Why a field should not be used any more: using it draws a warning, and nothing else.
+
+    `old_default`: the value that draws none, because every stored configuration has it.
+    """
+
+    message: str
+    removal_in_version: str | None = None
+    old_default: Any = UNSET
+    replaced_with: tuple[str, ...] = ()
+
+    def warning(self, value: Any) -> str | None:
+        """Return what to log when the field has this value."""
+        if value is None or (self.old_default is not UNSET and value == self.old_default):
+            return None
+        return self.message + (f" (deprecated after {self.removal_in_version})" if self.removal_in_version else "")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the published form."""
+        body: dict[str, Any] = {"message": self.message}
+        if self.removal_in_version is not None:
+            body["removal_in_version"] = self.removal_in_version
+        if self.old_default is not UNSET:
+            body["old_default"] = self.old_default
+        if self.replaced_with:
+            body["replaced_with"] = [{"path": list(self.replaced_with)}]
+        return body
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldSpec:
     """All attributes of a field; `UNSET` where nothing was said."""
@@ -87,6 +117,8 @@ class FieldSpec:
     schema_extra: Any = UNSET
     is_published: Any = UNSET
     description: Any = UNSET
+    examples: Any = UNSET
+    deprecation: Any = UNSET
 
     def merged(self, other: "FieldSpec") -> "FieldSpec":
         """Return this declaration with what `other` says on top."""
@@ -148,6 +180,8 @@ def field(
     schema_extra: Any = UNSET,
     is_published: Any = UNSET,
     description: Any = UNSET,
+    examples: Any = UNSET,
+    deprecation: Deprecation | Any = UNSET,
 ) -> Any:
     """Declare a field of a record: its default, its checks and what the platform should know about it.
 
@@ -162,6 +196,7 @@ def field(
         elements, keys, values: `field(...)` for what a list or map holds.
         set_: the list drops duplicates and is published as a set.
         reference, on_delete: the field is a foreign key to that entity type.
+        deprecation: a `Deprecation`: the field still works, and its use is logged.
         schema_extra: further members of the published schema; is_published: False shows an empty entry in its place.
     Source: custom-plugin reference, sections 4 to 8.
     """
@@ -196,21 +231,32 @@ class Shorthand:
     """A field that is accepted on input only and stored under another name.
 
     `function` turns the value into members of the same record; without it the value goes to the path `replaced_with`.
-    With `message` the shorthand is deprecated: the real field wins, and both given with different values is a fault.
+    With `deprecation` the real field wins, and both given with different values is a fault. `backwards` gives the value
+    of the old name back from the record, for answers; without it that is what stands at `replaced_with`.
     """
 
     name: str
     type: Any
     spec: FieldSpec = EMPTY_SPEC
     replaced_with: tuple[str, ...] = ()
-    message: str | None = None
-    removal_in_version: str | None = None
+    deprecation: Deprecation | None = None
     function: Callable[[Any], Mapping[str, Any]] | None = None
+    backwards: tuple[str, ...] | Callable[[Mapping[str, Any]], Any] | None = None
 
     @property
     def is_deprecated(self) -> bool:
         """Tell whether its use draws a warning."""
-        return self.message is not None
+        return self.deprecation is not None
+
+    @property
+    def is_shown(self) -> bool:
+        """Tell whether answers have the name again."""
+        return self.backwards is not None or (self.is_deprecated and bool(self.replaced_with))
+
+    @property
+    def new_path(self) -> tuple[str, ...]:
+        """The path of the field that takes its place; empty when there is none."""
+        return self.replaced_with or (self.backwards if isinstance(self.backwards, tuple) else ())
 
     def members(self, value: Any) -> Mapping[str, Any]:
         """Return what `value` stands for, as members of the record."""
@@ -221,6 +267,15 @@ class Shorthand:
             nested = {key: nested}
         return dict(nested)
 
+    def shown_in(self, record: Mapping[str, Any]) -> Any:
+        """Return the value of the old name that a stored record stands for."""
+        if callable(self.backwards):
+            return self.backwards(record)
+        current: Any = record
+        for key in self.backwards or self.replaced_with:
+            current = current.get(key) if isinstance(current, Mapping) else None
+        return current
+
 
 def shorthand(
     name: str,
@@ -229,11 +284,20 @@ def shorthand(
     replaced_with: tuple[str, ...] = (),
     message: str | None = None,
     removal_in_version: str | None = None,
+    old_default: Any = UNSET,
     function: Callable[[Any], Mapping[str, Any]] | None = None,
+    translate_backwards: tuple[str, ...] | Callable[[Mapping[str, Any]], Any] | None = None,
     **attributes: Any,
 ) -> Shorthand:
-    """Declare an input-only field of a record; see `Shorthand`. `attributes` are those of `field`."""
+    """Declare an input-only field of a record; see `Shorthand`. `attributes` are those of `field`.
+
+    With `message` it is deprecated; `old_default` is the value that draws no warning. `translate_backwards` (a path or
+    a function of the record) is what answers show under the name.
+    """
     if not replaced_with and function is None:
         raise TypeError(f"shorthand {name!r} needs replaced_with or function")
+    deprecation = (
+        None if message is None else Deprecation(message, removal_in_version, old_default, tuple(replaced_with))
+    )
     spec = spec_of(field(None, **attributes))
-    return Shorthand(name, type, spec, tuple(replaced_with), message, removal_in_version, function)
+    return Shorthand(name, type, spec, tuple(replaced_with), deprecation, function, translate_backwards)

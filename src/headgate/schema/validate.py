@@ -17,7 +17,7 @@ from headgate.errors import SchemaViolation, lua_style
 from headgate.schema.checks import ABSENT
 from headgate.schema.definition import EXPECTED, FAULT, FAULT_TREE, Definition
 from headgate.schema.record import PluginConfig, RecordDefinition, plain, record_definition
-from headgate.schema.spec import Shorthand
+from headgate.schema.spec import Deprecation, Shorthand
 from headgate.schema.validators import REQUIRED, UNKNOWN, compile_checks, is_vault_reference
 
 _log = logging.getLogger("headgate.schema")
@@ -43,14 +43,15 @@ class Examination:
     errors: Tree = field(default_factory=dict)
 
 
-def validate(model: type[M], data: Mapping[str, Any], *, prefix: str | None = None) -> M:
+def validate(model: type[M], data: Mapping[str, Any], *, prefix: str | None = None, is_stored: bool = False) -> M:
     """Return an instance of `model` for `data`.
 
     Args: prefix, the name under which the faults of the fields are put (`config` for a plugin's configuration); texts
-    that concern several fields of a `PluginConfig` stay outside it, in `@entity`.
+    that concern several fields of a `PluginConfig` stay outside it, in `@entity`; is_stored: the data was checked
+    before, and nobody is warned of deprecated fields again.
     Raises: SchemaViolation, with the error tree of all faults.
     """
-    outcome = examine(model, data)
+    outcome = examine(model, data, is_stored=is_stored)
     if outcome.errors:
         errors = outcome.errors
         if prefix is not None:
@@ -66,7 +67,7 @@ def validate(model: type[M], data: Mapping[str, Any], *, prefix: str | None = No
     return instance
 
 
-def examine(model: type[BaseModel], data: Any, *, is_update: bool = False) -> Examination:
+def examine(model: type[BaseModel], data: Any, *, is_update: bool = False, is_stored: bool = False) -> Examination:
     """Check `data` and report, without raising.
 
     A text about the record as a whole (`record_validator`) is under the key `@record` of the errors.
@@ -77,7 +78,7 @@ def examine(model: type[BaseModel], data: Any, *, is_update: bool = False) -> Ex
     errors: Tree = {}
     prepared: Any = data if isinstance(data, dict) else dict(data)
     if definition.needs_preparation:
-        prepared = _prepare(definition, prepared, errors)
+        prepared = _prepare(definition, prepared, errors, is_stored)
     instance: Any = None
     try:
         instance = model.__pydantic_validator__.validate_python(prepared, by_name=False, by_alias=True)
@@ -93,14 +94,16 @@ def examine(model: type[BaseModel], data: Any, *, is_update: bool = False) -> Ex
     return Examination(instance=instance, data=values if values is not None else {})
 
 
-def _prepare(definition: RecordDefinition, data: dict[str, Any], errors: Tree) -> dict[str, Any]:
-    """Expand shorthands and give every required record something to put its defaults into."""
+def _prepare(definition: RecordDefinition, data: dict[str, Any], errors: Tree, is_stored: bool) -> dict[str, Any]:
+    """Expand shorthands, warn of deprecated fields, give required records something to put their defaults into."""
     prepared = dict(data)
     for item, item_definition in definition.shorthands:
         if item.name in prepared:
             _expand_shorthand(definition, item, item_definition, prepared, errors)
     for member in definition:
         inner = member.definition
+        if inner.spec.deprecation is not ABSENT and not is_stored:
+            _warn(inner.spec.deprecation, prepared.get(member.name))
         if inner.kind == "record" and inner.record is not None:
             value = prepared.get(member.name, ABSENT)
             if value is ABSENT and not inner.is_nullable:
@@ -108,7 +111,7 @@ def _prepare(definition: RecordDefinition, data: dict[str, Any], errors: Tree) -
                 value = {} if value is PydanticUndefined else value
             if isinstance(value, dict):
                 nested: Tree = {}
-                prepared[member.name] = _prepare(record_definition(inner.record), value, nested)
+                prepared[member.name] = _prepare(record_definition(inner.record), value, nested, is_stored)
                 if nested:
                     errors[member.name] = nested
         elif inner.elements is not None and inner.elements.record is not None:
@@ -119,12 +122,31 @@ def _prepare(definition: RecordDefinition, data: dict[str, Any], errors: Tree) -
                 items = []
                 for entry in value:
                     nested = {}
-                    items.append(_prepare(element, entry, nested) if isinstance(entry, dict) else entry)
+                    items.append(_prepare(element, entry, nested, is_stored) if isinstance(entry, dict) else entry)
                     faults.append(nested or None)
                 prepared[member.name] = items
                 if any(faults):
                     errors[member.name] = _trimmed(faults)
+        elif inner.values is not None and inner.values.record is not None:
+            value = prepared.get(member.name)
+            element = record_definition(inner.values.record)
+            if isinstance(value, dict) and element.needs_preparation:
+                nested = {}
+                prepared[member.name] = {
+                    key: _prepare(element, entry, nested, is_stored)
+                    if isinstance(entry, dict) and not nested
+                    else entry
+                    for key, entry in value.items()
+                }
+                if nested:
+                    errors[member.name] = nested
     return prepared
+
+
+def _warn(deprecation: Deprecation, value: Any) -> None:
+    text = deprecation.warning(value)
+    if text is not None:
+        _log.warning("%s", text)
 
 
 def _expand_shorthand(
@@ -136,17 +158,17 @@ def _expand_shorthand(
         if text is not None:
             errors[item.name] = text
             return
+        if item.deprecation is not None:
+            _warn(item.deprecation, value)
+    if item.is_shown and item.new_path and _at(prepared, item.new_path) is not ABSENT:
+        current = item.shown_in(prepared)
+        if current is not None and value is not None and current != value:
+            errors[item.name] = (
+                "both deprecated and new field are used but their values mismatch: "
+                f"{item.name} = {_bare(value)} vs {'.'.join(item.new_path)} = {_bare(current)}"
+            )
+            return
         if item.is_deprecated:
-            after = f" (deprecated after {item.removal_in_version})" if item.removal_in_version else ""
-            _log.warning("%s%s", item.message, after)
-    if item.is_deprecated and item.replaced_with:
-        current = _at(prepared, item.replaced_with)
-        if current is not ABSENT:
-            if current is not None and value is not None and current != value:
-                errors[item.name] = (
-                    "both deprecated and new field are used but their values mismatch: "
-                    f"{item.name} = {_bare(value)} vs {'.'.join(item.replaced_with)} = {_bare(current)}"
-                )
             return
     try:
         members = item.members(value)
@@ -178,6 +200,8 @@ def _shorthand_fault(definition: Definition, value: Any) -> str | None:
 
 
 def _bare(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, str) else lua_style(value)
 
 

@@ -1,7 +1,9 @@
 """What differs between two snapshots: the entities created, updated and deleted, whoever wrote them and how.
 
 Owns what counts as a change: times of writing do not (a declarative document gives everything new ones at each load).
-Costs 0.6 µs for each entity that is the same in both; callers run it beside the requests, on another thread.
+Callers run it beside the requests, on another thread. Measured per entity, with 10,000 consumers on a loaded 2-core
+virtual machine: 0.3 µs when it is the same object in both, 2 µs when it is equal, 9 µs when only its times differ,
+15 µs when it has changed.
 """
 
 from collections.abc import Iterator
