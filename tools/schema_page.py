@@ -209,7 +209,7 @@ These say something about the field instead of checking it:
 |---|---|
 | `required=False` | may be left out although it has no default (it is absent then) |
 | `referenceable=True` | the text may be `{vault://…}`; checks are skipped for it, the handler gets the secret |
-| `encrypted=True` | a secret, marked so in the published schema |
+| `encrypted=True` | a secret: published so, and encrypted in a database that has keys (see below) |
 | `set_=True` | a list without duplicates |
 | `unique`, `auto`, `immutable` | for entities of a plugin |
 | `name="x-y"` | the field's name in documents when it is no name of Python |
@@ -257,6 +257,11 @@ configuration is written.
 A field with `referenceable=True` may hold `{vault://<vault>/<resource>}`. The reference is stored and shown; the
 handler's `conf` holds the secret, kept up to date while the gateway runs, and `instance_of(conf).refs` the
 references by path (see [calling other services](calling-other-services.md)).
+
+With the setting `encryption_keys` a database holds secrets encrypted (AES-256-GCM): the whole `config` of plugins and
+vaults, and the fields of entities that are `encrypted=True` or contain such a field. Fields by which entities are found
+(`unique`, the endpoint key) stay readable, as the database compares them. Without the setting, with `database = off`,
+in exports and in the prefix's kept configuration (readable by its owner only) secrets are plain text.
 """
 
 

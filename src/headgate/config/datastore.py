@@ -1,15 +1,26 @@
 """Settings of the store and of routing, which is built from it."""
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headgate.config.kinds import Boolean, Choice, Number, Seconds, Text
+from headgate.config.kinds import Array, Boolean, Choice, Number, Seconds, Text
 from headgate.config.setting import setting
 
+_KEY_BYTES = 32
 # It is written into the connection's options, where anything else would be another option.
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+def encryption_key(text: str) -> bytes | None:
+    """Return the key of its text in base64; None when it is none."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return key if len(key) == _KEY_BYTES else None
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,14 @@ class Datastore:
         Boolean(), "off", "Check the server's certificate against the system's authorities, and its name."
     )
     pg_pool_size: int = setting(Number(1, 1000), "5", "Most connections to the PostgreSQL server.")
+    encryption_keys: tuple[str, ...] = setting(
+        Array(),
+        "",
+        "Keys for the secrets in the database, each 32 bytes in base64 (openssl rand -base64 32): fields declared "
+        "encrypted, and configurations of plugins and vaults. The first one encrypts, all decrypt. Without keys they "
+        "are stored as plain text.",
+        is_secret=True,
+    )
     db_update_propagation_ms: int = setting(
         Seconds(),
         "0",
@@ -71,6 +90,11 @@ class Datastore:
                 f"declarative_config is not read with database = {self.database}: "
                 "headgate config db_import FILE puts a document into the database"
             )
+        if self.encryption_keys and self.database == "off":
+            yield "encryption_keys has no effect with database = off: the declarative document stays as it is"
+        for position, text in enumerate(self.encryption_keys, 1):
+            if encryption_key(text) is None:
+                yield f"encryption_keys: key {position} is not 32 bytes in base64; openssl rand -base64 32 makes one"
         if self.pg_schema is not None and _SCHEMA.fullmatch(self.pg_schema) is None:
             yield "pg_schema must be letters, digits and underscores and start with a letter"
         if self.role != "traditional":

@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
 
 from headgate.schema import Record, examine, record_definition, schema_json
+from headgate.schema.definition import Definition
 from headgate.schema.spec import UNSET
 
 Entity = dict[str, Any]
@@ -98,6 +99,19 @@ class EntityType:
         return self.unique if key is None or key in self.unique else (*self.unique, key)
 
     @cached_property
+    def sealed_fields(self) -> tuple[str, ...]:
+        """The fields that a database holds encrypted: those that are secret, and those that may hold secrets.
+
+        Not those by which entities are found: a database must be able to compare them.
+        """
+        return tuple(
+            member.name
+            for member in record_definition(self.model)
+            if member.name not in self.lookup_fields
+            and (_holds_secrets(member.definition) or member.definition.spec.schema_extra is ABSTRACT_RECORD)
+        )
+
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """All fields in published order."""
         return tuple(record_definition(self.model).fields)
@@ -178,6 +192,15 @@ class EntityType:
         parts.extend(parents[name] for name in self.optional_id_fields if parents.get(name))
         key = ":".join((self.name, "*", *parts)) if self.is_id_prefixed else parts[0]
         return str(uuid5(self._namespace, key))
+
+
+def _holds_secrets(definition: Definition | None) -> bool:
+    if definition is None:
+        return False
+    if definition.spec.encrypted is True or _holds_secrets(definition.elements) or _holds_secrets(definition.values):
+        return True
+    record = definition.record
+    return record is not None and any(_holds_secrets(member.definition) for member in record_definition(record))
 
 
 def random_text() -> str:

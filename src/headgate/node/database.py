@@ -6,8 +6,10 @@ Owns the way from settings to an open store. Only control and the command line i
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from headgate.config.datastore import encryption_key
 from headgate.config.load import Settings
 from headgate.store.sql.connect import postgres_engine, sqlite_engine
+from headgate.store.sql.encryption import Cipher, use_cipher
 from headgate.store.sql.migrate import LOCK_TIMEOUT_S, Migrator, require_current
 from headgate.store.sql.store import SqlStore
 
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 
 def engine_of(settings: Settings) -> "Engine":
     """Return the engine for the database that the settings name. Raises: DatabaseError."""
+    engine = _engine_of(settings)
+    keys = [key for text in settings.datastore.encryption_keys if (key := encryption_key(text)) is not None]
+    use_cipher(engine, Cipher(keys))
+    return engine
+
+
+def _engine_of(settings: Settings) -> "Engine":
     given = settings.datastore
     if given.database == "sqlite":
         return sqlite_engine(settings.prefix / given.sqlite_path)

@@ -16,6 +16,7 @@ from headgate.entities.registry import Registry
 from headgate.store.delta import Delta
 from headgate.store.snapshot import Snapshot
 from headgate.store.sql.connect import is_sqlite
+from headgate.store.sql.encryption import cipher_of
 from headgate.store.sql.rows import entity_of
 from headgate.store.sql.tables import CHANGES_TABLE, STATE_TABLE, Tables, reference_name
 
@@ -93,6 +94,7 @@ class ChangeReader:
         self, connection: sa.Connection, tables: Tables, entity_types: Registry, known: Snapshot, now_s: float
     ) -> None:
         self._connection = connection
+        self._cipher = cipher_of(connection)
         self._tables = tables
         self._entity_types = entity_types
         self._known = known
@@ -131,7 +133,7 @@ class ChangeReader:
                     if expires_at <= self._now_s:
                         continue
                     delta.expires[row["id"]] = expires_at
-                found[row["id"]] = entity_of(entity_type, row)
+                found[row["id"]] = entity_of(entity_type, row, self._cipher)
         if name == "certificates":
             for identifier, certificate in found.items():
                 certificate["snis"] = self._server_names(identifier)
@@ -161,7 +163,7 @@ class ChangeReader:
         rows = self._connection.execute(
             sa.select(table).where(table.c[reference_name("certificate")] == certificate_id)
         )
-        return sorted(entity_of(self._entity_types["snis"], row)["name"] for row in rows.mappings())
+        return sorted(entity_of(self._entity_types["snis"], row, self._cipher)["name"] for row in rows.mappings())
 
     def _drop_expired(self, delta: Delta) -> None:
         """Entities whose time is over are forgotten without a revision; the next one takes them along."""

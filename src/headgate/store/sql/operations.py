@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
+from headgate.store.sql.encryption import cipher_of, is_sealed
 from headgate.store.sql.rows import key_text
-from headgate.store.sql.tables import entity_table_parts, index_name, key_name, reference_column, reference_name
+from headgate.store.sql.tables import ID, entity_table_parts, index_name, key_name, reference_column, reference_name
 
 _ROWS_AT_ONCE: Final = 500
 
@@ -24,6 +25,7 @@ class MigrationOperations(Operations):
     def __init__(self, connection: sa.Connection) -> None:
         super().__init__(MigrationContext.configure(connection))
         self._connection = connection
+        self._cipher = cipher_of(connection)
 
     def create_entity_table(
         self,
@@ -69,9 +71,9 @@ class MigrationOperations(Operations):
         """Make a field of existing entities unique on its own. Fails when two of them have the same value."""
         column = key_name((field,))
         self.add_column(name, sa.Column(column, sa.Text))
-        table = sa.table(name, sa.column("id"), sa.column("body"), sa.column(column))
+        table = sa.table(name, sa.column("id", ID), sa.column("body"), sa.column(column))
         for row in self._rows(name):
-            text = key_text(orjson.loads(row["body"]).get(field))
+            text = key_text(self._cipher.open(orjson.loads(row["body"]), row["id"], (field,)).get(field))
             self._connection.execute(sa.update(table).where(table.c.id == row["id"]).values({column: text}))
         self.create_index(index_name(name, column), name, [column], unique=True)
 
@@ -92,9 +94,12 @@ class MigrationOperations(Operations):
 
     def rewrite_entities(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Replace the fields of every entity by what `change` makes of them; references and unique fields stay."""
-        table = sa.table(name, sa.column("id"), sa.column("body"))
+        table = sa.table(name, sa.column("id", ID), sa.column("body"))
         for row in self._rows(name):
-            body = orjson.dumps(change(orjson.loads(row["body"]))).decode()
+            before = orjson.loads(row["body"])
+            sealed = [key for key, value in before.items() if is_sealed(value)]
+            after = self._cipher.seal(change(self._cipher.open(before, row["id"], sealed)), row["id"], sealed)
+            body = orjson.dumps(after).decode()
             self._connection.execute(sa.update(table).where(table.c.id == row["id"]).values(body=body))
 
     def has_table(self, name: str) -> bool:
@@ -102,5 +107,5 @@ class MigrationOperations(Operations):
         return sa.inspect(self._connection).has_table(name)
 
     def _rows(self, name: str) -> Sequence[sa.RowMapping]:
-        table = sa.table(name, sa.column("id"), sa.column("body"))
+        table = sa.table(name, sa.column("id", ID), sa.column("body"))
         return self._connection.execute(sa.select(table)).mappings().all()

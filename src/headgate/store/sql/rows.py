@@ -15,6 +15,7 @@ from sqlalchemy import RowMapping
 
 from headgate.entities.entity_type import Entity, EntityType
 from headgate.store.input import violation
+from headgate.store.sql.encryption import Cipher
 from headgate.store.sql.tables import key_name, reference_name
 
 Row: TypeAlias = RowMapping | Mapping[str, Any]
@@ -23,7 +24,9 @@ Row: TypeAlias = RowMapping | Mapping[str, Any]
 _LONGEST_KEY_BYTES: Final = 512
 
 
-def row_of(entity_type: EntityType, entity: Mapping[str, Any], expires_at: float | None) -> dict[str, Any]:
+def row_of(
+    entity_type: EntityType, entity: Mapping[str, Any], expires_at: float | None, cipher: Cipher
+) -> dict[str, Any]:
     """Return the row of an entity.
 
     Raises: EntityError of code 2 for what cannot be sent to workers and clients.
@@ -32,7 +35,7 @@ def row_of(entity_type: EntityType, entity: Mapping[str, Any], expires_at: float
     if entity_type.name == "certificates":
         body.pop("snis", None)
     try:
-        text = orjson.dumps(body).decode()
+        text = orjson.dumps(cipher.seal(body, entity["id"], entity_type.sealed_fields)).decode()
     except TypeError:
         raise violation({"@entity": ["texts must be valid UTF-8"]}) from None
     row: dict[str, Any] = {"id": entity["id"], "body": text}
@@ -48,9 +51,12 @@ def row_of(entity_type: EntityType, entity: Mapping[str, Any], expires_at: float
     return row
 
 
-def entity_of(entity_type: EntityType, row: Row) -> Entity:
-    """Return the entity of a row, its fields in published order; fields newer than the row are null."""
-    body: dict[str, Any] = orjson.loads(row["body"])
+def entity_of(entity_type: EntityType, row: Row, cipher: Cipher) -> Entity:
+    """Return the entity of a row, its fields in published order; fields newer than the row are null.
+
+    Raises: DatabaseError for a field that the keys do not open.
+    """
+    body = cipher.open(orjson.loads(row["body"]), row["id"], entity_type.sealed_fields)
     entity: Entity = {}
     for name in entity_type.fields:
         if name in entity_type.foreign:

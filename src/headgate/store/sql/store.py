@@ -30,6 +30,7 @@ from headgate.store.input import violation
 from headgate.store.snapshot import Snapshot
 from headgate.store.sql.changes import ChangeReader, configuration_hash, forget_old_notes
 from headgate.store.sql.connect import is_sqlite, reading, writing
+from headgate.store.sql.encryption import cipher_of
 from headgate.store.sql.events import EventLog
 from headgate.store.sql.notifications import Notifications
 from headgate.store.sql.rows import entity_of
@@ -111,11 +112,12 @@ class SqlStore(Store):
         entities: dict[str, dict[str, Entity]] = {}
         expires: dict[str, float] = {}
         transaction = self._transaction(connection)
+        cipher = cipher_of(connection)
         revision = self._revision(connection)
         for name, entity_type in self.entity_types.items():
             wanted = transaction.living(entity_type).order_by(self._tables[name].c.id)
             rows = connection.execute(wanted).mappings().all()
-            entities[name] = {row["id"]: entity_of(entity_type, row) for row in rows}
+            entities[name] = {row["id"]: entity_of(entity_type, row, cipher) for row in rows}
             if entity_type.has_ttl:
                 expires |= {row["id"]: row["expires_at"] for row in rows if row["expires_at"] is not None}
         names: dict[str, list[str]] = {}

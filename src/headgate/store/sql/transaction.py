@@ -27,6 +27,7 @@ from headgate.store.base import Operations, checked_ttl, is_id
 from headgate.store.input import completed, given_together_fault, merged, violation
 from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
+from headgate.store.sql.encryption import MARK, cipher_of
 from headgate.store.sql.rows import entity_of, key_text, row_of, together_text, with_ttl
 from headgate.store.sql.tables import Tables, key_name, reference_name
 
@@ -50,6 +51,7 @@ class SqlTransaction(Operations):
     ) -> None:
         super().__init__(entity_types)
         self._connection = connection
+        self._cipher = cipher_of(connection)
         self._tables = tables
         self._plugin_types = plugin_types
         self._clock = clock
@@ -90,7 +92,7 @@ class SqlTransaction(Operations):
             raise EntityError(NOT_FOUND, message=text, fields={by: key})
         given, expires_at = self._with_expiry(entity_type, changes, ttl, row)
         self._resolve(entity_type, given)
-        stored = entity_of(entity_type, row)
+        stored = entity_of(entity_type, row, self._cipher)
         fault = given_together_fault(entity_type, stored, given)
         if fault is not None:
             raise violation({"@entity": [fault]})
@@ -144,7 +146,7 @@ class SqlTransaction(Operations):
             table = self._tables[name]
             for entity in snapshot.entities.get(name, {}).values():
                 self._check_unique(entity_type, entity, entity["id"])
-                row = row_of(entity_type, entity, snapshot.expires.get(entity["id"]))
+                row = row_of(entity_type, entity, snapshot.expires.get(entity["id"]), self._cipher)
                 changed = self._connection.execute(sa.update(table).where(table.c.id == entity["id"]).values(row))
                 if changed.rowcount == 0:
                     self._connection.execute(sa.insert(table).values(row))
@@ -184,7 +186,7 @@ class SqlTransaction(Operations):
         return found.mappings().first()
 
     def shown(self, entity_type: EntityType, rows: Sequence[sa.RowMapping]) -> list[Entity]:
-        shown = [with_ttl(entity_type, entity_of(entity_type, row), row) for row in rows]
+        shown = [with_ttl(entity_type, entity_of(entity_type, row, self._cipher), row) for row in rows]
         if entity_type.name == "certificates" and shown:
             for entity in shown:
                 entity["snis"] = sorted(self._server_names(entity["id"]))
@@ -196,7 +198,7 @@ class SqlTransaction(Operations):
         rows = self._connection.execute(
             sa.select(table).where(table.c[reference_name("certificate")] == certificate_id)
         )
-        found = (entity_of(self.entity_types["snis"], row) for row in rows.mappings())
+        found = (entity_of(self.entity_types["snis"], row, self._cipher) for row in rows.mappings())
         return {sni["name"]: sni["id"] for sni in found}
 
     def _put(
@@ -226,7 +228,7 @@ class SqlTransaction(Operations):
         self._check_unique(entity_type, entity, existing_id)
         if entity_type.name == "plugins":
             self._check_protocols(entity)
-        row = row_of(entity_type, entity, expires_at)
+        row = row_of(entity_type, entity, expires_at, self._cipher)
         if existing_id is None:
             self._connection.execute(sa.insert(table).values(row))
         else:
@@ -313,11 +315,11 @@ class SqlTransaction(Operations):
         of_route = of_service = None
         if plugin["route"] is not None:
             row = self._row(routes, plugin["route"]["id"], "id")
-            of_route = None if row is None else entity_of(routes, row)["protocols"]
+            of_route = None if row is None else entity_of(routes, row, self._cipher)["protocols"]
         elif plugin["service"] is not None:
             on_service = sa.select(table).where(table.c[reference_name("service")] == plugin["service"]["id"])
             rows = self._connection.execute(on_service).mappings()
-            of_service = {protocol for row in rows for protocol in entity_of(routes, row)["protocols"]}
+            of_service = {protocol for row in rows for protocol in entity_of(routes, row, self._cipher)["protocols"]}
         fault = plugin_protocols_fault(plugin, of_route, of_service)
         if fault is not None:
             raise violation({"protocols": fault})
@@ -377,9 +379,12 @@ class SqlTransaction(Operations):
         """Refuse to delete a CA certificate that services or plugins name among those they trust."""
         for name in ("services", "plugins"):
             entity_type, table = self.entity_types[name], self._tables[name]
-            mentioning = sa.select(table).where(table.c.body.contains(ca_certificate_id, autoescape=True))
+            body = table.c.body
+            mentioning = sa.select(table).where(
+                body.contains(ca_certificate_id, autoescape=True) | body.contains(MARK, autoescape=True)
+            )
             for row in self._connection.execute(mentioning).mappings():
-                entity = entity_of(entity_type, row)
+                entity = entity_of(entity_type, row, self._cipher)
                 holder = entity if name == "services" else entity["config"] or {}
                 if ca_certificate_id in (holder.get("ca_certificates") or ()):
                     text = f"ca certificate {ca_certificate_id} is still referenced by {name} (id = {entity['id']})"
