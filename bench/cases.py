@@ -48,6 +48,17 @@ def python_plugin(upstream_port: int) -> Document:
     return _document(upstream_port, {"name": "three-phases"})
 
 
+def lua_plugin(upstream_port: int) -> Document:
+    """The same plugin in Lua."""
+    return _document(upstream_port, {"name": "three-phases-lua"})
+
+
+def lua_function(upstream_port: int) -> Document:
+    """A function in access, in the sandbox."""
+    code = 'kong.service.request.set_header("x-agent", kong.request.get_header("user-agent") or "none")'
+    return _document(upstream_port, {"name": "pre-function", "config": {"access": [code]}})
+
+
 def _authenticated(upstream_port: int, *plugins: Document) -> Document:
     limits = {"name": "rate-limiting", "config": {"hour": 1_000_000_000, "policy": "local"}}
     consumer = {"username": "bench", "keyauth_credentials": [{"key": KEY}]}
@@ -107,6 +118,13 @@ CASES = (
         python_plugin,
         settings={"plugins": "bundled,three-phases", "plugin_path": PLUGIN_DIRECTORY},
     ),
+    Case(
+        "lua-plugin",
+        "one Lua plugin, three phases",
+        lua_plugin,
+        settings={"plugins": "bundled,three-phases-lua", "lua_package_path": f"{PLUGIN_DIRECTORY}/?.lua"},
+    ),
+    Case("lua-function", "a Lua function in access (pre-function)", lua_function),
     Case("key-and-limit", "key-auth + rate-limiting (local)", key_and_limit, headers=_KEY),
     Case(
         "four-plugins",

@@ -80,6 +80,8 @@ ENDLESS = {
     "a huge text": "local s = string.rep('x', 1e9)",
     "a text that grows": "local s = 'xxxxxxxx' while true do s = s .. s end",
     "a table that grows": "local t = {} while true do t[#t + 1] = {} end",
+    "a pattern that backtracks": "string.find(string.rep('a', 5000), '.-.-.-.-b')",
+    "a pattern that backtracks, as a method": "(string.rep('a', 5000)):match('a*a*a*a*b')",
     "huge texts that are caught": "while true do pcall(string.rep, 'x', 1e9) end",
 }
 
@@ -194,3 +196,43 @@ def test_a_value_is_plain_data() -> None:
     assert LuaValue("local x = 1").get() is None
     with pytest.raises(LuaBudgetError):
         LuaValue("while true do end").get()
+
+
+def test_a_long_text_is_trimmed_within_a_budget() -> None:
+    run("assert((' '):rep(300) .. 'x' == (' '):rep(300) .. 'x')")
+    run("assert(((' '):rep(300) .. 'x '):match('^%s*(.-)%s*$') == 'x')")
+    run("local text = ('word '):rep(500) local n = select(2, text:gsub('%a+%s*', '')) assert(n == 500)")
+
+
+def test_careful_matching_is_the_same_as_the_built_in_one() -> None:
+    vm().compile(
+        """
+        local slow = require "headgate.matching"
+        local patterns = { "a*b", "^(%a+)=(%d+)$", "(a-)b", "%s+", "()x()", "%b()", "%f[%w]%w+", "(.)%1", "[^,]*",
+          "[]a]+", "x?y", "^%s*(.-)%s*$", ".-", "", "$", "^a", "[%a_][%w_]*", "%d+%.?%d*", "[a-c]+" }
+        local subjects = { "", "abc", "  trim me  ", "key=12", "aaab", "(a(b)c)d", "hello world", "aabbcc", "a,b,,c",
+          "]a]", "xyyxy", "3.14 15", "a_b1" }
+        local function text(...)
+          local parts = {}
+          for i = 1, select("#", ...) do
+            parts[i] = tostring((select(i, ...)))
+          end
+          return table.concat(parts, "|")
+        end
+        local function pieces(iterator)
+          local found = {}
+          for piece in iterator do
+            found[#found + 1] = tostring(piece)
+          end
+          return table.concat(found, "|")
+        end
+        for _, p in ipairs(patterns) do
+          for _, s in ipairs(subjects) do
+            local built_in, careful = text(s:find(p)), text(slow.find(s, p))
+            assert(built_in == careful or built_in == "nil" and careful == "", "find " .. p .. " " .. s)
+            assert(text(s:gsub(p, "<%0>")) == text(slow.gsub(s, p, "<%0>")), "gsub " .. p .. " " .. s)
+            assert(pieces(s:gmatch(p)) == pieces(slow.gmatch(s, p)), "gmatch " .. p .. " " .. s)
+          end
+        end""",
+        "@matching",
+    )()

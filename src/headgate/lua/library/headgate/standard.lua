@@ -37,3 +37,5 @@ package.loaded["table.isarray"], package.loaded["table.clone"] = isarray, clone
 
 -- Ending or forking the worker is not a plugin's.
 os.exit = function() error("os.exit is not available", 2) end
+
+require "headgate.matching"
