@@ -20,6 +20,13 @@ ENTITIES: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def test_the_vpc_endpoint_is_what_the_balancer_named() -> None:
+    with phase("access", Request(aws_vpce_id="vpce-08d2bf15fac5001c9")):
+        assert kong.client.get_aws_vpce_id() == "vpce-08d2bf15fac5001c9"
+    with phase("access"):
+        assert kong.client.get_aws_vpce_id() is None
+
+
 def test_authenticate_sets_consumer_credential_and_groups_by_name() -> None:
     with phase("access", entities=ENTITIES):
         kong.client.authenticate(ANNA, {"id": "k"})

@@ -34,6 +34,8 @@ MATRIX: dict[str, str] = {
     "request.get_port client.get_ip client.get_port client.get_forwarded_ip "
     "client.get_forwarded_port": "- + + + + + + + + + + + + + + + +",
     "request.get_raw_body request.read_raw_body request.get_body": "- - - + + - + - - - - + + - - - -",
+    # The head is there for connections of streams too.
+    "client.get_aws_vpce_id": "- + - + + - + + + + + - - + - - +",
     "client.get_consumer client.get_credential client.get_protocol client.load_consumer router.get_route "
     "router.get_service client.get_consumer_groups "
     "client.set_authenticated_consumer_groups": "- - - - + - + + + + - - - + + + +",

@@ -68,6 +68,7 @@ kong.tools.uuid ngx.base64 ngx.re ngx.req ngx.resp ngx.semaphore resty.lock rest
 pl.stringx pl.tablex resty.cookie resty.jit-uuid resty.jwt resty.hmac socket.url
 """
 _KONG_LAX = """
+client.get_aws_vpce_id
 cache client.tls dns.resolve dns.toip nginx.get_statistics node.get_memory_stats service.set_retries
 service.set_target service.set_target_retry_callback service.set_timeouts service.set_tls_cert_key
 service.set_tls_verify service.set_tls_verify_depth service.set_tls_verify_store service.set_upstream

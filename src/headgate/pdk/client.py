@@ -6,7 +6,7 @@ PDK reference 4. `authenticate` decides which consumer-scoped plugin instances l
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from headgate.errors import GatewayError
@@ -16,6 +16,19 @@ from headgate.pdk._phase import ACCESS, AUTHENTICATED, phases
 from headgate.pdk.client_tls import ClientTls, client_tls
 from headgate.pdk.router import RoutedPlan, matched_route, matched_service
 from headgate.phases import STREAM_LOG, Phase
+
+_VPC: Final = (
+    Phase.CERTIFICATE
+    | Phase.REWRITE
+    | Phase.ACCESS
+    | Phase.WS_HANDSHAKE
+    | Phase.HEADER_FILTER
+    | Phase.RESPONSE
+    | Phase.BODY_FILTER
+    | Phase.LOG
+    | Phase.WS_CLOSE
+    | Phase.PREREAD
+)
 
 
 class ProtocolError(GatewayError):
@@ -54,6 +67,14 @@ class Client:
     def get_forwarded_port(self, call: Call) -> int:
         """Return the client's port after real-IP processing."""
         return call.exchange.forwarded_client_port
+
+    @phases(_VPC)
+    def get_aws_vpce_id(self, call: Call) -> str | None:
+        """Return the id of the AWS VPC endpoint that the client came through; None when the balancer named none.
+
+        From the PROXY protocol (version 2) head of a trusted peer, so the listener needs `proxy_protocol`.
+        """
+        return call.exchange.aws_vpce_id
 
     @phases(AUTHENTICATED)
     def get_credential(self, call: Call) -> dict[str, Any] | None:

@@ -35,7 +35,8 @@ HeaderInput = dict[str, Any] | list[tuple[str, str]]
 @dataclass
 class Request:
     """The client's request; `path` may carry a query. `is_body_read` False: the body waits on the connection.
-    `client_certificate`: the chain that the client presented, as PEM.
+    `client_certificate`: the chain that the client presented, as PEM. `aws_vpce_id`: what a balancer's
+    PROXY protocol says.
     """
 
     method: str = "GET"
@@ -52,6 +53,7 @@ class Request:
     is_trusted: bool = False
     is_body_read: bool = True
     client_certificate: str | None = None
+    aws_vpce_id: str | None = None
 
 
 @dataclass
@@ -140,7 +142,7 @@ class MemoryExchange:
         self.tls_cipher: str | None = "TLS_AES_256_GCM_SHA384" if request.scheme == "https" else None
         self.tls_server_name: str | None = request.host if request.scheme == "https" else None
 
-        self.aws_vpce_id: str | None = None
+        self.aws_vpce_id = request.aws_vpce_id
         self.is_stream = False
         self.stream_protocol: str | None = None
         self.session_status = 0
