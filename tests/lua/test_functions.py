@@ -57,6 +57,7 @@ ESCAPES = {
     "a module that was not allowed": "require 'cjson'",
     "a path as a module": "require '../../etc/passwd'",
     "setmetatable with a finalizer": "setmetatable({}, {__gc = print})",
+    "the coroutine of a handler": "local own = coroutine.running() _G.kept = own assert(coroutine.resume(own))",
     "a value that is no function": "local f = 1 f()",
 }
 

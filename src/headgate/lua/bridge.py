@@ -28,7 +28,7 @@ class Bridge:
     def __init__(self, values: Values, host: Any) -> None:
         self.values = values
         self._wrap = host["wrap"]
-        self._wrap3 = host["wrap3"]
+        self._wraps = {count: host[f"wrap{count}"] for count in range(4)}
         self._wrap_waiting = host["wrap_waiting"]
         self._mark_headers = host["mark_headers"]
 
@@ -42,7 +42,7 @@ class Bridge:
             return self._wrap_waiting(self._starting(function))
         count = _parameter_count(function)
         called = self._converting(function, count)
-        return self._wrap3(called) if count is not None and count <= 3 else self._wrap(called)
+        return self._wraps.get(-1 if count is None else count, self._wrap)(called)
 
     def waiting(self, function: Callable[..., Awaitable[Any] | tuple[Any, ...]]) -> Any:
         """Return the Lua function for a Python one that returns an awaitable of Lua values; arguments come as Lua's."""

@@ -29,6 +29,7 @@ _NO_MEMORY_LIMIT = 2**62
 BUDGET_MARK = "\0budget\0"
 
 _log = logging.getLogger("headgate.plugin")
+get_call = current_call.get
 
 
 class BodyWait:
@@ -68,6 +69,7 @@ class Vm:
         self._drop = self.core["drop"]
         self._call = self.core["call"]
         self._anchor = self.core["anchored"]
+        self._new_request = self.core["new_request"]
         self.plugin_name = self.core["name"]
         self.core["connect"](
             self.table(
@@ -181,7 +183,8 @@ class Vm:
         settled = self._settled
 
         def run() -> Any:
-            outcome = start()
+            call = get_call()
+            outcome = start() if call is None or call.lua is None else start(call.lua)
             return None if outcome is None else settled(outcome)
 
         return run
@@ -192,10 +195,17 @@ class Vm:
         """
         start = self.core["handle_bounded"](name, function, limits)
         settled = self._settled
+        memory_bytes = int(limits["memory_bytes"])
+        used, set_most = self.runtime.get_memory_used, self.runtime.set_max_memory
 
         def run() -> Any:
             try:
-                outcome = start()
+                set_most(used() + memory_bytes)
+                call = get_call()
+                try:
+                    outcome = start() if call is None or call.lua is None else start(call.lua)
+                finally:
+                    set_most(_NO_MEMORY_LIMIT)
             except lupa.LuaError as error:
                 # Memory ran out where not even that could be told.
                 self._end_bounded()
@@ -272,7 +282,7 @@ class Vm:
         if call is None:
             return None
         if call.lua is None:
-            call.lua = self.table(plugins=self.runtime.table())
+            call.lua = self._new_request()
         return call.lua
 
     def _spawn(self, identifier: int, awaited: Any, settled: Any) -> Any:

@@ -52,17 +52,26 @@ local function tick()
   if budget.limits.instructions > 0 and budget.used > budget.limits.instructions then
     over(budget, "the function took more than " .. budget.limits.instructions .. " instructions")
   end
-  if clock() - budget.started > budget.limits.seconds then
+  -- The clock is read from the first tick on: most calls are over before.
+  local started = budget.started
+  if started == nil then
+    budget.started = clock() - budget.spent
+  elseif clock() - started > budget.limits.seconds then
     over(budget, "the function took more than " .. budget.limits.seconds .. " s of processor time")
   end
 end
 
-local function unbounded(earlier, budget, ok, first, ...)
-  budget.spent = budget.spent + clock() - budget.started
+local function unbounded(earlier, budget, is_guarded, ok, first, ...)
+  if budget.started then
+    budget.spent = clock() - budget.started
+    budget.started = nil
+  end
   current_budget = earlier
   if earlier == nil then
     sethook()
-    python.end_bounded()
+    if not is_guarded then
+      python.end_bounded()
+    end
   end
   if not ok and first == "not enough memory" then
     budget.over = "the function took more than " .. budget.limits.memory_bytes .. " bytes of memory"
@@ -85,12 +94,21 @@ local function resume(co, ...)
     sethook(tick, "", TICK)
   end
   current_budget = budget
-  budget.started = clock() - budget.spent
-  return unbounded(earlier, budget, raw_resume(co, ...))
+  return unbounded(earlier, budget, false, raw_resume(co, ...))
+end
+
+-- The same at the start of a handler, where the host itself guards the memory.
+local function resume_guarded(co, budget, f)
+  local earlier = current_budget
+  if earlier == nil then
+    sethook(tick, "", TICK)
+  end
+  current_budget = budget
+  return unbounded(earlier, budget, true, raw_resume(co, f))
 end
 
 local function new_budget(limits)
-  return { limits = limits, used = 0, spent = 0, started = 0 }
+  return { limits = limits, used = 0, spent = 0 }
 end
 
 -- Marks a function that a bounded coroutine gives away, to a timer for example: it will have a budget of its own.
@@ -110,6 +128,14 @@ end
 
 function core.is_bounded()
   return current_budget ~= nil
+end
+
+-- The coroutines that only the driver may resume: whoever got hold of one could wait for the next handler in it.
+local handlers = setmetatable({}, { __mode = "k" })
+local function new_handler(f)
+  local co = create(f)
+  handlers[co] = true
+  return co
 end
 
 local function loop(f, a, b)
@@ -138,6 +164,7 @@ local function settle(co, ok, tag, ...)
       if pooled < MOST_POOLED then
         pooled = pooled + 1
         pool[pooled] = co
+        budgets[co] = nil
       end
       return
     end
@@ -170,6 +197,7 @@ local function finish(name, request, co, ok, tag, ...)
     if pooled < MOST_POOLED then
       pooled = pooled + 1
       pool[pooled] = co
+      budgets[co] = nil
     end
     current_name, current_request = name, request
     return
@@ -177,37 +205,45 @@ local function finish(name, request, co, ok, tag, ...)
   return settle_and_restore(name, request, co, ok, tag, ...)
 end
 
--- Returns a function without arguments that runs `f(self, conf)` as the plugin `name`.
+-- Returns a function of the request's table, if there is one, that runs `f(self, conf)` as the plugin `name`.
 function core.handle(name, f, self, conf)
-  return function()
+  return function(request)
     local co
     if pooled > 0 then
       co = pool[pooled]
       pool[pooled] = nil
       pooled = pooled - 1
     else
-      co = create(loop)
+      co = new_handler(loop)
     end
     local earlier_name, earlier_request = current_name, current_request
-    current_name, current_request = name, false
+    current_name, current_request = name, request or false
     return finish(earlier_name, earlier_request, co, raw_resume(co, f, self, conf))
   end
 end
 
 -- The same for functions of the configuration: a coroutine of its own, with a budget.
 function core.handle_bounded(name, f, limits)
-  return function()
-    local co = create(f)
-    budgets[co] = new_budget(limits)
+  return function(request)
+    local co
+    if pooled > 0 then
+      co = pool[pooled]
+      pool[pooled] = nil
+      pooled = pooled - 1
+    else
+      co = new_handler(loop)
+    end
+    local budget = new_budget(limits)
+    budgets[co] = budget
     local earlier_name, earlier_request = current_name, current_request
-    current_name, current_request = name, false
-    return settle_and_restore(earlier_name, earlier_request, co, resume(co))
+    current_name, current_request = name, request or false
+    return finish(earlier_name, earlier_request, co, resume_guarded(co, budget, f))
   end
 end
 
 -- Runs `f(...)` in a coroutine of its own and tells what it returned: for timers, threads, callbacks.
 function core.call(name, f, ...)
-  local co = create(f)
+  local co = new_handler(f)
   local limits = inherited[f]
   if limits then
     budgets[co] = new_budget(limits)
@@ -291,6 +327,11 @@ function core.anchored(value)
   return value
 end
 
+-- The table of a request; made here, since Lua makes tables faster than the host.
+function core.new_request()
+  return { plugins = {} }
+end
+
 function core.name()
   return current_name
 end
@@ -304,6 +345,9 @@ pass = function(co, ok, tag, ...)
 end
 
 function coroutine.resume(co, ...)
+  if handlers[co] then
+    return false, "cannot resume non-suspended coroutine"
+  end
   return pass(co, raw_resume(co, ...))
 end
 
@@ -340,7 +384,7 @@ local function thread_settled(entry, kind, ...)
 end
 
 function core.spawn(f, ...)
-  local co = create(f)
+  local co = new_handler(f)
   local entry = {}
   threads[co] = entry
   local name, request = current_name, core.request()

@@ -79,7 +79,46 @@ function host.wrap(f)
   end
 end
 
--- The same for a function of no more than three arguments: no vararg, so that it is cheaper.
+-- The same for functions of few arguments: no vararg and no nil too many, so that they are cheaper.
+function host.wrap0(f)
+  return function()
+    local a, b, c = f()
+    if c ~= nil then
+      a, b, c = slow(a, b, c)
+      return a, b, c
+    elseif b ~= nil then
+      return a, b
+    end
+    return a
+  end
+end
+
+function host.wrap1(f)
+  return function(x)
+    local a, b, c = f(x)
+    if c ~= nil then
+      a, b, c = slow(a, b, c)
+      return a, b, c
+    elseif b ~= nil then
+      return a, b
+    end
+    return a
+  end
+end
+
+function host.wrap2(f)
+  return function(x, y)
+    local a, b, c = f(x, y)
+    if c ~= nil then
+      a, b, c = slow(a, b, c)
+      return a, b, c
+    elseif b ~= nil then
+      return a, b
+    end
+    return a
+  end
+end
+
 function host.wrap3(f)
   return function(x, y, z)
     local a, b, c = f(x, y, z)
