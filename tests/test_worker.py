@@ -33,6 +33,8 @@ class NativeStandIn:
         self.plans: list[dict[str, Any]] = []
         self.refuses = False
         self.is_running = False
+        self.health_reports: list[bytes] = []
+        self.pools_asked = 0
 
     def apply(self, plan: bytes, attachment: Any) -> None:
         if self.refuses:
@@ -60,6 +62,18 @@ class NativeStandIn:
 
     def stats(self) -> dict[str, int]:
         return {"total_requests": 5}
+
+    def on_health_reports(self, callback: Callable[[], None]) -> None:
+        self.wake = callback
+
+    def take_health_reports(self, limit: int) -> bytes | None:
+        return self.health_reports.pop(0) if self.health_reports else None
+
+    def report_pools(self) -> None:
+        self.pools_asked += 1
+
+    def set_health(self, upstream_id: str, address: tuple[str, str, int], health: str, is_reset: bool) -> None:
+        self.calls.append(f"{upstream_id} {address} {health} {is_reset}")
 
 
 class Node:

@@ -342,6 +342,14 @@ class Engine:
         """Stop accepting, let running requests finish, close idle connections; returns at once."""
     def stop(self) -> None:
         """Cut everything and wait for the thread."""
+    def on_health_reports(self, callback: Any) -> None:
+        """Call `callback()`, on any thread, whenever there are health reports to take again; once per engine."""
+    def take_health_reports(self, limit: int) -> bytes | None:
+        """JSON of up to `limit` reports (crates/engine/src/upstream/reports.rs); None when there are none."""
+    def report_pools(self) -> None:
+        """Report the pool of every upstream again, with the states of its addresses."""
+    def set_health(self, upstream_id: str, address: tuple[str, str, int], health: str, is_reset: bool) -> None:
+        """Set the state of an address (host, ip, port); unknown ones are passed over. `is_reset`: counters, too."""
     def reopen_logs(self) -> None:
         """Open the access log anew (log rotation)."""
     @property
@@ -350,6 +358,22 @@ class Engine:
         """Counters of connections (active, reading, writing, waiting, accepted, handled), `total_requests`, and the
         `revision` in force.
         """
+
+@final
+class HealthMachine:
+    """State and counters of one address (crates/engine/src/upstream/health.rs)."""
+
+    def __new__(cls) -> HealthMachine: ...
+    @property
+    def health(self) -> str:
+        """`healthy`, `mostly_healthy`, `unhealthy` or `mostly_unhealthy`."""
+    def observe(self, observation: str, times: int, thresholds: tuple[int, int, int, int]) -> bool:
+        """Count equal observations (`success`, `http_failure`, `tcp_failure`, `timeout`); True: another state now.
+
+        `thresholds`: successes, HTTP failures, TCP failures, timeouts. ValueError for another name.
+        """
+    def set(self, health: str) -> None:
+        """Set the state; counters start from zero. ValueError for another name."""
 
 def check_expression(expression: str, is_stream: bool) -> list[str]:
     """Every fault of a route's expression; empty when it can be compiled."""

@@ -20,11 +20,13 @@ import uvloop
 
 from headgate.admin.node import Node
 from headgate.cluster.follower import Follower
+from headgate.cluster.frames import ClusterEvent
 from headgate.cluster.relay import Relay
 from headgate.config.general import General
 from headgate.config.load import Settings
 from headgate.engine import core_entity_types
 from headgate.errors import ControlError, DeclarativeError, EntityError, GatewayError, PluginLoadError
+from headgate.health.monitor import HEALTH_CHANNEL
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
 from headgate.node.kept import DatabaseKeeper, is_posted_since, keep, kept, kept_of_database
@@ -174,6 +176,7 @@ class Control:
         )
         node.publisher.take_cluster_event = relay.take
         node.publisher.answer_store_request = follower.answer
+        self._watch_health(node, relay)
         node.follower = follower
         # A database that is gone by now: the follower says so, and tries again.
         with contextlib.suppress(EntityError):
@@ -195,10 +198,11 @@ class Control:
         taking_over.cancel()
         is_following = node.settings.datastore.database != "off"
         following = asyncio.ensure_future(follower.run()) if is_following else None
+        probing = asyncio.ensure_future(node.health.run())
         keeping = asyncio.ensure_future(self._keep_when_accepted(node))
         await asyncio.wait((parent, stopping), return_when=asyncio.FIRST_COMPLETED)
         node.is_exiting = True
-        for task in (following, keeping, parent, stopping):
+        for task in (following, probing, keeping, parent, stopping):
             if task is not None:
                 task.cancel()
         await servers.stop()
@@ -225,6 +229,13 @@ class Control:
         if self._catalog is not None:
             algorithm = self._bootstrap.settings.general.plugin_ordering_algorithm
             self._ordering_texts = log_ordering(snapshot, self._catalog, algorithm, self._ordering_texts)
+
+    def _watch_health(self, node: Node, relay: Relay) -> None:
+        """Give the monitor of health what workers report, and what is set by hand its way to other nodes."""
+        node.publisher.take_health_reports = node.health.take_reports
+        node.publisher.forget_worker = node.health.forget_worker
+        node.health.on_manual = lambda message: relay.take(ClusterEvent(HEALTH_CHANNEL, message, is_for_others=True))
+        relay.handlers[HEALTH_CHANNEL] = node.health.take_manual
 
     async def _keep_when_accepted(self, node: Node) -> None:
         """Keep the configuration of the start only after a worker runs it: a refused one must not survive a restart."""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from headgate.config.load import Settings
 from headgate.config.tls import read_pem
@@ -52,7 +52,44 @@ class NativeEngine(Protocol):
     @property
     def is_running(self) -> bool: ...
     def stats(self) -> dict[str, int]: ...
+    def on_health_reports(self, callback: Callable[[], None]) -> None: ...
+    def take_health_reports(self, limit: int) -> bytes | None: ...
+    def report_pools(self) -> None: ...
+    def set_health(self, upstream_id: str, address: tuple[str, str, int], health: str, is_reset: bool) -> None: ...
 
+
+class Thresholds(NamedTuple):
+    """How many observations change the health of an address; 0: they are ignored."""
+
+    successes: int
+    http_failures: int
+    tcp_failures: int
+    timeouts: int
+
+
+class HealthMachine(Protocol):
+    """State and counters of one address, by the rules that workers follow, too."""
+
+    @property
+    def health(self) -> str:
+        """`healthy`, `mostly_healthy`, `unhealthy` or `mostly_unhealthy`."""
+
+    def observe(self, observation: str, times: int, thresholds: Thresholds) -> bool:
+        """Count equal observations: `success`, `http_failure`, `tcp_failure`, `timeout`. True: another state now."""
+
+    def set(self, health: str) -> None:
+        """Set the state; counters start from zero."""
+
+
+def health_machine() -> HealthMachine:
+    """Return the machine of an address that is healthy."""
+    from headgate import _engine
+
+    return _engine.HealthMachine()
+
+
+MOST_REPORTS: Final = 1_000
+"""Health reports in one frame to control: the frame stays far below its limit."""
 
 NativeFactory = Callable[[bytes, Any, Any], NativeEngine]
 
@@ -116,6 +153,22 @@ class Engine:
     def stats(self) -> dict[str, int]:
         """Return the counters of connections and requests."""
         return self._native.stats()
+
+    def on_health_reports(self, callback: Callable[[], None]) -> None:
+        """Have a function called, on any thread, whenever there is something for `take_health_reports` again."""
+        self._native.on_health_reports(callback)
+
+    def take_health_reports(self) -> bytes | None:
+        """Return the next health reports, JSON for control; None when there are no more."""
+        return self._native.take_health_reports(MOST_REPORTS)
+
+    def report_pools(self) -> None:
+        """Report the addresses of all upstreams with their states again, for a control that knows nothing."""
+        self._native.report_pools()
+
+    def set_health(self, upstream_id: str, address: tuple[str, str, int], health: str, *, is_reset: bool) -> None:
+        """Set the state of an address (target's host, ip, port) as control says."""
+        self._native.set_health(upstream_id, address, health, is_reset)
 
 
 def need_body_type() -> Callable[[int, Any], Any]:
@@ -215,9 +268,6 @@ def engine_settings(
     stream_access_log = (
         general.access_log_path(general.proxy_stream_access_log) if settings.listeners.stream_listen else None
     )
-    client_certificate = None
-    if tls.client_ssl and tls.client_ssl_cert and tls.client_ssl_cert_key:
-        client_certificate = (read_pem(tls.client_ssl_cert), read_pem(tls.client_ssl_cert_key))
     return {
         "server_token": SERVER_TOKEN,
         "listeners": [
@@ -294,7 +344,7 @@ def engine_settings(
             "session_ticket_period": ticket.period,
             "trusted_certificates": tls.trusted_pem(),
             "verify_depth": tls.lua_ssl_verify_depth,
-            "client_certificate": client_certificate,
+            "client_certificate": client_pair(settings),
         },
         "dns": {
             "resolvers": list(dns.dns_resolver),
@@ -316,6 +366,14 @@ def _websocket_drain_ms(shutdown_timeout_ms: int) -> int:
     and never less than half of it.
     """
     return max(shutdown_timeout_ms - _WEBSOCKET_CLOSING_MS, shutdown_timeout_ms // 2)
+
+
+def client_pair(settings: Settings) -> tuple[str, str] | None:
+    """Return (certificate PEM, key PEM) that the node shows to upstreams; None without."""
+    tls = settings.tls
+    if tls.client_ssl and tls.client_ssl_cert and tls.client_ssl_cert_key:
+        return read_pem(tls.client_ssl_cert), read_pem(tls.client_ssl_cert_key)
+    return None
 
 
 def default_certificate_pairs(settings: Settings, directory: Path) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ small.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import setproctitle
 import uvloop
 
-from headgate.cluster.frames import LOG_LEVEL_EVENT, ClusterEvent, Event, Hello, StatsReply
+from headgate.cluster.frames import LOG_LEVEL_EVENT, ClusterEvent, Event, HealthReports, HealthStates, Hello, StatsReply
 from headgate.cluster.subscriber import RefusedError, Subscriber, UnknownBaseError
 from headgate.engine import (
     Engine,
@@ -166,6 +167,7 @@ class Worker:
                 self._native_factory,
                 self._bootstrap.ticket_state,
             )
+            self._engine.on_health_reports(lambda: _call_on(loop, self._send_health_reports))
         except PluginLoadError as error:
             raise StartError(error.faults) from error
         except (GatewayError, shared_dict.SharedDictError, OSError, ValueError) as error:
@@ -316,6 +318,24 @@ class Worker:
         counts = kong.timer.stats()["sys"]
         return {"timers_running": counts["running"], "timers_total": counts["total"]}
 
+    def take_health(self, states: HealthStates) -> None:
+        """Put states of upstreams' addresses in force, as control says."""
+        if self._engine is not None:
+            for one in states.states:
+                self._engine.set_health(one.upstream, (one.host, one.ip, one.port), one.health, is_reset=one.is_reset)
+
+    def report_health(self) -> None:
+        """Have the engine report all upstreams anew."""
+        if self._engine is not None:
+            self._engine.report_pools()
+
+    def _send_health_reports(self) -> None:
+        """Send what the engine has to report to control; on the loop."""
+        if self._subscriber is None or self._engine is None:
+            return
+        while (body := self._engine.take_health_reports()) is not None:
+            self._start_sending(self._subscriber.send(HealthReports(body)))
+
     def take_event(self, event: Event) -> None:
         """Pass an event of control on to who listens for it."""
         from headgate.pdk import worker_events
@@ -359,6 +379,12 @@ class Worker:
         # The engine has no event for this; it is another thread.
         while self._engine.is_running and not stopping.done() and not parent.done():  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_S)
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    # A loop that is closed has nobody to tell: the worker is ending.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
 
 
 def _resident_bytes() -> int:

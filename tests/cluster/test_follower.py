@@ -14,6 +14,7 @@ from headgate.cluster.frames import (
     MAX_UP_BYTES,
     ClusterEvent,
     Event,
+    HealthStates,
     Hello,
     StatsReply,
     StoreReply,
@@ -57,6 +58,10 @@ class Worker:
 
     def stats(self, serial: int) -> StatsReply:
         return StatsReply(serial, {}, 0, 0)
+
+    def take_health(self, states: HealthStates) -> None: ...
+
+    def report_health(self) -> None: ...
 
     def take_event(self, event: Event) -> None:
         pass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.cluster.frames import Event, Hello, StatsReply
+from headgate.cluster.frames import AddressHealth, Event, HealthReports, HealthStates, Hello, StatsReply
 from headgate.cluster.publisher import PublicationRefusedError, PublicationTimeoutError, Publisher
 from headgate.cluster.subscriber import RefusedError, Subscriber, UnknownBaseError
 from headgate.store.delta import Delta
@@ -23,6 +23,8 @@ class FakeWorker:
         self.deltas: list[Delta] = []
         self.refuses: Callable[[int], bool] = lambda revision: False
         self.is_stuck = False
+        self.health: list[HealthStates] = []
+        self.reports_asked = 0
 
     async def take_snapshot(self, revision: int, body: bytes) -> None:
         while self.is_stuck:  # noqa: ASYNC110 a flag is enough here
@@ -39,6 +41,12 @@ class FakeWorker:
 
     def stats(self, serial: int) -> StatsReply:
         return StatsReply(serial, {"total_requests": self.index + 1}, 1000, 5)
+
+    def take_health(self, states: HealthStates) -> None:
+        self.health.append(states)
+
+    def report_health(self) -> None:
+        self.reports_asked += 1
 
     def take_event(self, event: Event) -> None:
         self.taken.append(-1)
@@ -171,6 +179,28 @@ def test_event_of_control_reaches_all_workers(tmp_path: Path) -> None:
     async def scenario(publisher: Publisher, workers: list[FakeWorker]) -> None:
         await publisher.broadcast(Event("health", {}))
         await until(lambda: all(worker.taken[-1] == -1 for worker in workers))
+
+    run(tmp_path, scenario)
+
+
+def test_health_goes_both_ways(tmp_path: Path) -> None:
+    taken: list[tuple[int, bytes]] = []
+    gone: list[int] = []
+
+    async def scenario(publisher: Publisher, workers: list[FakeWorker]) -> None:
+        publisher.take_health_reports = lambda pid, body: taken.append((pid, body))
+        publisher.forget_worker = gone.append
+        states = HealthStates([AddressHealth("u", "h", "127.0.0.1", 80, "unhealthy")])
+        await publisher.broadcast(states)
+        await until(lambda: all(worker.health == [states] for worker in workers))
+        assert [worker.reports_asked for worker in workers] == [1, 1], "asked for once at each connect"
+        third = Subscriber(tmp_path / "link.sock", Hello(2, 102, 1), FakeWorker(2))
+        link = asyncio.ensure_future(third.run())
+        await until(lambda: publisher.ready_workers() == 3)
+        await third.send(HealthReports(b"[]"))
+        await until(lambda: taken == [(102, b"[]")])
+        link.cancel()
+        await until(lambda: gone == [102])
 
     run(tmp_path, scenario)
 

@@ -8,11 +8,13 @@ use std::thread::JoinHandle;
 
 use headgate_engine::server::Server;
 use headgate_engine::settings::EngineSettings;
+use headgate_engine::upstream::balance::AddressKey;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
+use crate::health::named as named_health;
 use crate::logging;
 use crate::runner::PythonRunner;
 
@@ -103,6 +105,62 @@ impl Engine {
             // A panic of the engine thread was logged when it happened.
             let _ = py.detach(|| thread.join());
         }
+    }
+
+    fn on_health_reports(&self, py: Python<'_>, callback: Py<PyAny>) {
+        let wake = move || {
+            Python::attach(|py| {
+                if let Err(error) = callback.call0(py) {
+                    // The loop is closed: the worker is ending.
+                    tracing::debug!("health reports are not taken: {error}");
+                }
+            });
+        };
+        // Detached: the callback takes the GIL, and balancers hold their locks while they report.
+        py.detach(|| self.server.health_reports().on_first(wake));
+    }
+
+    fn take_health_reports<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let reports = py.detach(|| self.server.health_reports().take(limit));
+        if reports.is_empty() {
+            return Ok(None);
+        }
+        let text = serde_json::to_vec(&reports).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        Ok(Some(PyBytes::new(py, &text)))
+    }
+
+    fn report_pools(&self, py: Python<'_>) {
+        py.detach(|| {
+            for balancer in self.server.gateway().live().balancers.values() {
+                balancer.report_pool();
+            }
+        });
+    }
+
+    fn set_health(
+        &self,
+        py: Python<'_>,
+        upstream_id: &str,
+        address: (String, String, u16),
+        health: &str,
+        is_reset: bool,
+    ) -> PyResult<()> {
+        let health = named_health(health)?;
+        let (host, ip, port) = address;
+        let ip = ip
+            .parse()
+            .map_err(|_| PyValueError::new_err(format!("'{ip}' is no address")))?;
+        let key = AddressKey {
+            host: host.into(),
+            port,
+            ip,
+        };
+        py.detach(|| {
+            if let Some(balancer) = self.server.gateway().live().balancers.get(upstream_id) {
+                balancer.set_health(&key, health, is_reset);
+            }
+        });
+        Ok(())
     }
 
     fn reopen_logs(&self) {

@@ -13,6 +13,7 @@ mod engine;
 mod exchange;
 mod explain;
 mod handshake;
+mod health;
 mod logging;
 mod need_body;
 mod record;
@@ -37,6 +38,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(explain::check_expression, module)?)?;
     module.add_class::<exchange::PyExchange>()?;
     module.add_class::<handshake::PyHandshake>()?;
+    module.add_class::<health::PyHealthMachine>()?;
     module.add_class::<need_body::NeedBody>()?;
     module.add_class::<engine::Engine>()?;
     Ok(())

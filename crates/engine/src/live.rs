@@ -68,6 +68,8 @@ pub struct Live {
     pub services: Vec<LiveService>,
     /// Upstreams by name.
     pub upstreams: HashMap<String, LiveUpstream>,
+    /// Their balancers by the upstream's id.
+    pub balancers: HashMap<String, Arc<Balancer>>,
     /// Finds routes of HTTP requests.
     pub router: Router,
     /// Position of the first stream route in `routes`.
@@ -200,12 +202,14 @@ impl Live {
             faults.extend(found.iter().map(ToString::to_string));
         }
         let mut upstreams = HashMap::with_capacity(plan.upstreams.len());
+        let mut balancers = HashMap::with_capacity(plan.upstreams.len());
         for upstream in &plan.upstreams {
             let upstream = Arc::new(upstream.clone());
             let balancer = match previous.and_then(|old| old.upstreams.get(&upstream.name)) {
                 Some(old) if old.plan.id == upstream.id => old.balancer.clone(),
                 _ => Balancer::new(&upstream, foundation.health_reports.clone()),
             };
+            balancers.insert(upstream.id.clone(), balancer.clone());
             upstreams.insert(
                 upstream.name.clone(),
                 LiveUpstream {
@@ -232,6 +236,7 @@ impl Live {
                     .collect(),
                 services,
                 upstreams,
+                balancers,
                 router,
                 first_stream_route,
                 stream_router,
@@ -252,15 +257,6 @@ impl Live {
         for upstream in self.upstreams.values() {
             upstream.balancer.configure(&upstream.plan);
         }
-    }
-
-    /// The balancer of an upstream by its id.
-    #[must_use]
-    pub fn balancer_by_id(&self, upstream_id: &str) -> Option<&Arc<Balancer>> {
-        self.upstreams
-            .values()
-            .find(|upstream| upstream.plan.id == upstream_id)
-            .map(|upstream| &upstream.balancer)
     }
 }
 

@@ -4,16 +4,21 @@ Owns the rule that one configuration is loaded at a time. Publishing is `cluster
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic
 
 from headgate.cluster.follower import Follower
+from headgate.cluster.frames import Event
 from headgate.cluster.publisher import Publisher
+from headgate.engine import client_pair
 from headgate.entities.entity_type import Entity, EntityType
 from headgate.errors import ControlError, EntityError
+from headgate.health.monitor import HealthMonitor
 from headgate.node.bootstrap import Bootstrap
 from headgate.node.kept import keep
+from headgate.pdk.worker_events import EVENT_KIND as WORKER_EVENT
 from headgate.policy.catalog import Catalog
 from headgate.policy.configuration import broken_plugins, load_configuration
 from headgate.policy.ordering_check import check_ordering
@@ -59,11 +64,23 @@ class Node:
         self.follower: Follower | None = None
         self.store.plugin_faults = self._ordering_faults
         self.plugin_paths = catalog.admin_paths()
+        tls = self.settings.tls
+        self.health = HealthMonitor(
+            lambda: self.publisher.current,
+            self.publisher.broadcast,
+            self._tell_workers,
+            trusted_pem=tls.trusted_pem(),
+            client_pair=client_pair(self.settings),
+        )
         self.is_exiting = False
         self._is_loading = False
         self._read: tuple[Snapshot, MemoryStore] | None = None
         self._catching_up: set[asyncio.Task[str | None]] = set()
         self._broken: tuple[int, list[dict[str, str]]] | None = None
+
+    async def _tell_workers(self, source: str, event: str, data: dict[str, Any]) -> None:
+        message = {"source": source, "event": event, "data": data, "pid": os.getpid()}
+        await self.publisher.broadcast(Event(WORKER_EVENT, message))
 
     @property
     def has_database(self) -> bool:

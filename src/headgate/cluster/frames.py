@@ -127,8 +127,31 @@ class ClusterEvent(msgspec.Struct, tag="cluster"):
     is_for_others: bool = False
 
 
-Down: TypeAlias = SnapshotFrame | DeltaFrame | StatsRequest | StoreReply | Event | ClusterEvent
-Up: TypeAlias = Hello | WholeRequest | Ack | Nack | StatsReply | StoreRequest | Event | ClusterEvent
+class HealthReports(msgspec.Struct, tag="health"):
+    """Up: what a worker sees of upstreams; `body` is JSON as the engine writes it."""
+
+    body: bytes
+
+
+class AddressHealth(msgspec.Struct, frozen=True):
+    """The state of one address of an upstream; `is_reset`: its counters start from zero."""
+
+    upstream: str
+    host: str
+    ip: str
+    port: int
+    health: str
+    is_reset: bool = False
+
+
+class HealthStates(msgspec.Struct, tag="health_states"):
+    """Down: states of addresses, in force at once."""
+
+    states: list[AddressHealth]
+
+
+Down: TypeAlias = SnapshotFrame | DeltaFrame | StatsRequest | StoreReply | Event | ClusterEvent | HealthStates
+Up: TypeAlias = Hello | WholeRequest | Ack | Nack | StatsReply | StoreRequest | Event | ClusterEvent | HealthReports
 
 _encoder = msgspec.msgpack.Encoder()
 down_decoder = msgspec.msgpack.Decoder(Down)

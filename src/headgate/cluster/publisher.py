@@ -22,6 +22,8 @@ from headgate.cluster.frames import (
     DeltaFrame,
     Down,
     Event,
+    HealthReports,
+    HealthStates,
     Hello,
     Nack,
     SnapshotFrame,
@@ -76,6 +78,10 @@ class Publisher:
     def __init__(self, path: Path, initial: Snapshot) -> None:
         self._path = path
         self.answer_store_request: Callable[[StoreRequest], Awaitable[StoreReply]] | None = None
+        self.take_health_reports: Callable[[int, bytes], None] | None = None
+        """Called with a worker's process id and what it reports."""
+        self.forget_worker: Callable[[int], None] | None = None
+        """Called with the process id of a worker whose link has ended."""
         self.take_cluster_event: Callable[[ClusterEvent], Awaitable[None]] | None = None
         self._current = initial
         self._offered = initial
@@ -210,7 +216,7 @@ class Publisher:
         del self._stats[serial]
         return {worker.hello.pid: reply for worker, reply in self._replies.pop(serial).items()}
 
-    async def broadcast(self, event: Event | ClusterEvent) -> None:
+    async def broadcast(self, event: Event | ClusterEvent | HealthStates) -> None:
         """Send an event to all workers."""
         await asyncio.gather(*(self._send_or_drop(worker, event) for worker in list(self._workers)))
 
@@ -257,6 +263,9 @@ class Publisher:
             self._wake_stats()
         elif isinstance(message, StoreRequest):
             self._start(self._serve_store_request(worker, message))
+        elif isinstance(message, HealthReports):
+            if self.take_health_reports is not None:
+                self.take_health_reports(worker.hello.pid, message.body)
         elif isinstance(message, Event):
             self._start(self.broadcast(message))
         elif isinstance(message, ClusterEvent):
@@ -289,6 +298,8 @@ class Publisher:
             answer.set_result(result)
 
     def _forget(self, worker: _Worker) -> None:
+        if worker in self._workers and self.forget_worker is not None:
+            self.forget_worker(worker.hello.pid)
         self._workers.discard(worker)
         answer = self._waiting.get(worker)
         if answer is not None and not answer.done():

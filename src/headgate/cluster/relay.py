@@ -7,7 +7,8 @@ take now is tried again, up to 10,000 of them. Without a database the cluster is
 import asyncio
 import logging
 import time
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
 
 from headgate.cluster.frames import ClusterEvent
 from headgate.errors import EntityError
@@ -49,6 +50,8 @@ class Relay:
         self._storing = asyncio.Lock()
         self._delayed = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self.handlers: dict[str, Callable[[Any], Awaitable[None]]] = {}
+        """Channels that are the gateway's own: their messages go to these functions, not to workers."""
 
     async def take(self, event: ClusterEvent) -> None:
         """Pass a worker's message on."""
@@ -114,4 +117,5 @@ class Relay:
                 await asyncio.sleep(event.delay_s)
             finally:
                 self._delayed -= 1
-        await self._workers.broadcast(event)
+        handler = self.handlers.get(event.channel)
+        await (self._workers.broadcast(event) if handler is None else handler(event.data))

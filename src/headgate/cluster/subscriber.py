@@ -22,6 +22,7 @@ from headgate.cluster.frames import (
     ClusterEvent,
     DeltaFrame,
     Event,
+    HealthStates,
     Hello,
     Nack,
     SnapshotFrame,
@@ -75,6 +76,12 @@ class Receiver(Protocol):
 
     def take_event(self, event: Event) -> None:
         """Handle an event from control."""
+
+    def take_health(self, states: HealthStates) -> None:
+        """Put states of addresses in force."""
+
+    def report_health(self) -> None:
+        """Report all upstreams anew: control is another process now, or the link was lost."""
 
     def take_cluster_event(self, event: ClusterEvent) -> None:
         """Handle a message of a plugin, of this node or another."""
@@ -179,6 +186,7 @@ class Subscriber:
             await self.send(self._hello)
             while self._held_back:
                 await self.send(self._held_back.popleft())
+            self._receiver.report_health()
             while (body := await read_body(reader, MAX_DOWN_BYTES)) is not None:
                 message = down_decoder.decode(body)
                 if isinstance(message, SnapshotFrame | DeltaFrame):
@@ -192,6 +200,8 @@ class Subscriber:
                     waiting = self._store_replies.get(message.serial)
                     if waiting is not None and not waiting.done():
                         waiting.set_result(message)
+                elif isinstance(message, HealthStates):
+                    self._receiver.take_health(message)
                 elif isinstance(message, Event):
                     self._receiver.take_event(message)
                 elif isinstance(message, ClusterEvent):

@@ -365,8 +365,10 @@ async fn once<C: ClientStream>(
     let was_sent = link.sent_bytes() > already_sent;
     let is_repeatable = !matches!(exchange.request.method.as_str(), "POST" | "LOCK" | "PATCH");
     let was_not_processed = matches!(fault, TalkFault::NotProcessed(_));
-    let may_retry = !exchange.body.is_gone && link.is_silent() && (is_repeatable || !was_sent || was_not_processed);
-    let is_stale = is_reused && may_retry && (was_not_processed || matches!(fault, TalkFault::Broken(_)));
+    // Nothing of the answer has gone to the client: its head was never whole.
+    let may_retry = !exchange.body.is_gone && (is_repeatable || !was_sent || was_not_processed);
+    let is_stale =
+        is_reused && may_retry && link.is_silent() && (was_not_processed || matches!(fault, TalkFault::Broken(_)));
     Err(OnceFailed::Upstream(talk_failure(peer, &fault, may_retry, is_stale)))
 }
 

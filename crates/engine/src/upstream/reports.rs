@@ -1,13 +1,14 @@
 //! What this worker tells control about its upstreams: which addresses are in use, and what traffic says about them.
 //!
 //! A bounded queue between the engine thread and the worker's loop. Equal observations in a row are one report with a
-//! count. When the queue is full the oldest observations are lost, never the pools: control's view stays right and its
-//! counters are late.
+//! count, of each upstream only the newest pool waits. When the queue is full the newest observations are lost: control's
+//! counters are late then, its view of the pools stays right.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use crate::upstream::balance::AddressKey;
@@ -60,6 +61,8 @@ pub struct PoolTarget {
     pub port: u16,
     /// Weight of the target.
     pub weight: u32,
+    /// The kind of records that its addresses come from.
+    pub dns: &'static str,
     /// Its addresses; empty: the name has none.
     pub addresses: Vec<PoolAddress>,
 }
@@ -103,8 +106,16 @@ type Wake = Box<dyn Fn() + Send + Sync>;
 /// The queue.
 #[derive(Default)]
 pub struct HealthReports {
-    waiting: Mutex<VecDeque<Report>>,
+    waiting: Mutex<Waiting>,
     wake: OnceLock<Wake>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    pools: FxHashMap<Arc<str>, Vec<PoolTarget>>,
+    seen: VecDeque<Report>,
+    /// The loop was woken and has not come yet.
+    is_announced: bool,
 }
 
 impl std::fmt::Debug for HealthReports {
@@ -116,28 +127,38 @@ impl std::fmt::Debug for HealthReports {
 impl HealthReports {
     /// Call this whenever the queue has something again; once per engine.
     pub fn on_first(&self, wake: impl Fn() + Send + Sync + 'static) {
-        if self.wake.set(Box::new(wake)).is_ok() && !self.lock().is_empty() {
-            self.wake();
+        if self.wake.set(Box::new(wake)).is_ok() {
+            let mut waiting = self.lock();
+            let has_any = !waiting.pools.is_empty() || !waiting.seen.is_empty();
+            waiting.is_announced = has_any;
+            drop(waiting);
+            if has_any {
+                self.wake();
+            }
         }
     }
 
-    /// Everything that waits, in order.
+    /// Up to `limit` of what waits: pools first, then observations in their order. Call until nothing is left.
     #[must_use]
-    pub fn take(&self) -> Vec<Report> {
-        std::mem::take(&mut *self.lock()).into()
+    pub fn take(&self, limit: usize) -> Vec<Report> {
+        let mut waiting = self.lock();
+        let ids: Vec<Arc<str>> = waiting.pools.keys().take(limit).cloned().collect();
+        let mut reports: Vec<Report> = Vec::with_capacity(ids.len());
+        for upstream in ids {
+            if let Some(targets) = waiting.pools.remove(&upstream) {
+                reports.push(Report::Pool { upstream, targets });
+            }
+        }
+        let more = limit.saturating_sub(reports.len()).min(waiting.seen.len());
+        reports.extend(waiting.seen.drain(..more));
+        waiting.is_announced = !waiting.pools.is_empty() || !waiting.seen.is_empty();
+        reports
     }
 
     pub(super) fn pool(&self, upstream: &Arc<str>, targets: Vec<PoolTarget>) {
         let mut waiting = self.lock();
-        // The newest pool replaces an older one that nobody has seen.
-        waiting.retain(|report| !matches!(report, Report::Pool { upstream: known, .. } if known == upstream));
-        self.push(
-            waiting,
-            Report::Pool {
-                upstream: upstream.clone(),
-                targets,
-            },
-        );
+        waiting.pools.insert(upstream.clone(), targets);
+        self.announce(waiting);
     }
 
     pub(super) fn observed(&self, upstream: &Arc<str>, key: &AddressKey, observation: Observation) {
@@ -147,7 +168,7 @@ impl HealthReports {
             address,
             observation: name,
             count,
-        }) = waiting.back_mut()
+        }) = waiting.seen.back_mut()
         {
             let is_same = known == upstream && address.ip == key.ip && address.port == key.port;
             if is_same && address.host == key.host && *name == observation.name() {
@@ -155,35 +176,30 @@ impl HealthReports {
                 return;
             }
         }
-        let report = Report::Observed {
-            upstream: upstream.clone(),
-            address: key.into(),
-            observation: observation.name(),
-            count: 1,
-        };
-        self.push(waiting, report);
+        if waiting.seen.len() < MOST_REPORTS {
+            waiting.seen.push_back(Report::Observed {
+                upstream: upstream.clone(),
+                address: key.into(),
+                observation: observation.name(),
+                count: 1,
+            });
+        }
+        self.announce(waiting);
     }
 
     pub(super) fn changed(&self, upstream: &Arc<str>, key: &AddressKey, health: Health) {
-        let report = Report::Changed {
+        let mut waiting = self.lock();
+        // Changes are few, and never lost: what follows would be judged wrongly.
+        waiting.seen.push_back(Report::Changed {
             upstream: upstream.clone(),
             address: key.into(),
             health: health.name(),
-        };
-        self.push(self.lock(), report);
+        });
+        self.announce(waiting);
     }
 
-    fn push(&self, mut waiting: std::sync::MutexGuard<'_, VecDeque<Report>>, report: Report) {
-        if waiting.len() >= MOST_REPORTS {
-            let oldest = waiting
-                .iter()
-                .position(|waiting| matches!(waiting, Report::Observed { .. }));
-            if let Some(oldest) = oldest {
-                waiting.remove(oldest);
-            }
-        }
-        waiting.push_back(report);
-        let is_first = waiting.len() == 1;
+    fn announce(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        let is_first = !std::mem::replace(&mut waiting.is_announced, true);
         drop(waiting);
         if is_first {
             self.wake();
@@ -196,7 +212,7 @@ impl HealthReports {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Report>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

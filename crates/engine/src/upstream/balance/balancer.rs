@@ -152,7 +152,14 @@ impl Balancer {
         if !rotation.is_healthy {
             return None;
         }
-        let take_turn = || self.turn.fetch_add(1, Ordering::Relaxed);
+        // A retry takes nobody's turn: with two targets, each request would meet the faulty one first.
+        let take_turn = || {
+            if tried.is_empty() {
+                self.turn.fetch_add(1, Ordering::Relaxed)
+            } else {
+                self.turn.load(Ordering::Relaxed)
+            }
+        };
         rotation.pick(wish, tried, take_turn).map(|entry| entry.address.clone())
     }
 
@@ -201,14 +208,17 @@ impl Balancer {
         }
     }
 
-    /// Set what control says of an address; one that is not known here is passed over.
-    pub fn set_health(&self, key: &AddressKey, health: Health) {
+    /// Set what control says of an address; one that is not known here is passed over. Its counters go on when the
+    /// state is the same, unless `is_reset`.
+    pub fn set_health(&self, key: &AddressKey, health: Health, is_reset: bool) {
         let mut members = self.lock();
         let Some(known) = members.addresses.get(key) else {
             return;
         };
         let before = known.address.health.get();
-        known.address.health.set(health);
+        if before != health || is_reset {
+            known.address.health.set(health);
+        }
         if before.is_healthy() != health.is_healthy() {
             self.rebuild(&mut members, true);
         }
@@ -380,7 +390,7 @@ impl Balancer {
             algorithm,
             is_healthy,
         }));
-        if pool != members.pool {
+        if !is_health_only && pool != members.pool {
             members.pool.clone_from(&pool);
             self.reports.pool(&self.id, pool);
         }
@@ -486,6 +496,7 @@ fn pool_of(members: &Members) -> Vec<PoolTarget> {
             host: target.host.clone(),
             port: target.port,
             weight: target.weight,
+            dns: kind_of(target, members),
             addresses: addresses_of(target, &members.names)
                 .into_iter()
                 .map(|(key, weight, _)| PoolAddress {
@@ -501,6 +512,15 @@ fn pool_of(members: &Members) -> Vec<PoolTarget> {
                 .collect(),
         })
         .collect()
+}
+
+/// The kind of records behind a target, as the Admin API shows it.
+fn kind_of(target: &TargetPlan, members: &Members) -> &'static str {
+    match members.names.get(&target.host) {
+        Some(Ok(records)) if records.iter().any(|record| record.service.is_some()) => "SRV",
+        Some(Ok(records)) if records.iter().all(|record| record.address.is_ipv6()) => "AAAA",
+        _ => "A",
+    }
 }
 
 /// The same addresses, in whatever order a name server turned them.

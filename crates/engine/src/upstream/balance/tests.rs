@@ -92,7 +92,7 @@ fn set_health(balancer: &Balancer, host: &str, health: Health) {
         port: 80,
         ip,
     };
-    balancer.set_health(&key, health);
+    balancer.set_health(&key, health, false);
 }
 
 #[test]
@@ -509,7 +509,7 @@ async fn failures_of_traffic_take_an_address_out_and_are_reported() {
         counter.fetch_add(1, Ordering::Relaxed);
     });
     let balancer = Balancer::new(&plan(passive(3), &[("10.0.0.1", 1)]), reports.clone());
-    assert!(matches!(reports.take().as_slice(), [Report::Pool { .. }]));
+    assert!(matches!(reports.take(100).as_slice(), [Report::Pool { .. }]));
     let lease = lease(&balancer).await;
     for outcome in [
         Outcome::Status(200),
@@ -523,15 +523,15 @@ async fn failures_of_traffic_take_an_address_out_and_are_reported() {
     lease.report(Outcome::Status(500));
     assert!(balancer.pick(&Wish::default(), &[]).is_none());
     let counts: Vec<String> = reports
-        .take()
+        .take(100)
         .iter()
         .map(|report| match report {
             Report::Observed { observation, count, .. } => format!("{observation} {count}"),
             Report::Changed { health, .. } => (*health).to_owned(),
-            Report::Pool { targets, .. } => format!("pool {}", targets[0].addresses[0].health),
+            Report::Pool { .. } => "pool".to_owned(),
         })
         .collect();
-    assert_eq!(counts, ["http_failure 3", "unhealthy", "pool unhealthy"]);
+    assert_eq!(counts, ["http_failure 3", "unhealthy"]);
     assert_eq!(woken.load(Ordering::Relaxed), 2, "once for each time the queue filled");
 }
 
@@ -545,10 +545,10 @@ async fn a_504_and_silence_count_as_timeouts_and_breaks_as_tcp_failures() {
     ] {
         let reports = Arc::new(HealthReports::default());
         let balancer = Balancer::new(&plan(passive(9), &[("10.0.0.1", 1)]), reports.clone());
-        drop(reports.take());
+        drop(reports.take(100));
         lease(&balancer).await.report(outcome);
         assert!(
-            matches!(reports.take().as_slice(), [Report::Observed { observation, .. }, ..] if *observation == expected),
+            matches!(reports.take(100).as_slice(), [Report::Observed { observation, .. }, ..] if *observation == expected),
             "{outcome:?}"
         );
     }
@@ -650,4 +650,19 @@ async fn not_more_than_the_allowed_part_is_ejected() {
         .map(|_| host_of(&balancer.pick(&Wish::default(), &[]).expect("an address")))
         .collect();
     assert_eq!(shares(&hosts).len(), 2, "one of three is the most that half allows");
+}
+
+#[test]
+fn a_retry_takes_nobodys_turn() {
+    let balancer = balancer(&algorithm("round-robin", &[1, 1]));
+    let mut first = Vec::new();
+    for _ in 0..10 {
+        let address = balancer.pick(&Wish::default(), &[]).expect("an address");
+        first.push(host_of(&address));
+        if first.last().is_some_and(|host| host == "10.0.0.1") {
+            let next = balancer.pick(&Wish::default(), &[address]).expect("an address");
+            assert_eq!(host_of(&next), "10.0.0.0");
+        }
+    }
+    assert_eq!(shares(&first)["10.0.0.1"], 0.5);
 }

@@ -1,0 +1,189 @@
+"""Health of targets on a node of two workers: by traffic, by probes, by hand, and what is shown of it."""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.documents import document
+from tests.support.gateway import Gateway
+from tests.support.http1 import Client, wait_until
+from tests.support.load import Load
+from tests.support.upstream import CloseConnection, Connection, Request, Upstream
+
+WORKERS = 2
+ACTIVE = {
+    "healthy": {"interval": 0.1, "successes": 1},
+    "unhealthy": {"interval": 0.1, "http_failures": 1, "tcp_failures": 1},
+}
+
+
+class Target(Upstream):
+    """A server whose answers and probes can be broken while it runs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(default=self._answer)
+        self.name = name
+        self.status = "200 OK"
+        self.is_stopped = False
+        self.is_resetting = False
+        self.probe_heads: list[Request] = []
+
+    def stop(self) -> None:
+        """Close listener and connections, once."""
+        if not self.is_stopped:
+            self.is_stopped = True
+            self.__exit__()
+
+    def _answer(self, request: Request, connection: Connection) -> None:
+        connection.read_body(request)
+        if self.is_resetting:
+            connection.reset()
+            raise CloseConnection
+        if request.path == "/alive":
+            self.probe_heads.append(request)
+        connection.respond(self.name.encode(), status=self.status)
+
+
+@pytest.fixture
+def targets() -> Iterator[list[Target]]:
+    servers = [Target(name) for name in ("a", "b", "c")]
+    for server in servers:
+        server.__enter__()
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+def _configuration(targets: list[Target], healthchecks: dict[str, Any], **service: Any) -> dict[str, Any]:
+    listed = [{"target": f"127.0.0.1:{target.port}"} for target in targets]
+    return document(
+        upstreams=[{"name": "up", "targets": listed, "healthchecks": healthchecks}],
+        services=[{"name": "s", "host": "up", "routes": [{"paths": ["/"], "strip_path": False}]} | service],
+    )
+
+
+Start = Callable[..., Gateway]
+
+
+@pytest.fixture
+def start(targets: list[Target]) -> Iterator[Start]:
+    """Starts a gateway whose upstream has these health checks."""
+    running: list[Gateway] = []
+
+    def begin(healthchecks: dict[str, Any], **service: Any) -> Gateway:
+        gateway = Gateway(_configuration(targets, healthchecks, **service), workers=WORKERS)
+        running.append(gateway.__enter__())
+        return gateway
+
+    yield begin
+    for gateway in running:
+        gateway.__exit__(None, None, None)
+
+
+def _answers(gateway: Gateway, count: int = 30) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for _ in range(count):
+        response = gateway.get("/")
+        found[response.body.decode() if response.status == 200 else str(response.status)] += 1
+    return found
+
+
+def _only(gateway: Gateway, names: set[str]) -> bool:
+    """Whether all workers send to these targets and no others: 30 connections reach both."""
+    return set(_answers(gateway)) == names
+
+
+def test_probes_take_a_target_out_and_bring_it_back(start: Start, targets: list[Target]) -> None:
+    gateway = start({"active": {**ACTIVE, "http_path": "/alive", "headers": {"X-Probe": ["1"]}}})
+    assert wait_until(lambda: all(target.probe_heads for target in targets))
+    probe = targets[0].probe_heads[0]
+    assert probe.head.parts == ["GET", "/alive", "HTTP/1.0"]
+    assert probe.headers["X-Probe"] == "1"
+    assert probe.headers["Host"] == "127.0.0.1"
+    assert "User-Agent" not in probe.headers
+    targets[1].status = "503 Service Unavailable"
+    assert wait_until(lambda: _only(gateway, {"a", "c"}))
+    targets[1].status = "200 OK"
+    assert wait_until(lambda: _only(gateway, {"a", "b", "c"}))
+
+
+def test_probes_find_a_target_that_is_gone(start: Start, targets: list[Target]) -> None:
+    gateway = start({"active": {**ACTIVE, "type": "tcp"}}, retries=0)
+    targets[2].stop()
+    assert wait_until(lambda: _only(gateway, {"a", "b"}))
+
+
+def test_failures_of_traffic_take_a_target_out_on_all_workers(start: Start, targets: list[Target]) -> None:
+    passive = {"unhealthy": {"http_failures": 3, "http_statuses": [500]}}
+    gateway = start({"passive": passive})
+    targets[0].status = "500 Internal Server Error"
+    seen = Counter[str]()
+    assert wait_until(lambda: "500" not in (last := _answers(gateway)) or bool(seen.update(last)))
+    # Each worker counts to three at the latest, and they count together.
+    assert seen["500"] <= 3 * WORKERS
+    targets[0].status = "200 OK"
+    assert _only(gateway, {"b", "c"}), "nothing brings it back without traffic or probes"
+
+
+def test_nothing_is_sent_when_all_are_unhealthy(start: Start, targets: list[Target]) -> None:
+    gateway = start({"active": ACTIVE})
+    for target in targets:
+        target.status = "500 Internal Server Error"
+    assert wait_until(lambda: _only(gateway, {"503"}))
+    before = [len([one for one in target.requests if one.path == "/x"]) for target in targets]
+    response = gateway.get("/x")
+    assert json.loads(response.body)["message"] == "failure to get a peer from the ring-balancer"
+    assert [len([one for one in target.requests if one.path == "/x"]) for target in targets] == before
+    for target in targets:
+        target.status = "200 OK"
+    assert wait_until(lambda: _only(gateway, {"a", "b", "c"}))
+
+
+def test_an_upstream_below_its_threshold_gets_nothing(start: Start, targets: list[Target]) -> None:
+    gateway = start({"active": ACTIVE, "threshold": 50})
+    targets[0].status = "500 Internal Server Error"
+    assert wait_until(lambda: _only(gateway, {"b", "c"}))
+    targets[1].status = "500 Internal Server Error"
+    assert wait_until(lambda: _only(gateway, {"503"}))
+
+
+def test_a_worker_that_is_new_knows_what_is_unhealthy(start: Start, targets: list[Target]) -> None:
+    passive = {"unhealthy": {"http_failures": 1, "http_statuses": [500]}}
+    gateway = start({"passive": passive})
+    targets[0].status = "500 Internal Server Error"
+    assert wait_until(lambda: _only(gateway, {"b", "c"}))
+    targets[0].status = "200 OK"
+    old = set(gateway.worker_pids)
+    os.kill(next(iter(old)), signal.SIGKILL)
+    assert wait_until(lambda: len(gateway.worker_pids) == WORKERS and set(gateway.worker_pids) != old)
+    assert wait_until(lambda: _only(gateway, {"b", "c"}))
+
+
+def test_killing_one_of_three_costs_at_most_what_was_sent_to_it(start: Start, targets: list[Target]) -> None:
+    """Under load: no request fails but those that were on their way to the killed target; back, it has its share."""
+    gateway = start({"active": {**ACTIVE, "type": "tcp"}})
+    killed = targets[0]
+    with Load(lambda: Client(gateway.plain), "/", client_count=4) as load:
+        load.wait_for(200)
+        on_way = killed.open_connection_count
+        port = killed.port
+        killed.stop()
+        load.wait_for(400)
+        assert len(load.outcome.failed) <= on_way
+        assert wait_until(lambda: _only(gateway, {"b", "c"}))
+        failed = len(load.outcome.failed)
+        back = Upstream(default=killed._answer, address=("127.0.0.1", port))
+        with back:
+            assert wait_until(lambda: _only(gateway, {"a", "b", "c"}))
+            before = [len(one.requests) for one in (back, targets[1], targets[2])]
+            load.wait_for(600)
+            after = [len(one.requests) for one in (back, targets[1], targets[2])]
+            served = [new - old for old, new in zip(before, after, strict=True)]
+            assert max(served) - min(served) <= 0.2 * max(served), served
+        # Closing it again at the end is another kill.
+        assert len(load.outcome.failed) - failed <= 4
