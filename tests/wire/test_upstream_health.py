@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.documents import document
-from tests.support.gateway import Gateway
+from tests.support.gateway import PLUGIN_DIRECTORY, Gateway
 from tests.support.http1 import Client, wait_until
 from tests.support.load import Load
 from tests.support.upstream import CloseConnection, Connection, Request, Upstream
@@ -187,3 +187,66 @@ def test_killing_one_of_three_costs_at_most_what_was_sent_to_it(start: Start, ta
             assert max(served) - min(served) <= 0.2 * max(served), served
         # Closing it again at the end is another kill.
         assert len(load.outcome.failed) - failed <= 4
+
+
+def _put(gateway: Gateway, path: str) -> int:
+    return gateway.admin_request("PUT", f"/upstreams/up/targets/{path}").status
+
+
+def _shown(gateway: Gateway, query: str = "") -> Any:
+    response = gateway.admin_request("GET", f"/upstreams/up/health{query}")
+    assert response.status == 200, response.body
+    return json.loads(response.body)
+
+
+def test_health_is_shown_and_set_by_hand(start: Start, targets: list[Target]) -> None:
+    gateway = start({"active": {"healthy": {"interval": 3600}}})
+    names = [f"127.0.0.1:{target.port}" for target in targets]
+    assert wait_until(lambda: [one["health"] for one in _shown(gateway)["data"]] == ["HEALTHY"] * 3)
+    assert _put(gateway, f"{names[0]}/unhealthy") == 204
+    assert _put(gateway, f"{names[1]}/{names[1]}/unhealthy") == 204
+    assert wait_until(lambda: _only(gateway, {"c"}))
+    shown = {one["target"]: one for one in _shown(gateway)["data"]}
+    assert [shown[name]["health"] for name in names] == ["UNHEALTHY", "UNHEALTHY", "HEALTHY"]
+    assert shown[names[0]]["data"] == {
+        "host": "127.0.0.1",
+        "port": targets[0].port,
+        "dns": "A",
+        "nodeWeight": 100,
+        "weight": {"total": 100, "available": 0, "unavailable": 100},
+        "addresses": [{"ip": "127.0.0.1", "port": targets[0].port, "health": "UNHEALTHY", "weight": 100}],
+    }
+    balancer = _shown(gateway, "?balancer_health=1")["data"]
+    assert (balancer["health"], balancer["details"]["weight"]) == (
+        "HEALTHY",
+        {"total": 300, "available": 100, "unavailable": 200},
+    )
+    assert _put(gateway, f"{names[0]}/healthy") == 204
+    assert wait_until(lambda: _only(gateway, {"a", "c"}))
+    assert _put(gateway, "127.0.0.1:1/healthy") == 404
+    assert _put(gateway, f"{names[0]}/10.0.0.9:1/healthy") == 400
+    assert gateway.admin_request("POST", f"/upstreams/up/targets/{names[0]}/healthy").status == 405
+
+
+def test_without_a_checker_health_is_off_and_cannot_be_set(start: Start, targets: list[Target]) -> None:
+    gateway = start({})
+    name = f"127.0.0.1:{targets[0].port}"
+    assert wait_until(lambda: {one["health"] for one in _shown(gateway)["data"]} == {"HEALTHCHECKS_OFF"})
+    response = gateway.admin_request("PUT", f"/upstreams/up/targets/{name}/unhealthy")
+    assert (response.status, json.loads(response.body)) == (400, {"message": "no healthchecker found for up"})
+
+
+def test_plugins_hear_of_changes_in_every_worker(targets: list[Target]) -> None:
+    configuration = _configuration(targets, {"active": ACTIVE}) | {"plugins": [{"name": "health-listener"}]}
+    with Gateway(configuration, workers=WORKERS, plugins="health-listener", plugin_path=PLUGIN_DIRECTORY) as gateway:
+        targets[1].status = "503 Service Unavailable"
+        told = f"up 127.0.0.1:{targets[1].port} unhealthy"
+        heard: set[str] = set()
+
+        def all_have_heard() -> bool:
+            response = gateway.get("/", {"X-Ask": "heard"})
+            if told in response.body.decode():
+                heard.add(response.headers.get("X-Worker") or "")
+            return len(heard) == WORKERS
+
+        assert wait_until(all_have_heard)

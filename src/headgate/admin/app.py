@@ -21,6 +21,7 @@ from headgate.admin.consumer_groups import ConsumerGroupEndpoints
 from headgate.admin.debug import DebugEndpoints
 from headgate.admin.entities import EntityEndpoints
 from headgate.admin.explain import ExplainEndpoint
+from headgate.admin.health import HealthEndpoints
 from headgate.admin.information import InformationEndpoints
 from headgate.admin.node import Node
 from headgate.admin.plugin_paths import plugin_table
@@ -64,6 +65,7 @@ def admin_app(node: Node) -> ASGIApp:
         ("/schemas/filters/{name}", {"GET": schemas.filter}),
         ("/schemas/{name}/validate", {"POST": schemas.validate_entity}),
         ("/schemas/{name}", {"GET": schemas.entity}),
+        *HealthEndpoints(node).all(),
     ]
     of_plugins = plugin_table(node)
     paths += [path for path, _ in (*table, *of_plugins)]
@@ -90,6 +92,7 @@ def status_app(node: Node) -> ASGIApp:
     table: list[tuple[str, dict[str, Handler]]] = [
         ("/status", {"GET": information.status}),
         ("/status/ready", {"GET": information.ready, "POST": information.drain}),
+        *HealthEndpoints(node).readable(),
     ]
     if not node.has_database:
         targets = (
