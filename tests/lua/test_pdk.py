@@ -96,6 +96,10 @@ def test_headers_are_found_in_any_spelling() -> None:
     )
 
 
+def test_captures_of_a_path_are_tables() -> None:
+    run("local found = kong.request.get_uri_captures() assert(found.unnamed[0] == nil and next(found.named) == nil)")
+
+
 def test_contexts_are_tables_of_the_request() -> None:
     first = run("kong.ctx.plugin.a = { n = 1 } kong.ctx.shared.b = { n = 2 } ngx.ctx.c = 3")
     run(

@@ -7,6 +7,7 @@ import pytest
 from tests.support.gateway import ROOT, Gateway
 from tests.support.http1 import wait_until
 from tests.support.upstream import Upstream
+from tests.support.websockets import EchoServer, open_websocket
 
 DATA = ROOT / "tests" / "lua" / "data"
 BENCH = ROOT / "bench" / "plugins"
@@ -50,3 +51,30 @@ def test_a_lua_plugin_changes_both_heads_with_its_configuration(gateway: Gateway
     answer = gateway.get("/some/path")
     assert answer.headers.get("X-Bench") == "/some/path"
     assert ["X-Bench", "anonymous"] in answer.json()["headers"]
+
+
+def test_the_seeds_handlers_run_the_phases_of_a_websocket_and_functions_change_frames() -> None:
+    seeds = ("seed-all-phases", "seed-multi-protocol")
+    shout = "kong.websocket.client.set_frame_data((kong.websocket.client.get_frame()):upper())"
+    with EchoServer() as echo:
+        document = {
+            "_format_version": "3.0",
+            "services": [
+                {
+                    "name": "s",
+                    "url": f"ws://127.0.0.1:{echo.port}",
+                    "routes": [{"name": "r", "paths": ["/"], "protocols": ["ws", "wss"]}],
+                }
+            ],
+            "plugins": [
+                *({"name": name, "protocols": ["ws", "wss"]} for name in seeds),
+                {"name": "pre-function", "config": {"ws_client_frame": [shout]}, "protocols": ["ws", "wss"]},
+            ],
+        }
+        with Gateway(document, **SETTINGS) as running:
+            with open_websocket(running.plain) as client:
+                client.send("hello")
+                assert client.recv(timeout=10) == "HELLO"
+            for phase in ("ws_handshake", "ws_client_frame", "ws_upstream_frame", "ws_close"):
+                assert wait_until(lambda phase=phase: f"[seed-all-phases] {phase}" in running.output())
+            assert wait_until(lambda: "finishing WebSocket request" in running.output())

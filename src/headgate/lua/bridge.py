@@ -14,6 +14,7 @@ from headgate.lua.values import LuaTable, Values, text_from_lua, text_to_lua
 from headgate.pdk._exit import Exit
 from headgate.pdk._headers import HeaderMap
 from headgate.pdk._query import Arguments
+from headgate.pdk.request import UriCaptures
 
 RAISE, EXIT = "\0raise", "\0exit"
 _RAISED = (TypeError, ValueError, PhaseError, AttributeError, LookupError, RuntimeError)
@@ -65,7 +66,20 @@ class Bridge:
         if kind is Arguments:
             table = self.values.to_lua(dict(value))
             return (table, "truncated") if value.truncated else table
+        if isinstance(value, tuple):
+            return tuple(self.result(item) for item in value)
+        if kind is UriCaptures:
+            return self._captures(value)
         return self.values.to_lua(value)
+
+    def _captures(self, captures: UriCaptures) -> Any:
+        """Return the captures of a path: the whole match is `unnamed[0]`, groups follow."""
+        unnamed = self.values.to_lua([])
+        for position, text in enumerate(captures.unnamed):
+            unnamed[position] = self.values.to_lua(text)
+        table = self.values.to_lua({"named": captures.named})
+        table["unnamed"] = unnamed
+        return table
 
     def fault(self, error: BaseException) -> tuple[Any, ...]:
         """Return what the Lua half makes of an exception."""
