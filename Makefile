@@ -106,7 +106,7 @@ check-rust: $(VENV)/.stamp-runtime
 		else echo "==> cargo deny: advisories NOT CHECKED, their database cannot be fetched"; fi; fi
 
 bench: build $(VENV)/.stamp-development
-	@tools/debian_packages.sh nginx:nginx-light wrk:wrk curl:curl \
+	@tools/debian_packages.sh nginx:nginx-light wrk:wrk h2load:nghttp2-client curl:curl \
 		$(if $(wildcard /usr/lib/nginx/modules/ngx_stream_module.so),,ngx_stream_module.so:libnginx-mod-stream)
 	@$(BIN)/python -m bench $(BENCH_ARGUMENTS)
 

@@ -17,6 +17,7 @@ from bench.measure import (
     Plan,
     Throughput,
     make_large_file,
+    measure_grpc,
     measure_large_body,
     measure_memory,
     measure_requests,
@@ -29,12 +30,13 @@ LARGE_BODY = "large-body"
 STREAM = "stream"
 MEMORY = "memory"
 WEBSOCKET = "websocket"
+GRPC = "grpc"
 NGINX_ONLY = "nginx"
 
 
 def main() -> int:
     """Run the chosen cases; exit code 2 when the machine lacks something."""
-    names = [case.name for case in CASES] + [LARGE_BODY, STREAM, WEBSOCKET, MEMORY]
+    names = [case.name for case in CASES] + [LARGE_BODY, STREAM, WEBSOCKET, GRPC, MEMORY]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "cases", nargs="*", metavar="case", help=f"{', '.join(names)}; {NGINX_ONLY} alone: the yardstick"
@@ -109,6 +111,15 @@ def _measure(chosen: list[str], places: Places, plan: Plan, upstream: Nginx, pro
             to = f"nginx ({median(messages['nginx']):,.0f}/s)"
             rows.append(report.Row(name, f"{median(messages[name]):,.0f} messages/s", ratio, to, cost=busy))
         document["cases"][WEBSOCKET] = {name: [one.document() for one in each] for name, each in samples.items()}
+    if GRPC in chosen:
+        _say("gRPC calls")
+        calls = measure_grpc(places, plan)
+        rates = {name: [sample.calls_per_s for sample in each] for name, each in calls.items()}
+        busy = f"{median(sample.busy_ratio for sample in calls[GRPC]):.0%}"
+        to = f"nginx ({median(rates['nginx']):,.0f}/s)"
+        ratio = report.Ratio.of(rates[GRPC], rates["nginx"])
+        rows.append(report.Row("gRPC, unary calls", f"{median(rates[GRPC]):,.0f} calls/s", ratio, to, cost=busy))
+        document["cases"][GRPC] = {name: [one.document() for one in each] for name, each in calls.items()}
     if rows:
         print("\n" + report.table(rows))
     if MEMORY in chosen:

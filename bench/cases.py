@@ -109,6 +109,14 @@ WEBSOCKET_CONTENDERS: dict[str, tuple[Callable[[int], Document], dict[str, objec
 }
 """WebSocket services: title to document and settings."""
 
+
+def grpc(upstream_port: int) -> Document:
+    """A gRPC service."""
+    route = {"name": "all", "paths": ["/"], "protocols": ["grpc"]}
+    service = {"name": "main", "url": f"grpc://127.0.0.1:{upstream_port}", "routes": [route]}
+    return {"_format_version": "3.0", "services": [service]}
+
+
 _KEY = {"apikey": KEY}
 CASES = (
     Case("plain", "plain proxying", plain),

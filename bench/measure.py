@@ -1,13 +1,15 @@
 """Measuring: contenders in turn over several rounds, so that a slow minute of the machine hits all alike."""
 
 import contextlib
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import load
-from bench.cases import Case, Document
+from bench.cases import Case, Document, grpc
+from bench.grpc import MESSAGE, GrpcSample, run_calls
 from bench.machine import on_processor
 from bench.nginx import Nginx
 from bench.websocket import Echo, WebSocketSample, run_websockets
@@ -91,6 +93,32 @@ def measure_websockets(
         for _ in range(plan.rounds):
             for name, target in targets.items():
                 samples[name].append(run_websockets(places.load, target, seconds=plan.seconds))
+        return samples
+
+
+def measure_grpc(places: Places, plan: Plan) -> dict[str, list[GrpcSample]]:
+    """Return samples of gRPC calls by contender: the gateway, and nginx."""
+    settings: dict[str, object] = {"proxy_listen": "127.0.0.1:0 http2 reuseport backlog=4096"}
+    with contextlib.ExitStack() as stack:
+        files = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headgate-bench-grpc-")))
+        files.chmod(0o755)
+        (files / "answer").write_bytes(MESSAGE)
+        upstream = stack.enter_context(Nginx.grpc_upstream(places.load, files, "answer"))
+        proxy = stack.enter_context(Nginx.grpc_proxy(places.measured, upstream.port))
+        gateway = stack.enter_context(start_gateway(places.measured, grpc(upstream.port), settings))
+        targets = {
+            "nginx": load.Target(proxy.port, worker=proxy.worker),
+            "grpc": load.Target(gateway.plain[1], worker=gateway.worker_pids[0]),
+        }
+        for target in targets.values():
+            run_calls(places.load, target, seconds=plan.warm_up_s)
+        samples: dict[str, list[GrpcSample]] = {name: [] for name in targets}
+        for _ in range(plan.rounds):
+            for name, target in targets.items():
+                sample = run_calls(places.load, target, seconds=plan.seconds)
+                if sample.failures:
+                    raise RuntimeError(f"grpc: {name} had {sample.failures} failures")
+                samples[name].append(sample)
         return samples
 
 

@@ -79,6 +79,25 @@ _WEBSOCKET_PROXY = """
     }}
 """
 
+# A call is answered by a file with trailers: an internal redirect turns POST into GET.
+_GRPC_UPSTREAM = """
+    server {{
+        listen 127.0.0.1:{port} http2 backlog=4096;
+        default_type application/grpc;
+        root {files};
+        location / {{ error_page 405 =200 /{answer}; return 405; }}
+        location = /{answer} {{ internal; add_trailer grpc-status 0 always; }}
+    }}
+"""
+
+_GRPC_PROXY = """
+    upstream main {{ server 127.0.0.1:{upstream_port}; keepalive 512; keepalive_requests 100000000; }}
+    server {{
+        listen 127.0.0.1:{port} http2 backlog=4096;
+        location / {{ grpc_pass grpc://main; }}
+    }}
+"""
+
 # As large a buffer as the gateway's: with its default of 16k nginx is slower.
 _STREAM_PROXY = """
 stream {{
@@ -134,6 +153,16 @@ class Nginx:
     def websocket_proxy(cls, processor: int, upstream_port: int) -> "Nginx":
         """Pass WebSockets on, as tunnels of bytes."""
         return cls(processor, _WEBSOCKET_PROXY, upstream_port=upstream_port)
+
+    @classmethod
+    def grpc_upstream(cls, processor: int, files: Path, answer: str) -> "Nginx":
+        """Answer every gRPC call with a message kept in a file."""
+        return cls(processor, _GRPC_UPSTREAM, files=files, answer=answer)
+
+    @classmethod
+    def grpc_proxy(cls, processor: int, upstream_port: int) -> "Nginx":
+        """Pass gRPC calls on."""
+        return cls(processor, _GRPC_PROXY, upstream_port=upstream_port)
 
     @classmethod
     def stream_proxy(cls, processor: int, upstream_port: int) -> "Nginx":
