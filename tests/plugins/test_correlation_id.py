@@ -23,6 +23,7 @@ def play(config: dict[str, Any] | None = None, **request: Any) -> Scene:
         ("uuid#counter", UUID + "#1"),
         ("tracker", rf"[0-9.]+-\d+-{os.getpid()}-\d+-1-\d+\.\d{{3}}"),
     ],
+    ids=["uuid", "uuid#counter", "tracker"],
 )
 def test_a_request_without_an_id_gets_one(generator: str, pattern: str) -> None:
     [correlation_id] = play({"generator": generator}).sent("Kong-Request-ID")
