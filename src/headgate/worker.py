@@ -193,13 +193,14 @@ class Worker:
         async with self._applying:
             if self._plan is None or self._plan.revision != base:
                 raise UnknownBaseError
+            delta = Delta.decode(body)
             snapshot = self._plan.snapshot
-            await self._take(revision, lambda: snapshot.after(Delta.decode(body), revision))
+            await self._take(revision, lambda: snapshot.after(delta, revision), delta)
 
-    async def _take(self, revision: int, make: Callable[[], Any]) -> None:
+    async def _take(self, revision: int, make: Callable[[], Any], delta: Any = None) -> None:
         previous = self._plan
         try:
-            plan, engine_plan = await asyncio.to_thread(lambda: self._compiled(make()))
+            plan, engine_plan = await asyncio.to_thread(lambda: self._compiled(make(), delta))
         except PlanError as error:
             self._refuse(error.faults)
         except Exception as error:
@@ -246,11 +247,27 @@ class Worker:
         if changed and announcer.is_listened_to:
             announcer.announce(changed)
 
-    def _compiled(self, snapshot: Any) -> tuple[Any, bytes]:
-        """Compile a snapshot beside the running plan; called on another thread."""
+    def _compiled(self, snapshot: Any, delta: Any = None) -> tuple[Any, bytes]:
+        """Compile a snapshot beside the running plan; called on another thread.
+
+        Args: delta, what makes it of the running plan's.
+        Returns: the plan and its JSON for the engine.
+        """
+        from headgate.policy.change import compile_change
         from headgate.policy.compile import compile_plan
 
         settings = self._bootstrap.settings
+        if delta is not None:
+            changed = compile_change(
+                self._plan,
+                snapshot,
+                delta,
+                self._catalog,
+                ordering_algorithm=settings.general.plugin_ordering_algorithm,
+                is_broken_allowed=settings.general.allow_broken_plugins,
+            )
+            if changed is not None:
+                return changed[0], changed[0].engine_plan()
         plan = compile_plan(
             snapshot,
             self._catalog,

@@ -8,7 +8,7 @@ beside the running plan; whatever is wrong is a PlanError with all faults, and t
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -79,9 +79,12 @@ class CompiledPlan:
     """
 
     __slots__ = (
+        "_builder",
         "_engine_plan",
         "_instances",
+        "_positions",
         "_routes",
+        "_service_positions",
         "_services",
         "chains",
         "configuration_hash",
@@ -102,6 +105,8 @@ class CompiledPlan:
         services: list[dict[str, Any] | None],
         global_instances: Globals,
         engine_plan: dict[str, Any],
+        builder: ChainBuilder,
+        service_positions: Mapping[str, int],
         *,
         stream_chains: list[StreamChain],
         stream_globals: StreamGlobals,
@@ -119,6 +124,9 @@ class CompiledPlan:
         self._routes = routes
         self._services = services
         self._engine_plan = engine_plan
+        self._builder = builder
+        self._service_positions = service_positions
+        self._positions: dict[str, int] | None = None
         self.holds_references = holds_references
         """Certificates of this plan come from vaults, so that it has to be compiled anew when secrets change."""
 
@@ -170,11 +178,8 @@ def compile_plan(
         without listeners for streams their routes are left out, with a warning each.
     Raises: PlanError with all faults.
     """
-    instances = _instances(snapshot, catalog, previous, is_broken_allowed=is_broken_allowed)
-    http_instances = _of_subsystem(instances, HTTP_SUBSYSTEM)
-    stream_instances = _of_subsystem(instances, STREAM_SUBSYSTEM)
-    builder = ChainBuilder(_by_scope(http_instances), ordering_algorithm)
-    stream_builder = StreamChainBuilder(_by_scope(stream_instances))
+    parts = plugin_parts(snapshot, catalog, previous, ordering_algorithm, is_broken_allowed=is_broken_allowed)
+    builder, stream_builder = parts.builder, parts.stream_builder
     faults: list[str] = []
     certificate_plans, holds_references = _certificates(snapshot)
     certificates = {one["id"]: position for position, one in enumerate(certificate_plans)}
@@ -191,41 +196,21 @@ def compile_plan(
             if is_serving_streams and not STREAM_SUBSYSTEM.isdisjoint(route["protocols"]):
                 stream_routes.append(route)
                 continue
-            _log.warning("route %s is not served: protocols %s", _named(route), ", ".join(route["protocols"]))
+            _log.warning("route %s is not served: protocols %s", named(route), ", ".join(route["protocols"]))
             continue
-        service_id = route["service"]["id"] if route.get("service") else None
-        service = snapshot.get("services", service_id) if service_id is not None else None
-        if service is not None and not service.get("enabled", True):
-            continue
-        position = service_positions.get(service_id) if service_id is not None else None
-        if service is not None and (position is None or service["protocol"] not in HTTP_SUBSYSTEM):
-            position = None
-            _log.warning(
-                "route %s has no service: protocol %s of %s is not served",
-                _named(route),
-                service["protocol"],
-                _named(service),
-            )
-            service = None
-        is_websocket = service is not None and service["protocol"] in WEBSOCKET_PROTOCOLS
         try:
-            chain = builder.chain(
-                route["id"], service["id"] if service is not None else None, is_websocket=is_websocket
-            )
+            served = served_route(route, protocols, snapshot, service_positions, builder)
         except CycleError as error:
-            faults.append(f"route {_named(route)}: {error}")
+            faults.append(f"route {named(route)}: {error}")
             continue
-        if is_websocket:
-            inert.update(_inert(chain))
-        plan = {field: route[field] for field in _ROUTE_FIELDS if route.get(field) is not None}
-        plan["protocols"] = protocols
-        plan["phases"] = chain.phases
-        if position is not None:
-            plan["service"] = position
-        chains.append(chain)
+        if served is None:
+            continue
+        if is_websocket(served.service):
+            inert.update(_inert(served.chain))
+        chains.append(served.chain)
         routes.append(route)
-        services.append(service)
-        route_plans.append(plan)
+        services.append(served.service)
+        route_plans.append(served.plan)
     if faults:
         raise PlanError(faults)
     if inert:
@@ -248,13 +233,11 @@ def compile_plan(
         routes.append(route)
         services.append(service)
         route_plans.append(plan)
-    global_instances = Globals(_globals(http_instances))
-    stream_globals = StreamGlobals(_globals(stream_instances))
     engine_plan = {
         "revision": snapshot.revision,
         "router_flavor": router_flavor,
-        "global_phases": global_instances.mask,
-        "stream_global_phases": stream_globals.mask,
+        "global_phases": parts.globals.mask,
+        "stream_global_phases": parts.stream_globals.mask,
         "routes": route_plans,
         "services": service_plans,
         "upstreams": _upstreams(snapshot, certificates),
@@ -268,16 +251,71 @@ def compile_plan(
     }
     return CompiledPlan(
         snapshot,
-        instances,
+        parts.instances,
         chains,
         routes,
         services,
-        global_instances,
+        parts.globals,
         engine_plan,
+        builder,
+        service_positions,
         stream_chains=stream_chains,
-        stream_globals=stream_globals,
+        stream_globals=parts.stream_globals,
         holds_references=holds_references,
     )
+
+
+class ServedRoute(NamedTuple):
+    """A route of HTTP that takes part: its chain, its service if that does too, and what the engine gets."""
+
+    chain: Chain
+    service: dict[str, Any] | None
+    plan: dict[str, Any]
+
+
+def served_route(
+    route: dict[str, Any],
+    protocols: list[str],
+    snapshot: Snapshot,
+    service_positions: Mapping[str, int],
+    builder: ChainBuilder,
+) -> ServedRoute | None:
+    """Return a route as it is served; None when its service is disabled. `protocols`: those of HTTP that it has.
+
+    Raises: CycleError.
+    """
+    service_id = route["service"]["id"] if route.get("service") else None
+    service = snapshot.get("services", service_id) if service_id is not None else None
+    if service is not None and not service.get("enabled", True):
+        return None
+    position = service_positions.get(service_id) if service_id is not None else None
+    if service is not None and (position is None or service["protocol"] not in HTTP_SUBSYSTEM):
+        position = None
+        _log.warning(
+            "route %s has no service: protocol %s of %s is not served",
+            named(route),
+            service["protocol"],
+            named(service),
+        )
+        service = None
+    chain = chain_of(route, service, builder)
+    plan = {field: route[field] for field in _ROUTE_FIELDS if route.get(field) is not None}
+    plan["protocols"] = protocols
+    plan["phases"] = chain.phases
+    if position is not None:
+        plan["service"] = position
+    return ServedRoute(chain, service, plan)
+
+
+def chain_of(route: Mapping[str, Any], service: Mapping[str, Any] | None, builder: ChainBuilder) -> Chain:
+    """Return the chain of a route of HTTP. Raises: CycleError."""
+    service_id = service["id"] if service is not None else None
+    return builder.chain(route["id"], service_id, is_websocket=is_websocket(service))
+
+
+def is_websocket(service: Mapping[str, Any] | None) -> bool:
+    """Say whether WebSocket messages are exchanged with a service."""
+    return service is not None and service["protocol"] in WEBSOCKET_PROTOCOLS
 
 
 def _inert(chain: Chain) -> Iterable[str]:
@@ -310,6 +348,40 @@ def _globals(instances: Mapping[str, list[PluginInstance]]) -> list[PluginInstan
     return [by_scope[Scope()] for by_scope in _by_scope(instances).values() if Scope() in by_scope]
 
 
+class PluginParts(NamedTuple):
+    """What plugin instances make: themselves by name, the makers of chains, and those for every request or stream."""
+
+    instances: dict[str, list[PluginInstance]]
+    builder: ChainBuilder
+    globals: Globals
+    stream_builder: StreamChainBuilder
+    stream_globals: StreamGlobals
+
+
+def plugin_parts(
+    snapshot: Snapshot,
+    catalog: Catalog,
+    previous: CompiledPlan | None,
+    ordering_algorithm: str,
+    *,
+    is_broken_allowed: bool,
+) -> PluginParts:
+    """Return what the plugin instances of a snapshot make; those of `previous` are kept where nothing changed.
+
+    Raises: PlanError.
+    """
+    instances = _instances(snapshot, catalog, previous, is_broken_allowed=is_broken_allowed)
+    http_instances = _of_subsystem(instances, HTTP_SUBSYSTEM)
+    stream_instances = _of_subsystem(instances, STREAM_SUBSYSTEM)
+    return PluginParts(
+        instances,
+        ChainBuilder(_by_scope(http_instances), ordering_algorithm),
+        Globals(_globals(http_instances)),
+        StreamChainBuilder(_by_scope(stream_instances)),
+        StreamGlobals(_globals(stream_instances)),
+    )
+
+
 def _instances(
     snapshot: Snapshot, catalog: Catalog, previous: CompiledPlan | None, *, is_broken_allowed: bool
 ) -> dict[str, list[PluginInstance]]:
@@ -328,7 +400,7 @@ def _instances(
         if not entity.get("enabled", True):
             continue
         earlier = kept.get(entity["id"])
-        if earlier is not None and earlier.entity == entity:
+        if earlier is not None and (earlier.entity is entity or earlier.entity == entity):
             by_name[name].append(earlier)
             continue
         info, scope = _info(entity, plugin, sequence)
@@ -505,5 +577,6 @@ def _picked(entity: Mapping[str, Any], *fields: str) -> dict[str, Any]:
     return {field: entity[field] for field in fields if entity.get(field) is not None}
 
 
-def _named(entity: Mapping[str, Any]) -> str:
+def named(entity: Mapping[str, Any]) -> str:
+    """Return what a person knows an entity by: its name, else its id."""
     return str(entity.get("name") or entity["id"])
