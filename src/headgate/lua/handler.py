@@ -103,6 +103,11 @@ def handler_class(machine: Vm, name: str, table: Any, path: "Path", model: type[
         function = table[phase]
         if function is not None and lupa.lua_type(function) == "function":
             members[phase] = _method(machine, name, table, function, phase)
+    for key, value in table.items():
+        # What is no phase is never called, but a misspelt one is told.
+        is_own = isinstance(key, str) and key.isidentifier() and not hasattr(Plugin, key) and key != "used_phases"
+        if is_own and lupa.lua_type(value) == "function":
+            members.setdefault(key, value)
     return types.new_class("Handler", (Plugin[model],), exec_body=lambda namespace: namespace.update(members))  # type: ignore[valid-type]
 
 
