@@ -114,6 +114,7 @@ def _other(path: str, method: str, handler: Handler) -> dict[str, Any]:
         "summary": summary,
         "responses": {
             "2XX": {"description": "Done.", "content": {_JSON: {"schema": {"type": "object"}}}},
+            "204": {"description": "Done; there is nothing to say."},
             "304": {"description": "Nothing has changed."},
             **_refusals(),
         },
