@@ -208,7 +208,10 @@ class HealthMonitor:
     def _changed(
         self, upstream: UpstreamHealth, key: AddressKey, before: str, after: str, *, is_reset: bool = False
     ) -> None:
-        self._spread(upstream, [key], is_reset=is_reset)
+        # Workers need to hear of first failures only where successes count; else a late word of them would put an
+        # address back that a worker has just put out.
+        if after != "mostly_healthy" or is_reset or upstream.checks.passive_thresholds.successes:
+            self._spread(upstream, [key], is_reset=is_reset)
         if (before in HEALTHY_STATES) == (after in HEALTHY_STATES):
             return
         _log.warning("upstream %s: target %s (%s:%d) is %s", upstream.name, key.host, key.ip, key.port, after)
