@@ -278,11 +278,13 @@ def test_tls_ends_here_with_the_certificate_of_its_name(gateway: Gateway, log_pa
     with secured(gateway, "a.test", authority().client_context()) as client:
         port = client.getsockname()[1]
         assert common_name(client.getpeercert(True)) == "a.test"
+        client_cipher = (client.cipher() or ("",))[0]
         client.sendall(b"secret")
         assert client.recv(100) == b"secret"
     record = logged(log_path, port)
     assert (record["route_name"], record["protocol"]) == ("ended", "tls")
     assert record["session"]["tls"]["version"] == "TLSv1.3"
+    assert record["session"]["tls"]["cipher"] == client_cipher
     assert record["session"]["received"] == 6
     phases = [json.loads(line) for line in log_path.read_text(encoding="utf-8").splitlines()]
     assert {"phase": "certificate", "subsystem": "stream"} in phases
@@ -407,3 +409,52 @@ def test_without_a_route_the_stream_is_closed_and_a_scan_does_not_flood_the_log(
     assert len(access) == 61
     assert access[0].startswith("127.0.0.1 [")
     assert " TCP 500 0 0 0.0" in access[0]
+
+
+def test_expressions_choose_streams(peers: Peers) -> None:
+    def written(name: str, protocol: str, expression: str, priority: int) -> dict[str, Any]:
+        return {"name": name, "protocols": [protocol], "expression": expression, "priority": priority}
+
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(b"other")
+
+    with StreamServer(greet) as other:
+        config = document(
+            services=[
+                {
+                    "protocol": "tcp",
+                    "host": "127.0.0.1",
+                    "port": peers.plain.port,
+                    "routes": [
+                        written("near", "tcp", "net.src.ip in 127.0.0.0/8 && net.dst.ip == 127.0.0.1", 1),
+                        written("named", "tls", 'tls.sni =^ ".test" && net.protocol == "tls" && net.src.port > 0', 0),
+                    ],
+                },
+                {
+                    "protocol": "tcp",
+                    "host": "127.0.0.1",
+                    "port": other.port,
+                    "routes": [written("nearer", "tcp", 'net.src.ip == 127.0.0.2 && net.protocol == "tcp"', 2)],
+                },
+                {
+                    "protocol": "tcp",
+                    "host": "127.0.0.1",
+                    "port": peers.tls.port,
+                    "routes": [written("through", "tls_passthrough", 'tls.sni == "through.test"', 3)],
+                },
+            ]
+        )
+        listen = "127.0.0.1:0, 127.0.0.1:0 ssl"
+        with Gateway(config, stream_listen=listen, router_flavor="expressions") as gateway:
+            with connected(gateway, "127.0.0.2") as client:
+                assert received(client) == b"other"
+            with connected(gateway, "127.0.0.3") as client:
+                client.shutdown(socket.SHUT_WR)
+                assert received(client) == b"bye"
+            for name, shown in (("through.test", "upstream.test"), ("a.test", "localhost")):
+                with secured(gateway, name) as client:
+                    assert common_name(client.getpeercert(True)) == shown
+                    client.sendall(b"x")
+                    assert client.recv(10) == b"x"
+            with pytest.raises((ssl.SSLError, OSError)):
+                secured(gateway, "a.example")

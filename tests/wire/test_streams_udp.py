@@ -133,6 +133,13 @@ def test_preread_refuses_and_answers(gateway: Gateway, server: DatagramServer, l
     assert len(server.peers) == before
 
 
+def test_an_upstream_that_is_not_there_ends_the_session_with_502(gateway: Gateway, log_path: Path) -> None:
+    with client_of(gateway, "127.0.0.5") as client:
+        client.send(b"anybody?")
+        record = logged(log_path, client.getsockname()[1])
+    assert record["session"]["status"] == 502
+
+
 def test_socat_asks_over_udp(gateway: Gateway) -> None:
     if shutil.which("socat") is None:
         pytest.skip("socat is not installed (Debian: socat)")

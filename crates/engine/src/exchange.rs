@@ -60,7 +60,7 @@ pub struct ClientTls {
     pub server_name: Option<String>,
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
-    /// Suite name.
+    /// Suite name, OpenSSL's.
     pub cipher: String,
     /// Certificates that the client presented, DER, leaf first; not verified.
     pub client_certificates: Vec<Vec<u8>>,
@@ -165,7 +165,7 @@ pub struct Attempt {
 pub struct UpstreamTls {
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
-    /// Suite name.
+    /// Suite name, OpenSSL's.
     pub cipher: String,
     /// The upstream's own certificate, DER.
     pub certificate: Option<Vec<u8>>,

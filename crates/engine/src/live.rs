@@ -292,13 +292,12 @@ fn stream_router(flavor: Flavor, routes: &[RoutePlan]) -> Result<StreamRouter, V
             snis: route.snis.clone().unwrap_or_default(),
             sources: addresses_of(route.sources.as_deref()),
             destinations: addresses_of(route.destinations.as_deref()),
+            expression: route.expression.clone(),
+            priority: route.priority,
         });
     }
     for route in routes.iter().filter(|route| !route.is_stream()) {
         faults.push(format!("routes.{}: a route of HTTP behind those of streams", route.id));
-    }
-    for route in routes.iter().filter(|route| route.expression.is_some()) {
-        faults.push(format!("routes.{}.expression: not available for streams", route.id));
     }
     let router = StreamRouter::build(flavor, &rules);
     if let Err(found) = &router {

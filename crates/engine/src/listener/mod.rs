@@ -23,6 +23,7 @@ use crate::phase::Phase;
 use crate::runner::{Handshake, HandshakeStep};
 use crate::settings::ListenerSettings;
 use crate::stream;
+use crate::tls::negotiated;
 use crate::tls::wishes::{with_wishes, HandshakeWishes};
 
 pub mod prefixed;
@@ -276,18 +277,10 @@ pub async fn secure(
 /// (HTTP/2 was agreed, facts for requests).
 pub fn facts(stream: &TlsStream) -> (bool, ClientTls) {
     let (_, session) = stream.get_ref();
-    let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLSv1.3",
-    };
-    let cipher = session
-        .negotiated_cipher_suite()
-        .and_then(|suite| suite.suite().as_str())
-        .unwrap_or_default();
     let tls = ClientTls {
         server_name: session.server_name().map(str::to_ascii_lowercase),
-        version,
-        cipher: cipher.to_owned(),
+        version: negotiated::version_name(session),
+        cipher: negotiated::cipher_name(session),
         client_certificates: session
             .peer_certificates()
             .unwrap_or_default()

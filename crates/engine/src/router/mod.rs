@@ -326,11 +326,10 @@ impl Compiler<'_> {
 
     fn compile_expression(&mut self, route: usize, source: &str) -> RuleParts {
         if self.flavor != Flavor::Expressions {
-            let message = "expressions are only known with router_flavor = expressions".to_owned();
-            self.fault(route, "expression".to_owned(), message);
+            self.fault(route, "expression".to_owned(), rule::EXPRESSIONS_UNKNOWN.to_owned());
             return RuleParts::default();
         }
-        let compiled = match atc::compile(source) {
+        let compiled = match atc::compile(source, Subsystem::Http) {
             Ok(compiled) => compiled,
             Err(faults) => {
                 for fault in faults {
@@ -345,6 +344,7 @@ impl Compiler<'_> {
             methods,
             server_names,
             headers,
+            ..
         } = compiled.needs;
         let headers = headers
             .iter()

@@ -8,6 +8,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+/// What is said of an expression in another flavour.
+pub(super) const EXPRESSIONS_UNKNOWN: &str = "expressions are only known with router_flavor = expressions";
+
 /// The order in which routes are tried, named as in the `router_flavor` setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,6 @@
 //! Routes of streams: which one takes a connection or a UDP session, by addresses, server name and protocol.
 //!
-//! Owns the order of stream routes in both traditional flavours and an index over ports, networks and server names, so
+//! Owns the order of stream routes in all flavours and an index over ports, networks and server names, so
 //! that a lookup tries the routes that share one of the session's values and not all of them. What the protocols of a
 //! route allow is part of the match (own choice, where the contract's match is blind to them): a route without `udp`
 //! never takes datagrams, one without `tcp` never takes plain bytes.
@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
+use super::atc::{self, Compiled, Needs, StreamFacts, Subsystem, Test};
 use super::name::{without_trailing_dot, NamePattern};
-use super::rule::{AddressRule, Flavor, RouterFault};
+use super::rule::{AddressRule, Flavor, RouterFault, EXPRESSIONS_UNKNOWN};
 
 /// What a client speaks on a stream listener, as far as routes tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,10 @@ pub struct StreamRule {
     pub sources: Vec<AddressRule>,
     /// Local ends.
     pub destinations: Vec<AddressRule>,
+    /// The expression that stands for all attributes (`expressions` only).
+    pub expression: Option<String>,
+    /// Order among routes with expressions, higher first.
+    pub priority: u64,
 }
 
 /// 8 for a single address, 4 for a port, 1 for a network (routing reference, section 8).
@@ -75,6 +80,8 @@ struct Entry {
     snis: Vec<NamePattern>,
     sources: Vec<AddressRule>,
     destinations: Vec<AddressRule>,
+    /// Of a route with an expression.
+    test: Option<Test>,
 }
 
 impl Entry {
@@ -94,7 +101,14 @@ impl Entry {
                     .iter()
                     .any(|rule| rule.accepts(Some(address.ip()), Some(address.port())))
         };
-        is_open && fits_name && fits(&self.sources, key.source) && fits(&self.destinations, key.destination)
+        is_open
+            && fits_name
+            && fits(&self.sources, key.source)
+            && fits(&self.destinations, key.destination)
+            && self
+                .test
+                .as_ref()
+                .is_none_or(|test| test.accepts(&StreamFacts { key, server_name }))
     }
 }
 
@@ -166,8 +180,22 @@ impl StreamRouter {
     /// Every fault of every rule, in rule order; `RouterFault::route` is the position in `rules`.
     pub fn build(flavor: Flavor, rules: &[StreamRule]) -> Result<Self, Vec<RouterFault>> {
         let mut faults = Vec::new();
-        let mut entries: Vec<Option<Entry>> = Vec::with_capacity(rules.len());
+        let mut entries: Vec<Option<(Entry, Needs)>> = Vec::with_capacity(rules.len());
         for (route, rule) in rules.iter().enumerate() {
+            let mut needs = Needs::default();
+            let mut test = None;
+            match rule.expression.as_deref().map(|source| compiled(flavor, source)) {
+                Some(Ok(compiled)) => {
+                    needs = compiled.needs;
+                    test = Some(compiled.test);
+                }
+                Some(Err(messages)) => faults.extend(messages.into_iter().map(|message| RouterFault {
+                    route,
+                    field: "expression".to_owned(),
+                    message,
+                })),
+                None => {}
+            }
             let mut snis = Vec::with_capacity(rule.snis.len());
             for (position, sni) in rule.snis.iter().enumerate() {
                 match NamePattern::parse(&without_trailing_dot(sni).to_ascii_lowercase()) {
@@ -180,7 +208,7 @@ impl StreamRouter {
                 }
             }
             let has = |name: &str| rule.protocols.iter().any(|protocol| protocol == name);
-            entries.push(Some(Entry {
+            let entry = Entry {
                 route,
                 takes_tcp: has("tcp"),
                 takes_tls: has("tls") || has("tls_passthrough"),
@@ -188,7 +216,9 @@ impl StreamRouter {
                 snis,
                 sources: rule.sources.clone(),
                 destinations: rule.destinations.clone(),
-            }));
+                test,
+            };
+            entries.push(Some((entry, needs)));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -197,36 +227,50 @@ impl StreamRouter {
         match flavor {
             Flavor::TraditionalCompatible | Flavor::Expressions => order.sort_by_cached_key(|&route| {
                 let rule = &rules[route];
-                Reverse((compatible_priority(rule), rule.id.clone()))
+                // Expressions come before all others.
+                let priority = rule.expression.as_ref().map(|_| rule.priority);
+                Reverse((priority, compatible_priority(rule), rule.id.clone()))
             }),
             Flavor::Traditional => order.sort_by_cached_key(|&route| traditional_key(&rules[route])),
         }
         let mut router = Self::default();
         for route in order {
-            if let Some(entry) = entries.get_mut(route).and_then(Option::take) {
-                router.add(entry);
+            if let Some((entry, needs)) = entries.get_mut(route).and_then(Option::take) {
+                router.add(entry, needs);
             }
         }
         Ok(router)
     }
 
-    fn add(&mut self, entry: Entry) {
+    fn add(&mut self, entry: Entry, needs: Needs) {
         let rank = self.entries.len() as u32;
-        let exact_names = entry.snis.iter().all(|name| matches!(name, NamePattern::Exact(_)));
-        if !entry.destinations.is_empty() {
+        let is_exact = |name: &NamePattern| matches!(name, NamePattern::Exact(_));
+        let exact_names = entry.snis.iter().all(is_exact);
+        if let Some(ports) = needs.destination_ports {
+            // What is no port cannot be asked for.
+            for port in ports.into_iter().filter_map(|port| u16::try_from(port).ok()) {
+                self.destinations.ports.entry(port).or_default().push(rank);
+            }
+        } else if let Some(names) = needs.server_names.filter(|names| names.iter().all(is_exact)) {
+            self.add_names(&names, rank);
+        } else if !entry.destinations.is_empty() {
             self.destinations.add(&entry.destinations, rank);
         } else if !entry.sources.is_empty() {
             self.sources.add(&entry.sources, rank);
         } else if exact_names && !entry.snis.is_empty() && !entry.takes_tcp && !entry.takes_udp {
-            for name in &entry.snis {
-                if let NamePattern::Exact(name) = name {
-                    self.names.entry(name.as_slice().into()).or_default().push(rank);
-                }
-            }
+            self.add_names(&entry.snis, rank);
         } else {
             self.rest.push(rank);
         }
         self.entries.push(entry);
+    }
+
+    fn add_names(&mut self, names: &[NamePattern], rank: u32) {
+        for name in names {
+            if let NamePattern::Exact(name) = name {
+                self.names.entry(name.as_slice().into()).or_default().push(rank);
+            }
+        }
     }
 
     /// The position, in the rules given to `build`, of the route that takes a stream.
@@ -253,6 +297,14 @@ impl StreamRouter {
         }
         visit(&self.rest);
         self.entries.get(best as usize).map(|entry| entry.route)
+    }
+}
+
+fn compiled(flavor: Flavor, source: &str) -> Result<Compiled, Vec<String>> {
+    if flavor == Flavor::Expressions {
+        atc::compile(source, Subsystem::Stream)
+    } else {
+        Err(vec![EXPRESSIONS_UNKNOWN.to_owned()])
     }
 }
 
@@ -373,6 +425,63 @@ mod tests {
         assert_eq!(found(&rules, &tcp("127.0.0.1:1")).as_deref(), Some("b-both"));
         assert_eq!(found(&rules, &tcp("9.9.9.9:1")).as_deref(), Some("c-pair"));
         assert_eq!(found(&rules[..1], &tcp("9.9.9.9:1")).as_deref(), Some("a-port"));
+    }
+
+    #[test]
+    fn expressions_come_first_by_priority_and_the_index_finds_them() {
+        let written = |id: &str, protocol: &str, priority, expression: &str| StreamRule {
+            priority,
+            expression: Some(expression.to_owned()),
+            ..rule(id, &[protocol])
+        };
+        let mut plain = rule("z", &["tcp", "tls", "udp"]);
+        plain.sources = vec![address("127.0.0.1", 1)];
+        plain.destinations = vec![address("127.0.0.1", 9000)];
+        let rules = [
+            plain,
+            written("low", "tcp", 1, r#"net.dst.port == 9000 && net.protocol == "tcp""#),
+            written(
+                "high",
+                "tcp",
+                2,
+                "net.src.ip in 10.0.0.0/8 && (net.dst.port == 9000 || net.dst.port == 99999)",
+            ),
+            written("name", "tls", 0, r#"tls.sni == "a.test" || tls.sni == "b.test""#),
+            written("not", "tls", 0, r#"tls.sni =^ ".c.test" && !(net.src.port < 1024)"#),
+            written("bare", "tls", 0, r#"net.protocol == "tcp""#),
+            written("dns", "udp", 0, r#"net.protocol == "udp" && net.dst.ip == ::1"#),
+        ];
+        let router = StreamRouter::build(Flavor::Expressions, &rules).expect("router");
+        let find = |transport, from, to, name| {
+            router
+                .find(&key(transport, from, to, name))
+                .map(|at| rules[at].id.as_str())
+        };
+        let (tcp, tls, udp) = (StreamTransport::Tcp, StreamTransport::Tls, StreamTransport::Udp);
+        assert_eq!(find(tcp, "10.1.1.1:1", "127.0.0.1:9000", None), Some("high"));
+        assert_eq!(find(tcp, "127.0.0.1:1", "127.0.0.1:9000", None), Some("low"));
+        assert_eq!(find(tcp, "127.0.0.1:1", "127.0.0.1:9001", None), None);
+        assert_eq!(find(tls, "127.0.0.1:1", "127.0.0.1:9000", Some("q.test")), Some("z"));
+        assert_eq!(find(tls, "9.9.9.9:9", "127.0.0.1:9000", Some("B.test.")), Some("name"));
+        assert_eq!(
+            find(tls, "9.9.9.9:1024", "127.0.0.1:9000", Some("x.c.test")),
+            Some("not")
+        );
+        assert_eq!(find(tls, "9.9.9.9:9", "127.0.0.1:9000", Some("x.c.test")), None);
+        assert_eq!(find(tls, "9.9.9.9:9", "127.0.0.1:9000", None), Some("bare"));
+        assert_eq!(find(udp, "[::1]:9", "[::1]:53", None), Some("dns"));
+        assert_eq!(find(udp, "[::2]:9", "[::2]:53", None), None);
+        let faults = |flavor, source: &str| {
+            let broken = [written("broken", "tcp", 0, source)];
+            StreamRouter::build(flavor, &broken).expect_err("fault").remove(0)
+        };
+        let unknown = faults(Flavor::Expressions, r#"http.host == "a""#);
+        assert_eq!(
+            (unknown.field.as_str(), unknown.message.as_str()),
+            ("expression", "Unknown LHS field")
+        );
+        let other = faults(Flavor::Traditional, "net.src.port == 1");
+        assert_eq!(other.message, EXPRESSIONS_UNKNOWN);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -293,8 +294,8 @@ impl Task {
                 break;
             }
             tokio::select! {
-                readable = upstream.readable() => {
-                    if readable.is_err() {
+                ready = upstream.ready(Interest::READABLE | Interest::ERROR) => {
+                    if ready.is_err() {
                         break;
                     }
                     match self.receive_some(upstream).await {
@@ -337,6 +338,16 @@ impl Task {
     async fn receive_some(&self, upstream: &UdpSocket) -> std::io::Result<Option<(u64, u64)>> {
         thread_local! {
             static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; MAX_BYTES]);
+        }
+        // "Nobody listens there" makes a socket of datagrams not readable, only faulty.
+        let fault = || -> std::io::Result<()> {
+            Err(upstream
+                .take_error()?
+                .unwrap_or_else(|| std::io::ErrorKind::WouldBlock.into()))
+        };
+        match upstream.try_io(Interest::ERROR, fault) {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
         }
         let mut buffer = BUFFER.take();
         buffer.resize(MAX_BYTES, 0);

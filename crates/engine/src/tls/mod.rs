@@ -11,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 
 pub mod client;
 pub mod given;
+pub mod negotiated;
 mod pem;
 pub mod server;
 pub mod sessions;

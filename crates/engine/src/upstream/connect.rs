@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::exchange::UpstreamTls;
+use crate::tls::negotiated;
 
 #[cfg(test)]
 mod tests;
@@ -122,18 +123,10 @@ impl UpstreamStream {
     pub fn tls_facts(&self) -> Option<UpstreamTls> {
         let Self::Tls(stream) = self else { return None };
         let session = stream.get_ref().1;
-        let version = match session.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "TLSv1.3",
-        };
-        let cipher = session
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str())
-            .unwrap_or_default();
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
         Some(UpstreamTls {
-            version,
-            cipher: cipher.to_owned(),
+            version: negotiated::version_name(session),
+            cipher: negotiated::cipher_name(session),
             certificate: certificate.map(|leaf| leaf.to_vec()),
         })
     }

@@ -1,14 +1,15 @@
-//! The fields of expressions and their values in a request (reference: routing 7.2).
+//! The fields of expressions and their values in a request or a stream (reference: routing 7.2).
 
 use std::net::IpAddr;
 
 use super::super::index::RequestHost;
 use super::super::name::without_trailing_dot;
 use super::super::request::RequestKey;
+use super::super::stream::{StreamKey, StreamTransport};
 
 /// What an expression may ask for, its name parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(in crate::router) enum Field {
     Protocol,
     ServerName,
     Method,
@@ -76,6 +77,58 @@ fn segment_range(text: &str) -> Option<(usize, usize)> {
     }
 }
 
+/// What tests read; a field that has no value says so.
+pub(in crate::router) trait Values {
+    /// Calls `visit` with each value of a text field until it returns false.
+    fn texts(&self, field: &Field, visit: &mut dyn FnMut(&[u8]) -> bool);
+    /// The value of a number field.
+    fn number(&self, field: &Field) -> Option<i64>;
+    /// The value of an address field.
+    fn address(&self, field: &Field) -> Option<IpAddr>;
+}
+
+/// A stream, as tests read it.
+#[derive(Clone, Copy)]
+pub(in crate::router) struct StreamFacts<'a> {
+    pub(in crate::router) key: &'a StreamKey<'a>,
+    /// The key's name in lower case, without a dot at its end.
+    pub(in crate::router) server_name: Option<&'a [u8]>,
+}
+
+impl Values for StreamFacts<'_> {
+    fn texts(&self, field: &Field, visit: &mut dyn FnMut(&[u8]) -> bool) {
+        let value = match field {
+            Field::Protocol => Some(match (self.key.transport, self.server_name) {
+                (StreamTransport::Udp, _) => &b"udp"[..],
+                // Documented behaviour: TLS without a server name counts as plain.
+                (StreamTransport::Tcp, _) | (StreamTransport::Tls, None) => b"tcp",
+                (StreamTransport::Tls, Some(_)) => b"tls",
+            }),
+            Field::ServerName => self.server_name,
+            _ => None,
+        };
+        if let Some(value) = value {
+            visit(value);
+        }
+    }
+
+    fn number(&self, field: &Field) -> Option<i64> {
+        match field {
+            Field::SourcePort => Some(i64::from(self.key.source.port())),
+            Field::DestinationPort => Some(i64::from(self.key.destination.port())),
+            _ => None,
+        }
+    }
+
+    fn address(&self, field: &Field) -> Option<IpAddr> {
+        match field {
+            Field::SourceIp => Some(self.key.source.ip()),
+            Field::DestinationIp => Some(self.key.destination.ip()),
+            _ => None,
+        }
+    }
+}
+
 /// A request with its host split, as tests read it.
 #[derive(Clone, Copy)]
 pub(in crate::router) struct Facts<'a> {
@@ -83,9 +136,8 @@ pub(in crate::router) struct Facts<'a> {
     pub(in crate::router) host: RequestHost<'a>,
 }
 
-impl<'a> Facts<'a> {
-    /// Calls `visit` with each value of a text field until it returns false.
-    pub(super) fn texts(&self, field: &Field, visit: &mut dyn FnMut(&[u8]) -> bool) {
+impl Values for Facts<'_> {
+    fn texts(&self, field: &Field, visit: &mut dyn FnMut(&[u8]) -> bool) {
         let request = self.request;
         let single: Option<&[u8]> = match field {
             Field::Protocol => Some(if request.is_tls { b"https" } else { b"http" }),
@@ -107,7 +159,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    pub(super) fn number(&self, field: &Field) -> Option<i64> {
+    fn number(&self, field: &Field) -> Option<i64> {
         match field {
             Field::SegmentCount => Some(self.bounds().count() as i64),
             Field::SourcePort => self.request.client.map(|(_, port)| i64::from(port)),
@@ -116,14 +168,16 @@ impl<'a> Facts<'a> {
         }
     }
 
-    pub(super) fn address(&self, field: &Field) -> Option<IpAddr> {
+    fn address(&self, field: &Field) -> Option<IpAddr> {
         match field {
             Field::SourceIp => self.request.client.map(|(address, _)| address),
             Field::DestinationIp => self.request.listener_ip,
             _ => None,
         }
     }
+}
 
+impl<'a> Facts<'a> {
     fn segments(&self, first: usize, last: usize) -> Option<&'a [u8]> {
         let (start, end) = self.bounds().nth(first)?;
         let end = if last > first {

@@ -60,9 +60,8 @@ fn connection_fields() -> Schema {
 /// # Errors
 /// Every fault of the expression.
 pub fn check(source: &str, subsystem: Subsystem) -> Result<(), Vec<String>> {
-    read(source, subsystem, |expression| match subsystem {
-        Subsystem::Http => super::Test::compile(expression).map(|_| ()),
-        Subsystem::Stream => Ok(()),
+    read(source, subsystem, |expression| {
+        super::Test::compile(expression).map(|_| ())
     })
 }
 

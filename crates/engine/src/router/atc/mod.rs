@@ -1,7 +1,7 @@
 //! Routes written as expressions: the language of the `atc-router` crate, compiled for bytes and for the index.
 //!
 //! The crate owns the grammar and the type rules (`language`). What it parsed becomes a [`Test`] that reads the request
-//! without copying it, and a [`Needs`]: what every request that passes must have, by which the index finds candidates,
+//! (or the stream) without copying it, and a [`Needs`]: what every request that passes must have, by which the index finds candidates,
 //! so that a lookup does not try all expressions in turn. The rule to keep: a test holds for exactly the requests for
 //! which the crate's own interpreter says so.
 
@@ -10,7 +10,7 @@ mod language;
 mod needs;
 mod test;
 
-pub(super) use fields::Facts;
+pub(super) use fields::{Facts, StreamFacts};
 pub use language::{check, Subsystem};
 pub(super) use needs::Needs;
 pub(super) use test::Test;
@@ -21,12 +21,12 @@ pub(super) struct Compiled {
     pub(super) needs: Needs,
 }
 
-/// Compiles the expression of a route of the HTTP protocols.
+/// Compiles the expression of a route.
 ///
 /// # Errors
 /// Every fault of the expression, each a text.
-pub(super) fn compile(source: &str) -> Result<Compiled, Vec<String>> {
-    let test = language::read(source, Subsystem::Http, Test::compile)?;
+pub(super) fn compile(source: &str, subsystem: Subsystem) -> Result<Compiled, Vec<String>> {
+    let test = language::read(source, subsystem, Test::compile)?;
     let needs = Needs::of(&test);
     Ok(Compiled { test, needs })
 }

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use atc_router::ast::BinaryOperator;
+
 use super::super::index::HostRule;
 use super::super::name::NamePattern;
 use super::fields::Field;
-use super::test::{Test, TextComparison, TextTest};
+use super::test::{NumberTest, Test, TextComparison, TextTest};
 
 /// The index and the sets hold a matcher once per value; more are not worth it (own choice).
 const MOST_VALUES: usize = 64;
@@ -20,6 +22,8 @@ pub(in crate::router) struct Needs {
     pub(in crate::router) path_prefixes: Option<Vec<Vec<u8>>>,
     pub(in crate::router) methods: Option<Vec<String>>,
     pub(in crate::router) server_names: Option<Vec<NamePattern>>,
+    /// The port that was connected to is one of these.
+    pub(in crate::router) destination_ports: Option<Vec<i64>>,
     /// Some value of the header, whatever its case, is one of these.
     pub(in crate::router) headers: BTreeMap<Box<str>, Vec<String>>,
 }
@@ -30,7 +34,16 @@ impl Needs {
             Test::All(tests) => tests.iter().map(Self::of).reduce(Self::both).unwrap_or_default(),
             Test::Any(tests) => tests.iter().map(Self::of).reduce(Self::either).unwrap_or_default(),
             Test::Text(test) => Self::of_text(test),
-            Test::Not(_) | Test::Number(_) | Test::Address(_) => Self::default(),
+            Test::Number(test) => Self::of_number(test),
+            Test::Not(_) | Test::Address(_) => Self::default(),
+        }
+    }
+
+    fn of_number(test: &NumberTest) -> Self {
+        let is_port = test.field == Field::DestinationPort && matches!(test.operator, BinaryOperator::Equals);
+        Self {
+            destination_ports: is_port.then(|| vec![test.value]),
+            ..Self::default()
         }
     }
 
@@ -73,6 +86,7 @@ impl Needs {
             }),
             methods: fewer(self.methods, other.methods, |_| 0),
             server_names: fewer(self.server_names, other.server_names, |_| 0),
+            destination_ports: fewer(self.destination_ports, other.destination_ports, |_| 0),
             headers,
         }
     }
@@ -92,6 +106,7 @@ impl Needs {
             path_prefixes: joined(self.path_prefixes, other.path_prefixes),
             methods: joined(self.methods, other.methods),
             server_names: joined(self.server_names, other.server_names),
+            destination_ports: joined(self.destination_ports, other.destination_ports),
             headers,
         }
     }

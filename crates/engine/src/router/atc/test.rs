@@ -14,13 +14,13 @@ use regex_automata::PatternID;
 use super::super::expression;
 use super::super::pattern::literal_prefixes;
 use super::super::request::Captures;
-use super::fields::{Facts, Field};
+use super::fields::{Field, Values};
 
 /// The one character outside of ASCII whose lower case is in it. It stays as it is, unlike in the crate: otherwise no
 /// header could be indexed by its value.
 const KELVIN: char = '\u{212a}';
 
-/// What a request must satisfy.
+/// What a request or a stream must satisfy.
 #[derive(Debug)]
 pub(in crate::router) enum Test {
     All(Vec<Test>),
@@ -58,9 +58,9 @@ pub(super) enum TextComparison {
 /// A comparison of a number.
 #[derive(Debug)]
 pub(in crate::router) struct NumberTest {
-    field: Field,
-    operator: BinaryOperator,
-    value: i64,
+    pub(super) field: Field,
+    pub(super) operator: BinaryOperator,
+    pub(super) value: i64,
 }
 
 /// A comparison of an address.
@@ -134,17 +134,17 @@ impl Test {
     }
 
     /// Whether the request passes.
-    pub(in crate::router) fn accepts(&self, facts: &Facts<'_>) -> bool {
+    pub(in crate::router) fn accepts(&self, facts: &impl Values) -> bool {
         self.run(facts, &mut None)
     }
 
     /// What the match says; `None` when the request does not pass.
-    pub(in crate::router) fn find(&self, facts: &Facts<'_>) -> Option<Found> {
+    pub(in crate::router) fn find(&self, facts: &impl Values) -> Option<Found> {
         let mut found = Some(Found::default());
         self.run(facts, &mut found).then_some(found)?
     }
 
-    fn run(&self, facts: &Facts<'_>, found: &mut Option<Found>) -> bool {
+    fn run(&self, facts: &impl Values, found: &mut Option<Found>) -> bool {
         match self {
             Self::All(tests) => tests.iter().all(|test| test.run(facts, found)),
             Self::Any(tests) => tests.iter().any(|test| test.run(facts, found)),
@@ -226,7 +226,7 @@ fn copy_of(operator: &BinaryOperator) -> BinaryOperator {
 
 impl TextTest {
     /// A field without value fails whatever is asked of it.
-    fn run(&self, facts: &Facts<'_>, found: &mut Option<Found>) -> bool {
+    fn run(&self, facts: &impl Values, found: &mut Option<Found>) -> bool {
         let mut has_value = false;
         let mut is_passed = !self.is_any;
         facts.texts(&self.field, &mut |value| {
@@ -302,7 +302,7 @@ fn lowered(value: &[u8]) -> Cow<'_, [u8]> {
 }
 
 impl NumberTest {
-    fn accepts(&self, facts: &Facts<'_>) -> bool {
+    fn accepts(&self, facts: &impl Values) -> bool {
         let Some(number) = facts.number(&self.field) else {
             return false;
         };
@@ -318,7 +318,7 @@ impl NumberTest {
 }
 
 impl AddressTest {
-    fn accepts(&self, facts: &Facts<'_>) -> bool {
+    fn accepts(&self, facts: &impl Values) -> bool {
         let Some(address) = facts.address(&self.field) else {
             return false;
         };
