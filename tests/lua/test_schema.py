@@ -8,7 +8,7 @@ from headgate.errors import PluginLoadError, SchemaViolation
 from headgate.lua.patterns import python_pattern
 from headgate.lua.schema import SchemaReader
 from headgate.lua.vm import vm
-from headgate.schema import plain, schema_json, validate
+from headgate.schema import plain, schema_json, validate, with_deprecated_fields
 
 
 def model(fields: str, more: str = "") -> Any:
@@ -150,3 +150,45 @@ def test_a_lua_pattern_decides_as_in_lua(pattern: str, matching: str, other: str
     for text in (matching, other):
         assert bool(re.search(python_pattern(pattern), text)) == bool(find(text, pattern))
     assert re.search(python_pattern(pattern), matching)
+
+
+def test_deprecated_fields_and_shorthands_that_are_shown_again(caplog: pytest.LogCaptureFixture) -> None:
+    made = model(
+        """{ retry = { type = "integer", default = 10,
+             deprecation = { message = "no longer works", removal_in_version = "4.0", old_default = 10 } } },
+        { redis = { type = "record", fields = { { host = { type = "string" } } } } }, { ms = { type = "number" } }""",
+        """, shorthand_fields = {
+        { host = { type = "string", translate_backwards = { "redis", "host" },
+          func = function(value) return { redis = { host = value } } end } },
+        { seconds = { type = "number", func = function(value) return { ms = value * 1000 } end,
+          deprecation = { message = "use ms", replaced_with = { { path = { "ms" },
+            reverse_mapping_function = function(config) return config.ms and config.ms / 1000 end } } } } } }""",
+    )
+    stored = plain(validate(made, {"host": "a", "seconds": 2}))
+    assert stored == {"retry": 10, "redis": {"host": "a"}, "ms": 2000}
+    assert with_deprecated_fields(made, stored) == {**stored, "host": "a", "seconds": 2}
+    validate(made, {"retry": 3})
+    assert caplog.messages == ["use ms", "no longer works (deprecated after 4.0)"]
+    mismatch = "both deprecated and new field are used but their values mismatch: "
+    assert faults(made, seconds=3, ms=2000) == {"config": {"seconds": f"{mismatch}seconds = 3 vs ms = 2"}}
+    assert faults(made, host="a", redis={"host": "b"}) == {"config": {"host": f"{mismatch}host = a vs redis.host = b"}}
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ('nil, "not so"', {"@entity": ["not so"]}),
+        (
+            'nil, { config = { a = "not this" }, "in general" }',
+            {"config": {"a": "not this"}, "@entity": ["in general"]},
+        ),
+        ("false", {"@entity": ["entity check failed"]}),
+    ],
+)
+def test_the_schemas_own_check_sees_the_configuration(returned: str, told: dict[str, Any]) -> None:
+    source = f"""return {{ name = "x",
+        fields = {{ {{ config = {{ type = "record", fields = {{ {{ a = {{ type = "string" }} }} }} }} }} }},
+        check = function(entity) if entity.config.a == "bad" then return {returned} end return true end }}"""
+    made = SchemaReader(vm()).config_model("x", vm().compile(source, "@schema.lua")())
+    assert validate(made, {"a": "good"}).a == "good"
+    assert faults(made, a="bad") == told
