@@ -1,12 +1,13 @@
-//! Text between the two worlds.
+//! Text and header fields between the two worlds.
 //!
 //! On the wire there are bytes, in Python there is text: UTF-8, with bytes that are not UTF-8 as surrogate escapes, so
 //! that what a plugin only passes on comes out unchanged.
 
 use std::borrow::Cow;
 
+use headgate_engine::http::headers::HeaderBlock;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyList, PyString};
 
 /// Bytes of the wire as Python text.
 pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
@@ -58,4 +59,42 @@ pub fn field_name<'a>(value: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, str>> 
         )));
     }
     Ok(name)
+}
+
+/// All fields of a block as (name, value) pairs.
+pub fn pairs<'py>(py: Python<'py>, block: &HeaderBlock) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for (_, name, value) in block.iter() {
+        list.append((text(py, name)?, text(py, value)?))?;
+    }
+    Ok(list)
+}
+
+/// The first value of a field.
+pub fn first<'py>(py: Python<'py>, block: &HeaderBlock, name: &str) -> PyResult<Option<Bound<'py, PyString>>> {
+    block.get(name.as_bytes()).map(|value| text(py, value)).transpose()
+}
+
+/// Texts as field values.
+pub fn values_of(values: &Bound<'_, PyList>) -> PyResult<Vec<Vec<u8>>> {
+    values
+        .iter()
+        .map(|value| field_value(value.cast::<PyString>()?))
+        .collect()
+}
+
+/// (name, value) pairs as fields of an answer of our own.
+pub fn header_list(headers: &Bound<'_, PyList>) -> PyResult<Vec<(String, String)>> {
+    let mut list = Vec::with_capacity(headers.len());
+    for pair in headers.iter() {
+        let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = pair.extract()?;
+        let value = String::from_utf8_lossy(&field_value(&value)?).into_owned();
+        list.push((field_name(&name)?.into_owned(), value));
+    }
+    Ok(list)
+}
+
+/// Response names go out with dashes (PDK reference 8).
+pub fn response_name(name: &Bound<'_, PyString>) -> PyResult<String> {
+    Ok(field_name(name)?.replace('_', "-"))
 }

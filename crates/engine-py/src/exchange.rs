@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use headgate_engine::exchange::{Exchange, RequestBody, RetryTarget};
 use headgate_engine::http::h1::parse::Framing;
-use headgate_engine::http::headers::HeaderBlock;
 use headgate_engine::http::respond;
 use headgate_engine::live::Live;
 use headgate_engine::router::path::{encode_for_upstream, split_target};
@@ -20,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tokio::sync::oneshot;
 
-use crate::convert::{field_name, field_value, text, wire};
+use crate::convert::{field_name, field_value, first, header_list, pairs, response_name, text, values_of, wire};
 use crate::record;
 use crate::websocket;
 
@@ -127,35 +126,6 @@ impl PyExchange {
     fn try_with<R>(&self, read: impl FnOnce(&mut Exchange) -> PyResult<R>) -> PyResult<R> {
         self.with(read)?
     }
-}
-
-fn pairs<'py>(py: Python<'py>, block: &HeaderBlock) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    for (_, name, value) in block.iter() {
-        list.append((text(py, name)?, text(py, value)?))?;
-    }
-    Ok(list)
-}
-
-fn first<'py>(py: Python<'py>, block: &HeaderBlock, name: &str) -> PyResult<Option<Bound<'py, PyString>>> {
-    block.get(name.as_bytes()).map(|value| text(py, value)).transpose()
-}
-
-fn values_of(values: &Bound<'_, PyList>) -> PyResult<Vec<Vec<u8>>> {
-    values
-        .iter()
-        .map(|value| field_value(value.cast::<PyString>()?))
-        .collect()
-}
-
-fn header_list(headers: &Bound<'_, PyList>) -> PyResult<Vec<(String, String)>> {
-    let mut list = Vec::with_capacity(headers.len());
-    for pair in headers.iter() {
-        let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = pair.extract()?;
-        let value = String::from_utf8_lossy(&field_value(&value)?).into_owned();
-        list.push((field_name(&name)?.into_owned(), value));
-    }
-    Ok(list)
 }
 
 #[pymethods]
@@ -813,9 +783,4 @@ fn sent_by_upstream(exchange: &Exchange, name: &[u8]) -> bool {
         .upstream_names
         .iter()
         .any(|sent| headgate_engine::http::headers::names_equal(sent, name))
-}
-
-/// Response names go out with dashes (PDK reference 8).
-fn response_name(name: &Bound<'_, PyString>) -> PyResult<String> {
-    Ok(field_name(name)?.replace('_', "-"))
 }
