@@ -30,6 +30,9 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 # The order of tests is random from commit to commit, and the same for everybody who tests this one.
 TEST_SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1))
 
+# Test files run beside each other: most of their time is waiting for processes.
+TEST_PROCESSES ?= 3
+
 RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \) 2>/dev/null) $(wildcard Cargo.toml Cargo.lock rust-toolchain.toml)
 
 .PHONY: run build test test-rust test-python check check-rust check-python bench docs wheel plugin-example schemathesis autobahn clean
@@ -74,7 +77,7 @@ test-rust: $(VENV)/.stamp-runtime
 test-python: build $(VENV)/.stamp-development
 	@tools/debian_packages.sh nginx:nginx-light redis-server:redis-server openssl:openssl curl:curl socat:socat
 	@echo "==> testing the package, in the order of seed $(TEST_SEED)"
-	@$(BIN)/python -m pytest -q --randomly-seed=$(TEST_SEED) $(PYTEST_ARGUMENTS)
+	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --randomly-seed=$(TEST_SEED) $(PYTEST_ARGUMENTS)
 
 schemathesis: build $(VENV)/.stamp-development
 	@HEADGATE_SCHEMATHESIS_CALLS=20000 $(BIN)/python -m pytest -q -n0 tests/admin/test_openapi.py
