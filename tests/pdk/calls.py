@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from headgate.pdk._call import Call, current_call
+from headgate.pdk._node import node
 from headgate.phases import Phase
 from headgate.testing import MemoryExchange, Request, Upstream
 from headgate.testing.plan import MemoryPlan, MemorySnapshot
@@ -22,6 +23,8 @@ def phase(
 ) -> Iterator[MemoryExchange]:
     """Enter a phase of a new request."""
     plan = MemoryPlan(MemorySnapshot(entities or {}), route, service)
+    # As in a worker: the request's snapshot is the one in force, whatever a test before left there.
+    node.snapshot = plan.snapshot
     exchange = MemoryExchange(request or Request(), response, plan, 0)
     with continued(exchange, name):
         yield exchange

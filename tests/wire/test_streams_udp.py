@@ -173,8 +173,17 @@ def test_a_flood_from_many_ports_is_bounded_and_ends_the_idlest(gateway: Gateway
     told = [line for line in gateway.logs if f"udp_sessions ({SESSIONS}) are open" in line]
     assert told
     with datagram_client(gateway.addresses("stream")[0]) as client:
-        client.send(b"after")
-        assert client.recv(100).endswith(b":after")
+        # What is left of the flood may push a datagram out of a socket's queue: a client of UDP asks again.
+        client.settimeout(1)
+        assert any(_is_answered(client, b"after") for _ in range(10))
+
+
+def _is_answered(client: socket.socket, datagram: bytes) -> bool:
+    client.send(datagram)
+    try:
+        return client.recv(100).endswith(b":" + datagram)
+    except TimeoutError:
+        return False
 
 
 def test_the_listener_survives_a_reload(gateway: Gateway) -> None:
