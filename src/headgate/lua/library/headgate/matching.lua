@@ -337,6 +337,14 @@ local function is_costly(s, p)
   return (#s) ^ (repetitions + 1) > MOST_STEPS
 end
 
+-- The hook that counts does not fire in compiled traces, and these functions run for budgeted calls only.
+for _, careful in pairs { members_of, class_end, with_capture, closing, balanced, captured, captures, search, start_of, replaced, run } do
+  jit.off(careful, true)
+end
+for _, careful in pairs(slow) do
+  jit.off(careful, true)
+end
+
 local is_bounded = core.is_bounded
 for _, name in ipairs { "match", "gmatch", "gsub" } do
   local fast, careful = raw[name], slow[name]
