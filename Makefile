@@ -31,7 +31,7 @@ unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
 TEST_SEED ?= $(shell printf '%d' 0x$$(git rev-parse --short=7 HEAD 2>/dev/null || echo 1))
 
 # Test files run beside each other: most of their time is waiting for processes.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 
 RUST_SOURCES := $(shell find crates -type f \( -name '*.rs' -o -name '*.toml' \) 2>/dev/null) $(wildcard Cargo.toml Cargo.lock rust-toolchain.toml)
 
