@@ -38,14 +38,14 @@ class Development(Gateway):
     def start_command(self) -> list[str]:
         return [*command(), "dev"]
 
-    def until(self, is_reached: Callable[[str | None], bool]) -> float:
-        """Send requests, none of which may fail, until one shows what is waited for; returns the seconds it took."""
-        started_s = time.monotonic()
-        while time.monotonic() - started_s < PATIENCE_S:
+    def until(self, is_reached: Callable[[str | None], bool]) -> None:
+        """Send requests, none of which may fail, until one shows what is waited for."""
+        end_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end_s:
             answer = self.request("GET", "/")
             assert answer.status == 200
             if is_reached(answer.headers.get("x-edition")):
-                return time.monotonic() - started_s
+                return
         raise AssertionError(self.output())
 
 
@@ -78,8 +78,7 @@ def test_saved_changes_take_over_and_broken_ones_do_not(node: Development, plugi
     node.until(lambda _: node.output().count("not reloaded") == 2)
     plugin.write_text(PLUGIN.format(edition="D"))
     node.write_config(CONFIG)
-    took_s = node.until(lambda edition: edition == "D")
-    assert took_s < 6.0, "on an idle machine less than one second"
+    node.until(lambda edition: edition == "D")
 
 
 def test_only_what_may_change_the_node_is_watched() -> None:
