@@ -59,11 +59,19 @@ ESCAPES = {
     "setmetatable with a finalizer": "setmetatable({}, {__gc = print})",
     "the coroutine of a handler": "local own = coroutine.running() _G.kept = own assert(coroutine.resume(own))",
     "a value that is no function": "local f = 1 f()",
+    "the memory of a buffer": "local b = require('string.buffer').new() local p = b:reserve(10) p[0] = 1",
+    "the contents of a buffer": "local b = require('string.buffer').new():put('x') local p = b:ref() p[0] = 1",
+    "the metatable of a buffer": "getmetatable(require('string.buffer').new()).__index = nil",
+    "what the library runs on": "require('headgate.core').exit()",
+    "the library's own require": "require('pl.utils').readfile('/etc/passwd')",
+    "a library table of others": "require('cjson').encode = nil require('cjson').encode(1)",
 }
 
 
 @pytest.mark.parametrize("source", ESCAPES.values(), ids=ESCAPES.keys())
 def test_a_way_out_of_the_sandbox_is_closed(source: str) -> None:
+    if "buffer" in source or "cjson').encode" in source:
+        set_mode("strict")
     with pytest.raises(LuaFaultError):
         run(source)
     run("assert(type(string.len) == 'function' and string.foo == nil and x == nil)")
@@ -84,14 +92,71 @@ ENDLESS = {
     "a pattern that backtracks": "string.find(string.rep('a', 5000), '.-.-.-.-b')",
     "a pattern that backtracks, as a method": "(string.rep('a', 5000)):match('a*a*a*a*b')",
     "huge texts that are caught": "while true do pcall(string.rep, 'x', 1e9) end",
+    "a pattern of choices": "(('a'):rep(40)):match(('a?'):rep(40) .. ('a'):rep(40))",
+    "a pattern of brackets": "local s = ('('):rep(300000) s:find('%b()')",
+    "a pattern with a back reference": "(('a'):rep(4000) .. 'c'):find('(.+)(.+)(.+)%1b')",
+    "a pattern in gsub": "(('a'):rep(5000)):gsub('a-a-a-a-b', '')",
+    "a pattern in gmatch": "for _ in (('a'):rep(5000)):gmatch('a-a-a-a-b') do end",
+    "a range without members": "while true do table.move({}, 1, 1e15, 2) end",
+    "a library that is asked for too much": "require('pl.tablex').range(1, 1e12)",
+    "a library function in a loop": "local t = require('pl.tablex') while true do t.map(type, {1}) end",
+    "texts that hold each other": "local t = {} for _ = 1, 100 do t = {t, t} end require('cjson').encode(t)",
+    "an inspected table": "local t = {} for _ = 1, 100 do t = {t, t} end kong.log.inspect(t) while true do end",
 }
 
 
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS.keys())
 def test_a_call_without_end_is_ended_and_the_next_one_runs(source: str) -> None:
+    set_mode("sandbox", untrusted_lua_sandbox_requires=["pl.tablex", "cjson"])
     with pytest.raises(LuaBudgetError):
         run(source)
     run("assert(('x'):rep(3) == 'xxx')")
+
+
+def test_a_long_plain_search_is_done_by_another_way() -> None:
+    set_mode("sandbox", untrusted_lua_memory=64 * 1024 * 1024)
+    run("local s = ('a'):rep(3e6) assert(s:find(('a'):rep(1e6) .. 'b', 1, true) == nil)")
+    run(
+        "local s = ('a'):rep(2e6) .. 'b' local p = ('a'):rep(1e6) .. 'b' local first, last = s:find(p, 1, true) "
+        "assert(first == 1e6 + 1 and last == 2e6 + 1) assert(s:find(p, 1e6 + 2, true) == nil)"
+    )
+
+
+@pytest.mark.parametrize("members", ["{t, t}", "{a = t, b = t, c = t}"])
+def test_a_value_that_would_fill_the_memory_outside_of_the_machine_is_refused(members: str) -> None:
+    with pytest.raises(LuaFaultError, match=r"a table is too large|processor time"):
+        run(
+            f"local t = {{}} for _ = 1, 90 do t = {members} end ngx.encode_args(t) kong.table.merge(t, t) "
+            "kong.ctx.shared.x = t kong.cache:safe_set('key', t)"
+        )
+
+
+def test_a_result_outside_of_the_machine_is_bounded_and_so_is_its_time() -> None:
+    run(
+        "local made, _, err = ngx.re.gsub(('a'):rep(1e5), 'a', ('b'):rep(1e5)) "
+        "assert(made == nil or err ~= nil or type(made) ~= 'string')"
+    )
+    with pytest.raises(LuaFaultError):
+        run("assert(ngx.re.gsub(('a'):rep(30), '(a*)*b|a', 'x', 'jo') == 'never')")
+
+
+def test_buffers_work_without_giving_their_memory_away() -> None:
+    set_mode("strict")
+    run(
+        "local b = require('string.buffer').new(16) b:put('a', 1):putf('%02d', 3) assert(#b == 4) "
+        "assert(tostring(b) == 'a103' and b:get(1) == 'a' and b:tostring() == '103' and b .. 'x' == '103x') "
+        "b:reset():set('z') assert(b:get() == 'z')"
+    )
+    run("local m = require('string.buffer') assert(m.decode(m.encode({1, 'x'}))[2] == 'x')")
+
+
+def test_a_module_of_the_library_is_a_copy_for_functions() -> None:
+    set_mode("sandbox", untrusted_lua_sandbox_requires=["pl.stringx"])
+    run(
+        "require('pl.stringx').strip = function() return 'mine' end",
+        "assert(require('pl.stringx').strip('x') == 'mine')",
+    )
+    assert vm().require("pl.stringx")["strip"](" x ") == "x"
 
 
 def test_a_budget_is_not_carried_over_to_the_next_call() -> None:

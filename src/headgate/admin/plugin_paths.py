@@ -56,6 +56,8 @@ def _handler(node: Node, path: AdminPath, names: list[str], run: AdminFunction) 
             headers |= progress_headers(await node.settled(answer))
         if answer.body is None:
             return Response(status_code=answer.status, headers=headers)
+        if isinstance(answer.body, bytes):
+            return Response(answer.body, status_code=answer.status, headers=headers)
         return Json(answer.body, answer.status, headers)
 
     serve.__doc__ = inspect.getdoc(run)

@@ -34,7 +34,8 @@ def declared_type(declaration: EntityDeclaration) -> EntityType:
     if declaration.cache_key and not single_key and declaration.cache_key not in composite:
         composite.append(declaration.cache_key)
     probe = EntityType(declaration.name, declaration.model, path)
-    nested = {name: declaration.admin_api_nested_names.get(name, path) for name in probe.foreign}
+    given = {name: declaration.admin_api_nested_names.get(name, path) for name in probe.foreign}
+    nested = {name: text for name, text in given.items() if text is not None}
     return EntityType(
         declaration.name,
         declaration.model,

@@ -15,6 +15,6 @@ def install(vm: "Vm") -> None:
     vm.globals["ngx"] = ngx
     vm.globals["ndk"] = vm.table(set_var=vm.runtime.table())
     vm.globals["kong"] = pdk.install(vm)
+    native.install(vm)
     vm.require("headgate.standard")
     typedefs.install(vm)
-    native.install(vm)

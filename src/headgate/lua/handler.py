@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import lupa.luajit21 as lupa
 
 from headgate.errors import PluginLoadError
-from headgate.lua.errors import LuaFaultError, LuaSyntaxError
 from headgate.lua.schema import SchemaReader
 from headgate.lua.values import LuaTable, text_from_lua
 from headgate.lua.vm import Vm, vm
@@ -150,11 +149,7 @@ def _version(value: Any) -> Any:
 
 
 def _module(machine: Vm, name: str, part: str, path: "Path") -> Any:
-    module = f"kong.plugins.{name}.{part}"
-    try:
-        table = machine.require(module)
-    except (LuaFaultError, LuaSyntaxError) as error:
-        raise PluginLoadError(f"error loading module '{module}':\n{error}") from error
+    table = machine.load_module(f"kong.plugins.{name}.{part}")
     if table.__class__ is not LuaTable:
         raise PluginLoadError(f"plugin '{name}' cannot be loaded: {path} does not return a table")
     return table

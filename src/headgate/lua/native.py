@@ -38,6 +38,8 @@ def install(vm: "Vm") -> None:
         "ip_kind": ip_kind,
         "is_in_networks": lambda address, networks: is_in_networks(address, vm.values.from_lua(networks)),
         "node_id": lambda: kong.node.get_id(),
+        "find_text": lambda text, part, start: text.find(part, int(start) - 1) + 1 or None,
+        "is_own": vm.is_own,
         "getenv": lambda name: os.environ.get(text_from_lua(name)),
     }
     table = vm.table(**{name: vm.bridge.raw(function) for name, function in plain.items()})

@@ -5,6 +5,7 @@ gets, phases and checks included) and the few functions that Lua calls different
 objects, or return several values. Their Lua halves are in `library/headgate/kong.lua`.
 """
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from headgate.pdk._body import is_form, read_limit
 from headgate.pdk._call import current_call
 from headgate.pdk._phase import REQUEST_BODY
 from headgate.pdk.cache import Cache, CacheError, WithTtl
+from headgate.pdk.db import DEFAULT_PAGE_SIZE
 from headgate.pdk.log import emit_line, log_levels
 from headgate.pdk.request import must_read_body
 from headgate.phases import Phase
@@ -127,6 +129,7 @@ class Host:
             "cache_forget": raw(self._cache_forget),
             "cache_set": raw(lambda name, key, value: _cache(name).safe_set(key, self._from_lua(value))),
             "db_call": raw(self._db_call),
+            "db_read": waiting(self._db_read),
             "db_write": waiting(self._db_write),
             "toip": waiting(self._toip),
             "resolve": waiting(self._resolve),
@@ -255,17 +258,27 @@ class Host:
 
     def _db_call(self, entity: str, operation: str, *arguments: Any) -> Any:
         """Do what needs no waiting: select, each (a list), page, cache_key."""
-        table = getattr(kong.db, entity)
         given = [self._from_lua(argument) for argument in arguments]
-        if operation.startswith("each"):
-            given = given[:1] if operation.startswith("each_for_") else []
-            return self._to_lua(list(getattr(table, operation)(*given)))
-        if operation == "page":
-            entities, offset = table.page(*[one for one in given[:2] if one is not None])
+        return self._db_result(operation, _read(entity, operation, given))
+
+    def _db_result(self, operation: str, found: Any) -> Any:
+        if operation.startswith("page"):
+            entities, offset = found
             return (self._to_lua(entities), None, None, offset)
-        if operation == "cache_key":
-            return table.cache_key(*given)
-        return self._to_lua(getattr(table, operation)(*given[:1]))
+        return self._to_lua(found)
+
+    def _db_read(self, entity: str, operation: str, *arguments: Any) -> Any:
+        return self._read(entity, operation, [self._from_lua(argument) for argument in arguments])
+
+    async def _read(self, entity: str, operation: str, arguments: list[Any]) -> Any:
+        try:
+            return self._db_result(operation, await asyncio.to_thread(_read, entity, operation, arguments))
+        except EntityError as error:
+            return (None, text_to_lua(str(error)), self._to_lua(error.body()))
+        except GatewayError as error:
+            return (None, text_to_lua(str(error)))
+        except (TypeError, ValueError, AttributeError) as error:
+            return self._vm.bridge.fault(error)
 
     def _db_write(self, entity: str, operation: str, *arguments: Any) -> Any:
         return self._write(entity, operation, [self._from_lua(argument) for argument in arguments])
@@ -341,6 +354,22 @@ class Host:
 
     def _span(self, span: Any, operation: str, *arguments: Any) -> Any:
         return getattr(span, operation)(*[self._from_lua(argument) for argument in arguments])
+
+
+def _read(entity: str, operation: str, given: list[Any]) -> Any:
+    """Return what a reading function of `kong.db` finds; entities as a list."""
+    table = getattr(kong.db, entity)
+    if operation == "each":
+        return list(table.each())
+    if operation.startswith("each_for_"):
+        return list(getattr(table, operation)(*given[:1]))
+    if operation.startswith("page"):
+        own = 1 if operation.startswith("page_for_") else 0
+        size, offset, options = (*given[own:], None, None, None)[:3]
+        return getattr(table, operation)(*given[:own], DEFAULT_PAGE_SIZE if size is None else size, offset, options)
+    if operation == "cache_key":
+        return table.cache_key(*given)
+    return getattr(table, operation)(*given[:1])
 
 
 def _cache(name: str) -> Cache:

@@ -110,6 +110,16 @@ class SchemaReader:
         except (TypeError, ValueError) as error:
             raise PluginLoadError(f"error loading plugin schemas: on plugin '{plugin}': {error}") from error
 
+    def entity_model(self, name: str, definition: Any, faults: list[str]) -> type[Record]:
+        """Return the record of an entity of `daos.lua`; faults are put into the list, behind the entity's name."""
+        namespace: dict[str, Any] = {"__module__": "kong.daos", "__annotations__": {}}
+        self._record_body(definition, namespace, faults, name)
+        if definition["check"] is not None:
+            names = tuple(field for field, _ in self._fields(definition, [], name))
+            check = self._whole_check(definition["check"], names)
+            namespace["entity_checks"] = (*namespace.get("entity_checks", ()), check)
+        return cast("type[Record]", types.new_class(name, (Record,), exec_body=namespace_of(namespace)))
+
     def record(self, name: str, definition: Any, faults: list[str], path: str) -> type[Record]:
         """Return the model of a record definition."""
         namespace: dict[str, Any] = {"__module__": "kong.schema", "__annotations__": {}}
@@ -170,7 +180,9 @@ class SchemaReader:
         annotation = self._annotation(definition, faults, path)
         required = definition["required"]
         is_record = kind == "record"
-        is_required = True if is_record and required is None else bool(required)
+        # What fills itself is never null, and needs not be given.
+        is_automatic = bool(definition["auto"]) and bool(definition["uuid"] or definition["timestamp"])
+        is_required = is_automatic or (True if is_record and required is None else bool(required))
         if not is_required and annotation is not Any:
             annotation = annotation | None if not hasattr(annotation, "__metadata__") else _optional(annotation)
         options: dict[str, Any] = {}
@@ -384,8 +396,8 @@ class SchemaReader:
                 found[str(key)] = self._match(value)
         return found
 
-    def _whole_check(self, function: Any) -> EntityCheck:
-        """Return the check that a schema's own `check` makes of the plugin entity: it sees `config`."""
+    def _whole_check(self, function: Any, paths: tuple[str, ...] = ("config",)) -> EntityCheck:
+        """Return the check that a schema's own `check` makes of an entity; of that of a plugin it sees `config`."""
         kept = self._vm.anchor(function)
         to_lua = self._vm.values.to_lua
 
@@ -395,7 +407,7 @@ class SchemaReader:
                 return "entity check failed"
             return _fault_texts(verdict) if isinstance(verdict, (dict, list)) else verdict
 
-        return checks.custom(("config",), run, run_with_missing_fields=True, is_published=False)
+        return checks.custom(paths, run, run_with_missing_fields=True, is_published=False)
 
     def _shorthand(self, name: str, definition: Any, faults: list[str], path: str) -> Shorthand:
         annotation = self._inner(definition_without(self._vm, definition), faults, path)

@@ -13,6 +13,11 @@ import lupa.luajit21 as lupa
 
 LuaTable = type(lupa.LuaRuntime().table())  # lupa exports no name for it
 _MOST_DEPTH = 100
+MOST_COPIED_BYTES = 128 * 1024 * 1024
+"""Of one table that comes from Lua (own choice), counted as it is copied: a few tables that hold each other several
+times would otherwise become more than any memory holds.
+"""
+_MEMBER_BYTES = 256
 
 MakeTable = Callable[[], Any]
 
@@ -79,10 +84,10 @@ class Values:
         elif keeps_null:
             self._set_null(table, key)
 
-    def from_lua(self, value: Any, depth: int = 0) -> Any:
+    def from_lua(self, value: Any) -> Any:
         """Return a value as Python gets it: tables with an element 1 or the array mark become lists, others dicts.
 
-        Raises: ValueError for a table inside of itself (or 100 levels deep).
+        Raises: ValueError for a table inside of itself (or 100 levels deep), or too large a one.
         """
         kind = value.__class__
         if kind is str:
@@ -91,18 +96,34 @@ class Values:
             if lupa.lua_type(value) == "userdata" and self._is_null(value):
                 return None
             return value
+        return self._copied(value, 0, [MOST_COPIED_BYTES])
+
+    def _copied(self, table: Any, depth: int, left: list[int]) -> Any:
+        """Return a table as Python gets it. Args: left, how much more may be copied."""
         if depth > _MOST_DEPTH:
             raise ValueError("a table is nested too deeply")
-        deeper = depth + 1
-        length = len(value)
-        if length:
-            items = list(value.items())
-            if len(items) == length:
-                return [self.from_lua(item, deeper) for _, item in sorted(items, key=_first)]
-            return {self.from_lua(key, deeper): self.from_lua(item, deeper) for key, item in items}
-        if self._is_array(value):
+        length = len(table)
+        items = list(table.items())
+        left[0] -= _MEMBER_BYTES * (len(items) + 1)
+        if left[0] < 0:
+            raise ValueError("a table is too large")
+        if length and len(items) == length:
+            items.sort(key=_first)
+            return [self._member(item, depth + 1, left) for _, item in items]
+        if not items and self._is_array(table):
             return []
-        return {self.from_lua(key, deeper): self.from_lua(item, deeper) for key, item in value.items()}
+        return {self._member(key, depth + 1, left): self._member(item, depth + 1, left) for key, item in items}
+
+    def _member(self, value: Any, depth: int, left: list[int]) -> Any:
+        kind = value.__class__
+        if kind is LuaTable:
+            return self._copied(value, depth, left)
+        if kind is str:
+            left[0] -= len(value)
+            return value if value.isascii() else text_from_lua(value)
+        if lupa.lua_type(value) == "userdata" and self._is_null(value):
+            return None
+        return value
 
 
 def _first(pair: tuple[Any, Any]) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import lupa.luajit21 as lupa
 
-from headgate.errors import GatewayError
+from headgate.errors import GatewayError, PluginLoadError
 from headgate.lua import search
 from headgate.lua.bridge import Bridge
 from headgate.lua.errors import LuaBudgetError, LuaFaultError, LuaSyntaxError
@@ -98,6 +98,16 @@ class Vm:
         except lupa.LuaError as error:
             raise LuaFaultError(lua_text(error)) from error
 
+    def load_module(self, name: str) -> Any:
+        """Return a module of a plugin, loading it on first use.
+
+        Raises: PluginLoadError, with the texts of plugins that cannot be loaded.
+        """
+        try:
+            return self.require(name)
+        except (LuaFaultError, LuaSyntaxError) as error:
+            raise PluginLoadError(f"error loading module '{name}':\n{error}") from error
+
     def forget(self, prefix: str) -> None:
         """Have modules below a name loaded anew."""
         loaded = self.globals["package"]["loaded"]
@@ -107,6 +117,10 @@ class Vm:
     def find(self, name: str) -> Path | None:
         """Return the file that `require` would load for a name."""
         return search.find(name, [*search.paths(), f"{LIBRARY}/?.lua", f"{LIBRARY}/?/init.lua"])
+
+    def is_own(self, name: Any) -> bool:
+        """Tell whether a module is one of the gateway's library."""
+        return isinstance(name, str) and search.find(name, [f"{LIBRARY}/?.lua", f"{LIBRARY}/?/init.lua"]) is not None
 
     def compile(self, source: str | bytes, chunk_name: str) -> Any:
         """Return the function that a Lua source is.

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
@@ -42,6 +43,19 @@ class EntityWriter(Protocol):
     async def __call__(
         self, operation: Any, entity_name: str, key: str, by: str, values: Mapping[str, Any], ttl: int | None, /
     ) -> dict[str, Any] | None: ...
+
+
+class OwnStore(Protocol):
+    """Entities that only the present task reads and writes through `kong.db`: a function of the Admin API."""
+
+    @property
+    def snapshot(self) -> SnapshotView: ...
+
+    @property
+    def write_entity(self) -> EntityWriter: ...
+
+
+own_store: ContextVar[OwnStore | None] = ContextVar("own_store", default=None)
 
 
 class Node:

@@ -61,7 +61,7 @@ class AdminRequest:
 
 @dataclass(frozen=True, slots=True)
 class AdminAnswer:
-    """An answer: `body` becomes JSON, None is no body."""
+    """An answer: `body` becomes JSON, bytes go as they are, None is no body."""
 
     status: int = 200
     body: Any = None

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from headgate.errors import INVALID_OPTIONS, EntityError, GatewayError, unsupported_write
 from headgate.pdk._call import current_call
 from headgate.pdk._check import is_number
-from headgate.pdk._node import SnapshotView, node
+from headgate.pdk._node import SnapshotView, node, own_store
 from headgate.pdk._phase import any_phase
 from headgate.pdk._span import CLIENT
 from headgate.pdk.tracing import is_instrumented, tracing
@@ -324,6 +324,9 @@ def _snapshot() -> SnapshotView:
     if call is not None and call.exchange is not None:
         snapshot: SnapshotView = call.exchange.plan.snapshot
         return snapshot
+    own = own_store.get()
+    if own is not None:
+        return own.snapshot
     if node.snapshot is None:
         raise LookupError("kong.db is not available before the configuration was loaded")
     return node.snapshot
@@ -338,14 +341,16 @@ async def _write(
     options: Mapping[str, Any] | None,
 ) -> Entity | None:
     _check_reading(options, ("ttl",))
-    if node.write_entity is None:
+    own = own_store.get()
+    write_entity = node.write_entity if own is None else own.write_entity
+    if write_entity is None:
         raise unsupported_write(operation, type_, None if by == "id" else by)
     ttl = (options or {}).get("ttl")
     if not is_instrumented("db_query"):
-        return await node.write_entity(operation, type_, key, by, values, ttl)
+        return await write_entity(operation, type_, key, by, values, ttl)
     attributes = {"db.system": node.configuration.get("database"), "db.statement": f"{operation} {type_}"}
     with tracing.start_span("kong.database.query", {"span_kind": CLIENT, "attributes": attributes}):
-        return await node.write_entity(operation, type_, key, by, values, ttl)
+        return await write_entity(operation, type_, key, by, values, ttl)
 
 
 def _written(entity: Entity | None) -> Entity:

@@ -4,7 +4,7 @@ Owns what such a module must hold. Only control imports it. All faults are lines
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from headgate.errors import PluginLoadError
@@ -26,7 +26,12 @@ def plugin_admin_paths(plugin_name: str, package: str | None, load: Callable[[st
     paths = getattr(module, "PATHS", None)
     if not isinstance(paths, (list, tuple)):
         raise PluginLoadError(f"plugin '{plugin_name}': api.py needs PATHS, a list of AdminPath")
-    faults = [f"plugin '{plugin_name}': api.py: {text}" for path in paths for text in _faults(path)]
+    return checked_paths(plugin_name, "api.py", paths)
+
+
+def checked_paths(plugin_name: str, file_name: str, paths: Sequence[Any]) -> tuple[AdminPath, ...]:
+    """Return paths as they are. Raises: PluginLoadError with every fault of them."""
+    faults = [f"plugin '{plugin_name}': {file_name}: {text}" for path in paths for text in _faults(path)]
     if faults:
         raise PluginLoadError(faults)
     return tuple(paths)

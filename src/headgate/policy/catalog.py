@@ -29,8 +29,14 @@ from headgate.lua import search
 from headgate.pdk.admin_api import AdminPath
 from headgate.pdk.plugin import Plugin, config_model_of
 from headgate.phases import Phase
-from headgate.policy.admin_paths import plugin_admin_paths
-from headgate.policy.daos import package_of, plugin_entities, plugin_migrations, with_plugin_entities
+from headgate.policy.admin_paths import checked_paths, plugin_admin_paths
+from headgate.policy.daos import (
+    declared_types,
+    package_of,
+    plugin_entities,
+    plugin_migrations,
+    with_plugin_entities,
+)
 from headgate.schema import PluginConfig
 from headgate.store.migration import Migration
 
@@ -80,6 +86,7 @@ class PluginType:
     origin: str
     package: str | None = None
     entities: tuple[EntityType, ...] = ()
+    is_lua: bool = False
     fault: str | None = None
     """Why its code cannot be used; the other fields but the name are stand-ins then."""
 
@@ -112,7 +119,7 @@ class Catalog(Mapping[str, PluginType]):
         """
         found: dict[str, tuple[Migration, ...] | None] = {}
         for plugin in sorted(self._types.values(), key=lambda entry: entry.name):
-            own = plugin_migrations(plugin.name, plugin.package, _importer(plugin.name))
+            own = _migrations(plugin)
             if own is not None or plugin.entities:
                 found[plugin.name] = own
         return found
@@ -124,8 +131,16 @@ class Catalog(Mapping[str, PluginType]):
         """
         paths: list[AdminPath] = []
         for plugin in sorted(self._types.values(), key=lambda entry: entry.name):
-            paths.extend(plugin_admin_paths(plugin.name, plugin.package, _importer(plugin.name)))
+            paths.extend(self._admin_paths(plugin))
         return paths
+
+    def _admin_paths(self, plugin: PluginType) -> tuple[AdminPath, ...]:
+        if not plugin.is_lua:
+            return plugin_admin_paths(plugin.name, plugin.package, _importer(plugin.name))
+        from headgate.lua.api import admin_paths
+        from headgate.lua.vm import vm
+
+        return checked_paths(plugin.name, "api.lua", admin_paths(vm(), plugin.name, self.entity_types))
 
     def handler(self, name: str) -> Plugin[Any]:
         """Return the handler object of a plugin, making it when there is none yet."""
@@ -279,7 +294,15 @@ def load_from(name: str, origin: Origin) -> PluginType:
     model = config_model_of(handler) or PluginConfig
     if origin.is_lua:
         return PluginType(
-            name, handler.VERSION, handler.PRIORITY, handler, model, phases_of(handler), origin.description
+            name,
+            handler.VERSION,
+            handler.PRIORITY,
+            handler,
+            model,
+            phases_of(handler),
+            origin.description,
+            entities=_lua_entities(name),
+            is_lua=True,
         )
     package = package_of(sys.modules[origin.module])
     return PluginType(
@@ -313,6 +336,22 @@ def load_handler(name: str, origin: Origin) -> type[Plugin[Any]]:
             f"{origin.attribute} derived from headgate.Plugin"
         )
     return handler
+
+
+def _lua_entities(name: str) -> tuple[EntityType, ...]:
+    from headgate.lua.daos import declarations
+    from headgate.lua.vm import vm
+
+    return declared_types(name, declarations(vm(), name))
+
+
+def _migrations(plugin: PluginType) -> tuple[Migration, ...] | None:
+    if not plugin.is_lua:
+        return plugin_migrations(plugin.name, plugin.package, _importer(plugin.name))
+    from headgate.lua.migrations import migrations
+    from headgate.lua.vm import vm
+
+    return migrations(vm(), plugin.name, [entity_type.name for entity_type in plugin.entities])
 
 
 def _importer(plugin_name: str) -> Callable[[str], ModuleType]:

@@ -40,19 +40,30 @@ def plugin_entities(plugin_name: str, package: str | None, load: Callable[[str],
     declarations = getattr(module, "ENTITIES", None)
     if not isinstance(declarations, (list, tuple)):
         raise PluginLoadError(f"plugin '{plugin_name}': daos.py needs ENTITIES, a list of EntityDeclaration")
+    faults = [
+        f"plugin '{plugin_name}': ENTITIES of daos.py holds a {type(one).__name__}, not an EntityDeclaration"
+        for one in declarations
+        if not isinstance(one, EntityDeclaration)
+    ]
+    return declared_types(plugin_name, [one for one in declarations if isinstance(one, EntityDeclaration)], faults)
+
+
+def declared_types(
+    plugin_name: str, declarations: Iterable[EntityDeclaration], faults: Iterable[str] = ()
+) -> tuple[EntityType, ...]:
+    """Return the entity types of declarations. Args: faults, what was found before.
+
+    Raises: PluginLoadError with every fault.
+    """
     types: list[EntityType] = []
-    faults: list[str] = []
+    told = list(faults)
     for declaration in declarations:
-        if not isinstance(declaration, EntityDeclaration):
-            kind = type(declaration).__name__
-            faults.append(f"plugin '{plugin_name}': ENTITIES of daos.py holds a {kind}, not an EntityDeclaration")
-            continue
         try:
             types.append(declared_type(declaration))
         except ValueError as error:
-            faults.extend(f"plugin '{plugin_name}': {line}" for line in str(error).splitlines())
-    if faults:
-        raise PluginLoadError(faults)
+            told.extend(f"plugin '{plugin_name}': {line}" for line in str(error).splitlines())
+    if told:
+        raise PluginLoadError(told)
     return tuple(types)
 
 

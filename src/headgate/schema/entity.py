@@ -22,7 +22,7 @@ class EntityDeclaration:
     ttl: entities take `ttl` (seconds) and disappear when it is over.
     db_export: part of declarative exports.
     generate_admin_api: the Admin API has paths for it, below `admin_api_name` (default: the name) and, below the
-        entity a foreign field refers to, under `admin_api_nested_names[field]` (default: the same).
+        entity a foreign field refers to, under `admin_api_nested_names[field]` (default: the same; None: not there).
     """
 
     name: str
@@ -34,4 +34,4 @@ class EntityDeclaration:
     db_export: bool = True
     generate_admin_api: bool = True
     admin_api_name: str | None = None
-    admin_api_nested_names: Mapping[str, str] = field(default_factory=dict)
+    admin_api_nested_names: Mapping[str, str | None] = field(default_factory=dict)

@@ -25,11 +25,13 @@ class Migration:
     """One migration; `name` is its identity and never changes.
 
     up: may run while nodes of the version before serve, so it only adds. teardown: removes what only those needed.
+    entity: the entity of the plugin whose table is made first, as it is declared.
     """
 
     name: str
     up: Step | None = None
     teardown: Step | None = None
+    entity: str | None = None
 
 
 def migrations_of(index: ModuleType, namespace: str, load: Callable[[str], Any]) -> tuple[Migration, ...]:

@@ -152,6 +152,13 @@ def _check_lua(place: Place) -> Checked:
         faults = handler_faults(place.name, handler)
     except PluginLoadError as error:
         faults = list(error.faults)
+    else:
+        try:
+            plugin = load_from(place.name, place.origin)
+            faults += storage_faults(plugin)
+            Catalog([plugin]).admin_paths()
+        except PluginLoadError as error:
+            faults += [fault for fault in error.faults if fault not in faults]
     faults += unsupported_calls(place.origin.path.parent)
     return Checked(place.name, place.origin.description, tuple(faults))
 

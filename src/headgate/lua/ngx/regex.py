@@ -3,6 +3,7 @@
 Owns the options, the captures and the limits. Positions are bytes, counted from 1, as in Lua.
 """
 
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from headgate.lua.vm import Vm
 
 MOST_SECONDS = 1.0
-"""After which one match is given up (own choice): a pattern that backtracks without end must not hold the engine."""
+"""After which one call is given up (own choice): a pattern that backtracks without end must not hold the engine."""
+
+MOST_BYTES = 128 * 1024 * 1024
+"""Of one result (own choice)."""
 
 _FLAGS = {"i": regex.I, "m": regex.M, "s": regex.S, "x": regex.X}
 _IGNORED = frozenset("joDJ")
@@ -41,9 +45,9 @@ class _Compiled:
         self.pattern = regex.compile(source, flags)
         self.names: dict[str, int] = dict(self.pattern.groupindex)
 
-    def search(self, subject: str, start: int) -> Any:
+    def search(self, subject: str, start: int, seconds: float = MOST_SECONDS) -> Any:
         function = self.pattern.match if self.is_anchored else self.pattern.search
-        return function(subject, start, timeout=MOST_SECONDS)
+        return function(subject, start, timeout=seconds)
 
 
 @lru_cache(maxsize=_KEPT_PATTERNS)
@@ -126,13 +130,21 @@ class _Matcher:
                 return str(returned)
 
         pieces: list[str] = []
-        position, last, count = 0, 0, 0
+        position, last, count, size = 0, 0, 0, len(text)
+        deadline_s = time.monotonic() + MOST_SECONDS
         while position <= len(text):
-            found = compiled.search(text, position)
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            found = compiled.search(text, position, left_s)
             if found is None:
                 break
             count += 1
-            pieces += (text[last : found.start()], make(found))
+            replaced = make(found)
+            size += len(replaced)
+            if size > MOST_BYTES:
+                raise ValueError("the result is too large")
+            pieces += (text[last : found.start()], replaced)
             last = found.end()
             position = last if last > found.start() else last + 1
             if not is_global:
@@ -159,6 +171,15 @@ class _Matcher:
             piece = found.group(group)
             captures[name] = False if piece is None else encode(piece)
         return captures
+
+
+def pattern_fault(source: str) -> str | None:
+    """Check the pattern of a field `is_regex`: the same expressions as here, with the text of the contract."""
+    try:
+        regex.compile(source)
+    except (regex.error, ValueError, OverflowError, RecursionError):
+        return f"not a valid regex: {source}"
+    return None
 
 
 def _text(value: Any) -> str:

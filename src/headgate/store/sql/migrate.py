@@ -8,7 +8,7 @@ import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -73,8 +73,10 @@ class Migrator:
         self._report = report
         self._chains = {CORE: migrations_of(core_migrations, CORE, importlib.import_module)}
         for name in sorted(plugin_migrations):
-            own = plugin_migrations[name]
-            self._chains[name] = own if own is not None else (_declared(name, plugin_entities.get(name, ())),)
+            own, entities = plugin_migrations[name], plugin_entities.get(name, ())
+            self._chains[name] = (
+                (_declared(name, entities),) if own is None else tuple(_with_table(one, entities) for one in own)
+            )
         self._table = sa.Table(MIGRATIONS_TABLE, sa.MetaData(), *migrations_columns())
 
     def state(self) -> MigrationState:
@@ -276,6 +278,20 @@ def _declared(plugin_name: str, entity_types: Sequence[EntityType]) -> Migration
             op.create_entity_table(entity_type.name, **table_arguments(entity_type))
 
     return Migration(f"000_base_{plugin_name.replace('-', '_')}", up)
+
+
+def _with_table(migration: Migration, entity_types: Sequence[EntityType]) -> Migration:
+    """Return a migration that makes the table it stands for, if any, before it does what else it has to."""
+    found = [entity_type for entity_type in entity_types if entity_type.name == migration.entity]
+    if not found:
+        return migration
+
+    def up(op: Any) -> None:
+        op.create_entity_table(found[0].name, **table_arguments(found[0]))
+        if migration.up is not None:
+            migration.up(op)
+
+    return replace(migration, up=up)
 
 
 def _cause(error: Exception) -> str:

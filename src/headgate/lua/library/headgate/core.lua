@@ -6,7 +6,7 @@
 local create, raw_resume, raw_yield = coroutine.create, coroutine.resume, coroutine.yield
 local status, running = coroutine.status, coroutine.running
 local traceback, select, type, tostring, unpack = debug.traceback, select, type, tostring, unpack
-local setmetatable, getmetatable, error, pairs = setmetatable, getmetatable, error, pairs
+local setmetatable, getmetatable, error, pairs, pcall = setmetatable, getmetatable, error, pairs, pcall
 
 local core = {}
 
@@ -105,6 +105,23 @@ local function resume_guarded(co, budget, f)
   end
   current_budget = budget
   return unbounded(earlier, budget, true, raw_resume(co, f))
+end
+
+-- What is left to say when memory runs out, or the stack, where nothing protects the host itself: whose turn it was is
+-- as it was before. Takes no memory.
+local EXHAUSTED = core.BUDGET .. "the function took more memory than it may"
+local function recovered(budget, name, request, ok, ...)
+  if ok then
+    return ...
+  end
+  current_budget, current_name, current_request = budget, name, request
+  if budget == nil then
+    sethook()
+    pcall(python.end_bounded)
+  else
+    sethook(tick, "", TICK)
+  end
+  return "error", EXHAUSTED, ""
 end
 
 local function new_budget(limits)
@@ -224,7 +241,7 @@ end
 
 -- The same for functions of the configuration: a coroutine of its own, with a budget.
 function core.handle_bounded(name, f, limits)
-  return function(request)
+  local function run(request)
     local co
     if pooled > 0 then
       co = pool[pooled]
@@ -239,10 +256,12 @@ function core.handle_bounded(name, f, limits)
     current_name, current_request = name, request or false
     return finish(earlier_name, earlier_request, co, resume_guarded(co, budget, f))
   end
+  return function(request)
+    return recovered(current_budget, current_name, current_request, pcall(run, request))
+  end
 end
 
--- Runs `f(...)` in a coroutine of its own and tells what it returned: for timers, threads, callbacks.
-function core.call(name, f, ...)
+local function call(name, f, ...)
   local co = new_handler(f)
   local limits = inherited[f]
   if limits then
@@ -253,8 +272,12 @@ function core.call(name, f, ...)
   return settle_and_restore(earlier_name, earlier_request, co, resume(co, ...))
 end
 
--- Goes on with what waits: `ok` and the values for it, or false and a text.
-function core.resume(id, ...)
+-- Runs `f(...)` in a coroutine of its own and tells what it returned: for timers, threads, callbacks.
+function core.call(name, f, ...)
+  return recovered(current_budget, current_name, current_request, pcall(call, name, f, ...))
+end
+
+local function go_on(id, ...)
   local entry = waiting[id]
   if entry == nil then
     return "error", "a handler was resumed that does not wait", ""
@@ -263,6 +286,11 @@ function core.resume(id, ...)
   local earlier_name, earlier_request = current_name, current_request
   current_name, current_request = entry[2], entry[3]
   return settle_and_restore(earlier_name, earlier_request, entry[1], resume(entry[1], ...))
+end
+
+-- Goes on with what waits: `ok` and the values for it, or false and a text.
+function core.resume(id, ...)
+  return recovered(current_budget, current_name, current_request, pcall(go_on, id, ...))
 end
 
 function core.drop(id)

@@ -262,18 +262,36 @@ return function(kong, py)
   -- db ----------------------------------------------------------------------------------------------------------------
   local WRITES = { insert = true, update = true, upsert = true, delete = true }
 
+  -- In functions of the Admin API reading waits too: there it asks the database.
+  local function read(...)
+    if core.is_admin ~= nil and core.is_admin() then
+      return py.db_read(...)
+    end
+    return py.db_call(...)
+  end
+
   local function new_dao(entity)
     return setmetatable({}, {
       __index = function(dao, operation)
         local method
-        if WRITES[operation] or operation:find("^update_by_") or operation:find("^upsert_by_")
+        if type(operation) ~= "string" then
+          return nil
+        elseif operation == "schema" then
+          if core.schema_of == nil then
+            error("kong.db." .. entity .. ".schema is there in api.lua only", 2)
+          end
+          return core.schema_of(entity)
+        elseif WRITES[operation] or operation:find("^update_by_") or operation:find("^upsert_by_")
           or operation:find("^delete_by_") then
           method = function(_, ...)
             return py.db_write(entity, operation, ...)
           end
         elseif operation == "each" or operation:find("^each_for_") then
           method = function(_, ...)
-            local entities = py.db_call(entity, operation, ...)
+            local entities, err, err_t = read(entity, operation, ...)
+            if entities == nil then
+              return nil, err, err_t
+            end
             local position = 0
             return function()
               position = position + 1
@@ -281,9 +299,9 @@ return function(kong, py)
             end
           end
         elseif operation == "page" or operation == "cache_key" or operation == "select"
-          or operation:find("^select_by_") then
+          or operation:find("^select_by_") or operation:find("^page_for_") then
           method = function(_, ...)
-            return py.db_call(entity, operation, ...)
+            return read(entity, operation, ...)
           end
         else
           return nil

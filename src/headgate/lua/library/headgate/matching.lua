@@ -1,11 +1,13 @@
 -- Lua's pattern matching in Lua itself, for functions with a budget: the built-in one can take for ever in one call,
 -- where no hook fires. It takes over where a pattern could backtrack too much; everybody else has the built-in one.
 local core = require "headgate.core"
+local native = require "headgate.native"
 local byte, char, sub, concat = string.byte, string.char, string.sub, table.concat
 local raw = { find = string.find, match = string.match, gmatch = string.gmatch, gsub = string.gsub }
 local type, tostring, error, setmetatable, unpack, select = type, tostring, error, setmetatable, unpack, select
 
-local MOST_STEPS = 1e7 -- of the built-in matcher, at worst: some 50 ms
+local MOST_STEPS = 2e7 -- of the built-in matcher, at worst: some 100 ms
+local MOST_COMPARED = 1e9 -- bytes that the search for a plain text may compare at worst: some 100 ms
 local MOST_CAPTURES = 32
 local OPEN, POSITION = -1, -2
 
@@ -331,10 +333,26 @@ function slow.gsub(s, p, replacement, most)
   return concat(pieces), count
 end
 
--- How many steps a match may take at worst: one loop over the text for each repetition, and one for the start.
+-- How many steps a match may take at worst: one loop over the text for the start and for each item that can take a part
+-- of it (repetitions, %b, back references), twice as many for each `?`, and the items themselves.
 local function is_costly(s, p)
-  local _, repetitions = raw.gsub(p, "[%*%+%-]", "")
-  return (#s) ^ (repetitions + 1) > MOST_STEPS
+  local _, loops = raw.gsub(p, "[%*%+%-]", "")
+  local _, parts = raw.gsub(p, "%%[b%d]", "")
+  local _, choices = raw.gsub(p, "%?", "")
+  return (#s + 1) ^ (loops + parts + 1) * 2 ^ choices * (#p + 1) > MOST_STEPS
+end
+
+-- A plain text is compared at every place where it could start.
+local function is_long_search(s, p)
+  return (#s - #p) * #p > MOST_COMPARED
+end
+
+-- Plain texts are found by the host, whose search is linear.
+local function find_plain(s, p, init)
+  local first = native.find_text(s, p, start_of(s, init))
+  if first then
+    return first, first + #p - 1
+  end
 end
 
 -- The hook that counts does not fire in compiled traces, and these functions run for budgeted calls only.
@@ -356,8 +374,14 @@ for _, name in ipairs { "match", "gmatch", "gsub" } do
   end
 end
 function string.find(s, p, init, is_plain)
-  if is_bounded() and not is_plain and type(s) == "string" and type(p) == "string" and is_costly(s, p) then
-    return slow.find(s, p, init)
+  if is_bounded() and type(s) == "string" and type(p) == "string" then
+    if is_plain or not raw.find(p, "[%^%$%*%+%?%.%(%[%%%-]") then
+      if is_long_search(s, p) then
+        return find_plain(s, p, init)
+      end
+    elseif is_costly(s, p) then
+      return slow.find(s, p, init)
+    end
   end
   return raw.find(s, p, init, is_plain)
 end

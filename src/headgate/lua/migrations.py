@@ -1,0 +1,91 @@
+"""`migrations` of a Lua plugin: the tables of its `daos.lua`, then what its list names.
+
+Owns the reading of the list and of its modules. A table is made from the declaration of its entity, each by a migration
+of its own, so that an entity that comes later brings its table along. SQL of a plugin is refused: it was written for
+tables of another layout.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import lupa.luajit21 as lupa
+
+from headgate.errors import PluginLoadError
+from headgate.lua.values import LuaTable, text_from_lua
+from headgate.store.migration import Migration, MigrationError, Step
+
+if TYPE_CHECKING:
+    from headgate.lua.vm import Vm
+
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
+
+def migrations(machine: "Vm", plugin: str, entity_names: Sequence[str]) -> tuple[Migration, ...] | None:
+    """Return the migrations of a Lua plugin in their order; None when it has neither entities nor migrations.
+
+    Raises: PluginLoadError with every fault.
+    """
+    found = [Migration(f"table_of_{name}", entity=name) for name in entity_names]
+    namespace = f"kong.plugins.{plugin}.migrations"
+    module = next((name for name in (f"{namespace}.init", namespace) if machine.find(name) is not None), None)
+    if module is None:
+        return tuple(found) or None
+    index = machine.load_module(module)
+    if index.__class__ is not LuaTable:
+        raise PluginLoadError(f"plugin '{plugin}': migrations index from '{namespace}' must be a table")
+    faults: list[str] = []
+    for position in range(1, len(index) + 1):
+        name = text_from_lua(str(index[position]))
+        try:
+            found.append(_migration(machine, plugin, namespace, name))
+        except PluginLoadError as error:
+            faults += error.faults
+        except MigrationError as error:
+            faults.append(f"plugin '{plugin}': {error}")
+    if faults:
+        raise PluginLoadError(faults)
+    return tuple(found)
+
+
+def _migration(machine: "Vm", plugin: str, namespace: str, name: str) -> Migration:
+    full_name = f"{namespace}.{name}"
+    if machine.find(full_name) is None:
+        raise MigrationError(f"failed to load migration '{name}': there is no module {full_name}")
+    table = machine.load_module(full_name)
+    section: Any = table["postgres"] if table.__class__ is LuaTable else None
+    if section.__class__ is not LuaTable:
+        raise MigrationError(f"missing postgres strategy for migration '{name}'")
+    up, functions = section["up"], {key: section[key] for key in ("up_f", "teardown")}
+    if isinstance(up, str) and _COMMENT.sub("", up).strip():
+        raise MigrationError(
+            f"migration '{name}' has SQL, which is not run here: the tables are made from daos.lua; "
+            f"take '{name}' off the list of migrations"
+        )
+    steps: dict[str, Step | None] = {}
+    for key, function in functions.items():
+        if function is not None and lupa.lua_type(function) != "function":
+            raise MigrationError(
+                f"migration '{full_name}' of '{plugin}' subsystem is invalid: {key}: expected a function"
+            )
+        steps[key] = None if function is None else _step(machine, plugin, function)
+    if up is None and not any(steps.values()):
+        raise MigrationError(
+            f"migration '{full_name}' of '{plugin}' subsystem is invalid: "
+            "at least one of these fields must be non-empty: 'up', 'up_f', 'teardown'"
+        )
+    return Migration(name, steps["up_f"], steps["teardown"])
+
+
+def _step(machine: "Vm", plugin: str, function: Any) -> Step:
+    """Return a Lua function as a step; it fails when it raises, or returns a second value."""
+
+    def run(_operations: Any) -> None:
+        values = machine.call(plugin, function, machine.require("headgate.connector"))
+        if hasattr(values, "close"):
+            values.close()
+            raise MigrationError("a migration cannot wait")
+        if values is not None and len(values) > 1 and values[1] is not None:
+            raise MigrationError(text_from_lua(str(values[1])))
+
+    return run

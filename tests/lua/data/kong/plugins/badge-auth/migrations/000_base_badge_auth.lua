@@ -1,0 +1,7 @@
+return {
+  postgres = {
+    up = [[
+      -- The tables are those of daos.lua.
+    ]],
+  },
+}

@@ -1,0 +1,4 @@
+return {
+  "000_base_badge_auth",
+  "001_100_to_110",
+}

@@ -1,0 +1,114 @@
+"""Entities that a Lua plugin declares, and what is wrong with declarations."""
+
+import pytest
+
+from headgate.errors import PluginLoadError
+from headgate.lua.daos import declarations
+from headgate.lua.vm import vm
+from headgate.policy.catalog import load_catalog
+from tests.lua.conftest import Write
+
+BADGES = """
+local typedefs = require "kong.db.schema.typedefs"
+return { {
+  name = "badges", primary_key = { "id" }, endpoint_key = "code", cache_key = { "code" }, ttl = true,
+  workspaceable = true, admin_api_name = "all-badges", admin_api_nested_name = "own-badges", db_export = false,
+  fields = {
+    { id = typedefs.uuid },
+    { created_at = typedefs.auto_timestamp_s },
+    { code = { type = "string", unique = true, auto = true } },
+    { level = { type = "integer", between = { 1, 9 }, default = 1 } },
+    { consumer = { type = "foreign", reference = "consumers", on_delete = "cascade", required = true } },
+    { service = { type = "foreign", reference = "services", generate_admin_api = false } },
+    { from = { type = "integer" } }, { till = { type = "integer" } },
+  },
+  entity_checks = { { mutually_required = { "from", "till" } } },
+  check = function(entity) if entity.level == 3 then return nil, "there is no level 3" end return true end,
+} }
+"""
+OWNER = {"consumer": {"id": "0c4ba3a3-2a62-4c1b-9f3c-6a3a7d0c8a11"}}
+
+
+def entity(body: str) -> str:
+    head = 'local typedefs = require "kong.db.schema.typedefs" return { { name = "notes", primary_key = { "id" }, '
+    return head + body + " } }"
+
+
+def faults_of(write: Write, source: str) -> list[str]:
+    write(daos=source)
+    with pytest.raises(PluginLoadError) as caught:
+        load_catalog(["written"])
+    return caught.value.faults
+
+
+def test_a_declaration_becomes_an_entity_type(written_plugin: Write) -> None:
+    written_plugin(daos=BADGES)
+    kind = load_catalog(["written"]).entity_types["badges"]
+    assert (kind.endpoint_key, kind.cache_key, kind.has_ttl, kind.is_exported) == ("code", ("code",), True, False)
+    assert kind.admin_path == "all-badges"
+    assert kind.nested_under == {"consumer": "own-badges"}
+    assert kind.foreign["consumer"].on_delete == "cascade"
+    assert kind.unique == ("code",)
+
+
+def test_an_entity_is_completed_and_checked_by_its_schema(written_plugin: Write) -> None:
+    written_plugin(daos=BADGES)
+    kind = load_catalog(["written"]).entity_types["badges"]
+    complete, faults = kind.examine(OWNER, now=1_700_000_000.0)
+    assert faults == {}
+    assert complete["level"] == 1
+    assert complete["created_at"] == 1_700_000_000
+    assert len(complete["code"]) == 32
+    assert complete["service"] is None
+    _, faults = kind.examine({"level": 10, "from": 1, "code": 5}, now=1.0)
+    assert faults == {
+        "level": "value should be between 1 and 9",
+        "consumer": "required field missing",
+        "code": "expected a string",
+        "@entity": ["all or none of these fields must be set: 'from', 'till'"],
+    }
+    assert kind.examine(OWNER | {"level": 3}, now=1.0)[1] == {"@entity": ["there is no level 3"]}
+
+
+def test_a_plugin_without_the_module_has_no_entities(written_plugin: Write) -> None:
+    written_plugin()
+    assert declarations(vm(), "written") == ()
+
+
+def test_a_map_of_entities_is_refused(written_plugin: Write) -> None:
+    assert faults_of(written_plugin, "return { notes = {} }") == [
+        "custom plugin 'written' returned non-array daos definition table"
+    ]
+
+
+def test_every_fault_of_every_entity_is_told(written_plugin: Write) -> None:
+    source = entity(
+        'fields = { { id = typedefs.uuid }, { a = {} }, { b = { type = "map", keys = { type = "integer" }, '
+        'values = { type = "string" } } } }, dao = "own.dao", colour = "red"'
+    )
+    faults = faults_of(written_plugin, source)
+    prefix = "schema of custom plugin entity 'written.notes' is invalid: "
+    assert sorted(faults) == [
+        f"{prefix}a: missing type declaration",
+        f"{prefix}b: Entities map keys must be strings.",
+        f"{prefix}colour: unknown field",
+        f"{prefix}dao: an own DAO class cannot be used: kong.db has the same functions for every entity",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ('fields = { { id = typedefs.uuid } }, endpoint_key = "name"', "there is no field 'name'"),
+        ('fields = { { id = { type = "string" } } }', "id: must be typedefs.uuid"),
+        ('fields = { { id = typedefs.uuid }, { to = { type = "foreign", reference = "nobodies" } } }', "'nobodies'"),
+        ("", "fields: expected an array"),
+    ],
+)
+def test_a_declaration_that_cannot_be_stored_is_refused(written_plugin: Write, body: str, text: str) -> None:
+    assert text in "\n".join(faults_of(written_plugin, entity(body or "cache_key = {}")))
+
+
+def test_another_primary_key_is_refused(written_plugin: Write) -> None:
+    source = 'return { { name = "notes", primary_key = { "title" }, fields = { { title = { type = "string" } } } } }'
+    assert 'primary_key: must be { "id" }; other primary keys are not supported' in faults_of(written_plugin, source)[0]
