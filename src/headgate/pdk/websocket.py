@@ -4,12 +4,17 @@ A frame handler sees one whole message of its side at a time, whatever frames it
 later plugins see what earlier ones made of it. The reference names no exception texts: those here are our own.
 """
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 from headgate.pdk._call import Call
 from headgate.pdk._check import is_number, type_name
 from headgate.pdk._phase import phases
 from headgate.phases import Phase
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
 
 FrameType: TypeAlias = Literal["text", "binary", "ping", "pong", "close"]
 Frame: TypeAlias = tuple[bytes, FrameType, int | None]
@@ -24,15 +29,47 @@ _NORMAL = 1000
 _SIDES = {"client": "upstream", "upstream": "client"}
 
 
+def _of_frames(function: Callable[Concatenate[S, Call, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Mark a method for the frame phase of its side: each subclass of `_Side` guards it with its own."""
+    function.__is_of_frames__ = True  # type: ignore[attr-defined]
+    unguarded: Any = function
+    return unguarded  # type: ignore[no-any-return]
+
+
 class _Side:
-    """What both modules share; the public methods differ in their phases only."""
+    """The functions of both modules, which differ in their phases only."""
 
     __slots__ = ("_side",)
+
+    def __init_subclass__(cls, phase: Phase) -> None:
+        super().__init_subclass__()
+        for name, function in vars(_Side).items():
+            if getattr(function, "__is_of_frames__", False):
+                setattr(cls, name, phases(phase)(function))
+            elif hasattr(function, "__phases__"):
+                # Pages and the phase matrix list what a module's own class has.
+                setattr(cls, name, function)
 
     def __init__(self, side: str) -> None:
         self._side = side
 
-    def _set_frame_data(self, call: Call, data: str | bytes) -> None:
+    @_of_frames
+    def get_frame(self, call: Call) -> Frame:
+        """Return the message as (payload, type, status), as earlier plugins left it.
+
+        The type is `text`, `binary`, `ping`, `pong` or `close`; a close frame's payload is its reason and only it has
+        a status, unless its sender gave none.
+        """
+        frame: Any = call.exchange.websocket_message()
+        return frame  # type: ignore[no-any-return]
+
+    @_of_frames
+    def set_frame_data(self, call: Call, data: str | bytes) -> None:
+        """Replace the payload of the message.
+
+        Raises: TypeError `frame payload must be a string`; ValueError for text that is no UTF-8, or more than 125
+            bytes in a ping or pong, 123 in the reason of a close frame.
+        """
         payload = _payload(data, "frame payload")
         _, kind, _ = call.exchange.websocket_message()
         if kind == "text":
@@ -44,171 +81,73 @@ class _Side:
             _need_short(payload, CONTROL_BYTES, "frame payload")
         call.exchange.set_websocket_message(payload, None)
 
-    def _set_status(self, call: Call, status: int) -> None:
+    @_of_frames
+    def set_status(self, call: Call, status: int) -> None:
+        """Replace the status of a close frame.
+
+        Raises: TypeError `status must be an integer`; ValueError for one that must not be sent (RFC 6455, section
+            7.4), or when the message is no close frame.
+        """
         code = _status(status, "status")
         _, kind, _ = call.exchange.websocket_message()
         if kind != "close":
             raise ValueError(f"cannot set the status of a {kind} frame, only of a close frame")
         call.exchange.set_websocket_message(None, code)
 
-    def _drop_frame(self, call: Call) -> None:
+    @_of_frames
+    def drop_frame(self, call: Call) -> None:
+        """Do not pass the message on; later plugins do not see it.
+
+        Raises: ValueError `cannot drop a close frame`.
+        """
         _, kind, _ = call.exchange.websocket_message()
         if kind == "close":
             raise ValueError("cannot drop a close frame")
         call.exchange.drop_websocket_message()
         call.is_answered = True
 
-    def _close(
+    @_of_frames
+    def close(
         self,
         call: Call,
-        status: int | None,
-        message: str | bytes | None,
-        peer_status: int | None,
-        peer_message: str | bytes | None,
+        status: int | None = None,
+        message: str | bytes | None = None,
+        peer_status: int | None = None,
+        peer_message: str | bytes | None = None,
     ) -> None:
+        """Close both sides after this handler; the message is not passed on and later plugins do not see it.
+
+        Args: `status` and `message` are for this side, the others for its peer; a status of None is 1000.
+        Raises: TypeError, ValueError for a status that must not be sent or a reason of more than 123 bytes.
+        """
         own = (_status(status, "status"), _reason(message, "message"))
         peer = (_status(peer_status, "peer_status"), _reason(peer_message, "peer_message"))
         told = {self._side: own, _SIDES[self._side]: peer}
         call.exchange.close_websocket(told["client"], told["upstream"])
         call.is_answered = True
 
+    @phases(Phase.WS_HANDSHAKE)
+    def set_max_payload_size(self, call: Call, size: int) -> None:
+        """Set the largest message that this side may send, in bytes; 0 is the node's setting.
 
-class ClientSide(_Side):
+        It counts for text and binary messages, fragments together. Whoever exceeds it is closed with 1009, its peer
+        with 1001.
+
+        Raises: TypeError `size must be an integer`; ValueError `size must be an integer between 0 and 2147483647`.
+        """
+        call.exchange.set_websocket_limit(self._side, _limit(size))
+
+
+class ClientSide(_Side, phase=Phase.WS_CLIENT_FRAME):
     """`kong.websocket.client`: messages from the client."""
 
     __slots__ = ()
 
-    @phases(Phase.WS_CLIENT_FRAME)
-    def get_frame(self, call: Call) -> Frame:
-        """Return the message as (payload, type, status), as earlier plugins left it.
 
-        The type is `text`, `binary`, `ping`, `pong` or `close`; a close frame's payload is its reason and only it has
-        a status, unless its sender gave none.
-        """
-        frame: Any = call.exchange.websocket_message()
-        return frame  # type: ignore[no-any-return]
-
-    @phases(Phase.WS_CLIENT_FRAME)
-    def set_frame_data(self, call: Call, data: str | bytes) -> None:
-        """Replace the payload of the message.
-
-        Raises: TypeError `frame payload must be a string`; ValueError for text that is no UTF-8, or more than 125
-            bytes in a ping or pong, 123 in the reason of a close frame.
-        """
-        self._set_frame_data(call, data)
-
-    @phases(Phase.WS_CLIENT_FRAME)
-    def set_status(self, call: Call, status: int) -> None:
-        """Replace the status of a close frame.
-
-        Raises: TypeError `status must be an integer`; ValueError for one that must not be sent (RFC 6455, section
-            7.4), or when the message is no close frame.
-        """
-        self._set_status(call, status)
-
-    @phases(Phase.WS_CLIENT_FRAME)
-    def drop_frame(self, call: Call) -> None:
-        """Do not pass the message on; later plugins do not see it.
-
-        Raises: ValueError `cannot drop a close frame`.
-        """
-        self._drop_frame(call)
-
-    @phases(Phase.WS_CLIENT_FRAME)
-    def close(
-        self,
-        call: Call,
-        status: int | None = None,
-        message: str | bytes | None = None,
-        peer_status: int | None = None,
-        peer_message: str | bytes | None = None,
-    ) -> None:
-        """Close both sides after this handler; the message is not passed on and later plugins do not see it.
-
-        Args: `status` and `message` are for the client, the others for the upstream; a status of None is 1000.
-        Raises: TypeError, ValueError for a status that must not be sent or a reason of more than 123 bytes.
-        """
-        self._close(call, status, message, peer_status, peer_message)
-
-    @phases(Phase.WS_HANDSHAKE)
-    def set_max_payload_size(self, call: Call, size: int) -> None:
-        """Set the largest message that this side may send, in bytes; 0 is the node's setting.
-
-        It counts for text and binary messages, fragments together. Whoever exceeds it is closed with 1009, its peer
-        with 1001.
-
-        Raises: TypeError `size must be an integer`; ValueError `size must be an integer between 0 and 2147483647`.
-        """
-        call.exchange.set_websocket_limit(self._side, _limit(size))
-
-
-class UpstreamSide(_Side):
+class UpstreamSide(_Side, phase=Phase.WS_UPSTREAM_FRAME):
     """`kong.websocket.upstream`: messages from the upstream."""
 
     __slots__ = ()
-
-    @phases(Phase.WS_UPSTREAM_FRAME)
-    def get_frame(self, call: Call) -> Frame:
-        """Return the message as (payload, type, status), as earlier plugins left it.
-
-        The type is `text`, `binary`, `ping`, `pong` or `close`; a close frame's payload is its reason and only it has
-        a status, unless its sender gave none.
-        """
-        frame: Any = call.exchange.websocket_message()
-        return frame  # type: ignore[no-any-return]
-
-    @phases(Phase.WS_UPSTREAM_FRAME)
-    def set_frame_data(self, call: Call, data: str | bytes) -> None:
-        """Replace the payload of the message.
-
-        Raises: TypeError `frame payload must be a string`; ValueError for text that is no UTF-8, or more than 125
-            bytes in a ping or pong, 123 in the reason of a close frame.
-        """
-        self._set_frame_data(call, data)
-
-    @phases(Phase.WS_UPSTREAM_FRAME)
-    def set_status(self, call: Call, status: int) -> None:
-        """Replace the status of a close frame.
-
-        Raises: TypeError `status must be an integer`; ValueError for one that must not be sent (RFC 6455, section
-            7.4), or when the message is no close frame.
-        """
-        self._set_status(call, status)
-
-    @phases(Phase.WS_UPSTREAM_FRAME)
-    def drop_frame(self, call: Call) -> None:
-        """Do not pass the message on; later plugins do not see it.
-
-        Raises: ValueError `cannot drop a close frame`.
-        """
-        self._drop_frame(call)
-
-    @phases(Phase.WS_UPSTREAM_FRAME)
-    def close(
-        self,
-        call: Call,
-        status: int | None = None,
-        message: str | bytes | None = None,
-        peer_status: int | None = None,
-        peer_message: str | bytes | None = None,
-    ) -> None:
-        """Close both sides after this handler; the message is not passed on and later plugins do not see it.
-
-        Args: `status` and `message` are for the upstream, the others for the client; a status of None is 1000.
-        Raises: TypeError, ValueError for a status that must not be sent or a reason of more than 123 bytes.
-        """
-        self._close(call, status, message, peer_status, peer_message)
-
-    @phases(Phase.WS_HANDSHAKE)
-    def set_max_payload_size(self, call: Call, size: int) -> None:
-        """Set the largest message that this side may send, in bytes; 0 is the node's setting.
-
-        It counts for text and binary messages, fragments together. Whoever exceeds it is closed with 1009, its peer
-        with 1001.
-
-        Raises: TypeError `size must be an integer`; ValueError `size must be an integer between 0 and 2147483647`.
-        """
-        call.exchange.set_websocket_limit(self._side, _limit(size))
 
 
 class WebSocket:
