@@ -405,6 +405,22 @@ impl Exchange {
         }
     }
 
+    /// A target that was asked for at `asked` has been picked: the attempt goes into the log, and from the first one on
+    /// the request counts as proxied.
+    pub fn begin_attempt(&mut self, asked: Instant, address: SocketAddr) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.attempts.push(Attempt {
+            balancer_start_ns: unix.saturating_sub(asked.elapsed()).as_nanos(),
+            balancer_latency: asked.elapsed(),
+            address,
+            failure: None,
+        });
+        if !self.is_proxied {
+            self.is_proxied = true;
+            self.timings.proxied = Some(Instant::now());
+        }
+    }
+
     /// The text that `strip_path` removes, when it is known.
     #[must_use]
     pub fn stripped_prefix(&self) -> Option<&[u8]> {

@@ -4,10 +4,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
-use crate::exchange::{Attempt, Exchange};
+use crate::exchange::Exchange;
 use crate::gateway::Gateway;
 use crate::live::{Live, LiveService};
 use crate::tls::client::UpstreamTls;
@@ -149,17 +149,7 @@ async fn next_peer(
     };
     let resolver = &gateway.upstreams.resolver;
     let peer = choose(resolver, live, goal, &wishes.wish(), tried, patience).await?;
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    exchange.attempts.push(Attempt {
-        balancer_start_ns: unix.saturating_sub(started.elapsed()).as_nanos(),
-        balancer_latency: started.elapsed(),
-        address: peer.address,
-        failure: None,
-    });
-    if !exchange.is_proxied {
-        exchange.is_proxied = true;
-        exchange.timings.proxied = Some(Instant::now());
-    }
+    exchange.begin_attempt(started, peer.address);
     Ok(peer)
 }
 

@@ -4,17 +4,18 @@
 //! every method; once bytes of the request left, POST, LOCK and PATCH are not; never after a byte of a response; never when
 //! a body is gone that was not kept.
 
+use std::fmt::Display;
 use std::future::{poll_fn, Future};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
 use crate::error::Refusal;
-use crate::exchange::{Attempt, Exchange};
+use crate::exchange::Exchange;
 use crate::gateway::Gateway;
 use crate::http::client::{ClientFault, ClientStream};
 use crate::http::forward::{forward_fields, queue_request_head};
@@ -116,17 +117,7 @@ pub async fn reach<C: ClientStream>(
             Err(Refusal::NoPeer) if attempt > 0 => return Err(Ended::Refused(Refusal::NoPeerForRetry)),
             Err(refusal) => return Err(Ended::Refused(refusal)),
         };
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        exchange.attempts.push(Attempt {
-            balancer_start_ns: unix.saturating_sub(started.elapsed()).as_nanos(),
-            balancer_latency: started.elapsed(),
-            address: peer.address,
-            failure: None,
-        });
-        if !exchange.is_proxied {
-            exchange.is_proxied = true;
-            exchange.timings.proxied = Some(Instant::now());
-        }
+        exchange.begin_attempt(started, peer.address);
         let failure = match once(gateway, &live, exchange, client, service, &peer, &timeouts).await {
             Ok(mut reached) => {
                 if let Some(lease) = peer.lease.take() {
@@ -492,15 +483,31 @@ enum Talked {
 }
 
 fn connect_failure(peer: &Peer, kind: &ConnectErrorKind) -> Failure {
+    let during = matches!(kind, ConnectErrorKind::Timeout).then_some("connecting");
+    failure(peer, during, kind)
+}
+
+fn talk_failure(peer: &Peer, fault: &TalkFault, may_retry: bool, is_stale: bool) -> Failure {
+    let during = match fault {
+        TalkFault::ReadTimeout => Some("reading the response"),
+        TalkFault::WriteTimeout => Some("sending the request"),
+        _ => None,
+    };
+    Failure {
+        may_retry,
+        is_stale,
+        ..failure(peer, during, fault)
+    }
+}
+
+/// A failure that may be retried; `during`: what was waited for too long.
+fn failure(peer: &Peer, during: Option<&'static str>, cause: &impl Display) -> Failure {
     let address = peer.address.to_string();
-    let refusal = match kind {
-        ConnectErrorKind::Timeout => Refusal::UpstreamTimeout {
+    let refusal = match during {
+        Some(during) => Refusal::UpstreamTimeout { address, during },
+        None => Refusal::UpstreamFailed {
             address,
-            during: "connecting",
-        },
-        other => Refusal::UpstreamFailed {
-            address,
-            cause: other.to_string(),
+            cause: cause.to_string(),
         },
     };
     let status = refusal.answer().status;
@@ -509,31 +516,6 @@ fn connect_failure(peer: &Peer, kind: &ConnectErrorKind) -> Failure {
         may_retry: true,
         status,
         is_stale: false,
-    }
-}
-
-fn talk_failure(peer: &Peer, fault: &TalkFault, may_retry: bool, is_stale: bool) -> Failure {
-    let address = peer.address.to_string();
-    let refusal = match fault {
-        TalkFault::ReadTimeout => Refusal::UpstreamTimeout {
-            address,
-            during: "reading the response",
-        },
-        TalkFault::WriteTimeout => Refusal::UpstreamTimeout {
-            address,
-            during: "sending the request",
-        },
-        other => Refusal::UpstreamFailed {
-            address,
-            cause: other.to_string(),
-        },
-    };
-    let status = refusal.answer().status;
-    Failure {
-        refusal,
-        may_retry,
-        status,
-        is_stale,
     }
 }
 

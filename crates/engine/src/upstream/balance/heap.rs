@@ -3,6 +3,40 @@
 //! Of equal keys the one that was used longest ago is on top, so that idle addresses take turns.
 
 use std::cmp::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use super::{Avoid, Entry};
+
+/// Entries by the smallest key: what algorithms are that differ only in what they order by.
+#[derive(Debug)]
+pub(super) struct Smallest {
+    heap: Mutex<Heap>,
+    key_of: fn(&Entry) -> f64,
+}
+
+impl Smallest {
+    /// Order the available ones of these entries.
+    pub(super) fn new(entries: &[Entry], key_of: fn(&Entry) -> f64) -> Self {
+        let keys = entries
+            .iter()
+            .map(|entry| entry.address.is_available().then(|| key_of(entry)));
+        Self {
+            heap: Mutex::new(Heap::new(keys)),
+            key_of,
+        }
+    }
+
+    pub(super) fn pick(&self, avoid: &Avoid<'_>) -> Option<usize> {
+        let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        heap.smallest(|position| avoid.contains(position))
+    }
+
+    /// What the key of an entry is made of has changed.
+    pub(super) fn changed(&self, position: usize, entry: &Entry) {
+        let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        heap.update(position, (self.key_of)(entry));
+    }
+}
 
 /// Positions 0 to n, each with a key.
 #[derive(Debug, Default)]

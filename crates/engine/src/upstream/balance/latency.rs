@@ -5,11 +5,10 @@
 //! count: an address with n of them is taken for n + 1 times as slow, else a burst would go to one address whole.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::heap::Heap;
-use super::{Avoid, Entry};
+use super::heap::Smallest;
+use super::Entry;
 
 const DECAY_S: f64 = 10.0;
 /// An average is never less: the logarithm of zero has no order.
@@ -73,45 +72,22 @@ impl LatencyAverage {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Latency {
-    heap: Mutex<Heap>,
-}
-
-impl Latency {
-    /// New addresses begin with the average of the known ones.
-    pub(super) fn new(entries: &[Entry], now: Instant) -> Self {
-        let known: Vec<f64> = entries
-            .iter()
-            .map(|entry| &entry.address.latency)
-            .filter(|latency| !latency.is_unknown())
-            .map(LatencyAverage::average_s)
-            .collect();
-        // While none is known, all are tried in turn and the first measurement of each counts whole.
-        let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
-        for entry in entries {
-            if entry.address.latency.is_unknown() && !known.is_empty() {
-                entry.address.latency.begin(mean, now);
-            }
-        }
-        let keys = entries
-            .iter()
-            .map(|entry| entry.address.is_available().then(|| key_of(entry)));
-        Self {
-            heap: Mutex::new(Heap::new(keys)),
+/// Order by latency. New addresses begin with the average of the known ones.
+pub(super) fn latency(entries: &[Entry], now: Instant) -> Smallest {
+    let known: Vec<f64> = entries
+        .iter()
+        .map(|entry| &entry.address.latency)
+        .filter(|latency| !latency.is_unknown())
+        .map(LatencyAverage::average_s)
+        .collect();
+    // While none is known, all are tried in turn and the first measurement of each counts whole.
+    let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+    for entry in entries {
+        if entry.address.latency.is_unknown() && !known.is_empty() {
+            entry.address.latency.begin(mean, now);
         }
     }
-
-    pub(super) fn pick(&self, avoid: &Avoid<'_>) -> Option<usize> {
-        let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
-        heap.smallest(|position| avoid.contains(position))
-    }
-
-    /// The average or the active count of an address has changed.
-    pub(super) fn changed(&self, position: usize, entry: &Entry) {
-        let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
-        heap.update(position, key_of(entry));
-    }
+    Smallest::new(entries, key_of)
 }
 
 fn key_of(entry: &Entry) -> f64 {

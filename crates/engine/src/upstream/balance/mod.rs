@@ -32,8 +32,9 @@ pub use self::limits::RetryToken;
 pub use self::xxhash::xxh32;
 
 use self::consistent_hashing::{ConsistentHashing, Ring};
-use self::latency::Latency;
-use self::least_connections::LeastConnections;
+use self::heap::Smallest;
+use self::latency::latency;
+use self::least_connections::least_connections;
 use self::round_robin::RoundRobin;
 use self::sticky::Sticky;
 
@@ -80,8 +81,8 @@ enum Algorithm {
     RoundRobin(RoundRobin),
     /// With the order of requests that have nothing to hash.
     ConsistentHashing(ConsistentHashing, RoundRobin),
-    LeastConnections(LeastConnections),
-    Latency(Latency),
+    /// By active requests or by latency.
+    Smallest(Smallest),
     Sticky(Sticky),
 }
 
@@ -103,8 +104,8 @@ impl Rotation {
                 let ring = ring.unwrap_or_else(|| Arc::new(Ring::new(entries, plan.slots)));
                 Algorithm::ConsistentHashing(ConsistentHashing::new(ring, entries), RoundRobin::new(entries))
             }
-            AlgorithmPlan::LeastConnections => Algorithm::LeastConnections(LeastConnections::new(entries)),
-            AlgorithmPlan::Latency => Algorithm::Latency(Latency::new(entries, now)),
+            AlgorithmPlan::LeastConnections => Algorithm::Smallest(least_connections(entries)),
+            AlgorithmPlan::Latency => Algorithm::Smallest(latency(entries, now)),
             AlgorithmPlan::StickySessions => Algorithm::Sticky(Sticky::new(entries)),
         }
     }
@@ -119,8 +120,7 @@ impl Rotation {
                 round_robin.pick(take_turn, &avoid)
             }
             (Algorithm::ConsistentHashing(ring, _), Some(hash)) => ring.pick(hash, &avoid),
-            (Algorithm::LeastConnections(least), _) => least.pick(&avoid),
-            (Algorithm::Latency(latency), _) => latency.pick(&avoid),
+            (Algorithm::Smallest(smallest), _) => smallest.pick(&avoid),
             (Algorithm::Sticky(sticky), _) => sticky.pick(wish.cookie, take_turn, &avoid),
         };
         self.entries.get(position?)
@@ -136,8 +136,7 @@ impl Rotation {
             return;
         }
         match &self.algorithm {
-            Algorithm::LeastConnections(least) => least.changed(position, entry),
-            Algorithm::Latency(latency) => latency.changed(position, entry),
+            Algorithm::Smallest(smallest) => smallest.changed(position, entry),
             Algorithm::RoundRobin(_) | Algorithm::ConsistentHashing(..) | Algorithm::Sticky(_) => {}
         }
     }
