@@ -4,7 +4,7 @@ Owns PDK reference 3.4 (lookup rules, limits) and 23 (accepted values, texts). A
 on the wire that is what Kong's single space is after trimming; in HTTP/2 a space would be malformed (RFC 9113 8.2.1).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from headgate.pdk._check import scalar_text, type_name
@@ -53,8 +53,12 @@ class HeaderMap(dict[str, str | list[str]]):
         return None
 
 
-def header_map(pairs: Iterable[tuple[str, str]], limit: int) -> HeaderMap:
+def header_map(pairs: Sequence[tuple[str, str]], limit: int) -> HeaderMap:
     """Collect up to `limit` values; the rest sets `truncated`."""
+    # Nearly always no name is repeated: made at once, it takes half the time.
+    headers = HeaderMap([(name.lower(), value) for name, value in pairs])
+    if len(headers) == len(pairs) <= limit:
+        return headers
     headers = HeaderMap()
     store = dict.__setitem__
     for count, (name, value) in enumerate(pairs):

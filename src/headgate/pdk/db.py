@@ -45,8 +45,6 @@ class EntityTable:
     store does not answer.
     """
 
-    __slots__ = ("_type",)
-
     def __init__(self, type_: str) -> None:
         self._type = type_
 
@@ -164,6 +162,12 @@ class EntityTable:
         return _key(self._type, keys)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        # Kept, so that the next access is a plain attribute read.
+        method = self.__dict__[name] = self._method(name)
+        return method
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        """Make one of the methods that are named after a field."""
         kind, type_ = name, self._type
         if kind.startswith("select_by_"):
             unique_field = kind.removeprefix("select_by_")
@@ -227,9 +231,7 @@ class Database:
     def __getattr__(self, name: str) -> EntityTable:
         if name.startswith("_"):
             raise AttributeError(name)
-        table = EntityTable(name)
-        # Kept, so that the next access is a plain attribute read.
-        self.__dict__[name] = table
+        table = self.__dict__[name] = EntityTable(name)
         return table
 
 
