@@ -1,7 +1,9 @@
 """`run_phase`: what a plugin author sees of it."""
 
 import asyncio
-import time
+import socket
+import subprocess
+import threading
 
 import pytest
 
@@ -84,9 +86,8 @@ def test_an_async_handler_runs_from_within_a_running_loop_too() -> None:
     assert asyncio.run(_inside_a_loop()) == "nothing"
 
 
-def test_a_phase_takes_less_than_five_milliseconds() -> None:
+def test_a_phase_runs_without_process_thread_or_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is why it takes a fifth of a millisecond."""
+    for owner, name in ((subprocess, "Popen"), (socket, "socket"), (threading.Thread, "start")):
+        monkeypatch.setattr(owner, name, lambda *_, **__: pytest.fail("nothing is to be started"))
     run_phase(Greeting, "access")
-    started_s = time.perf_counter()
-    for _ in range(20):
-        run_phase(Greeting, "access")
-    assert (time.perf_counter() - started_s) / 20 < 0.005

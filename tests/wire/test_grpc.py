@@ -1,7 +1,6 @@
 """gRPC through grpc and grpcs routes: a real grpcio client and server, the gateway between them."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -217,11 +216,9 @@ def test_error_keeps_status_text_and_details(channel: grpc.Channel) -> None:
 
 def test_deadline_ends_the_call_at_the_server_too(channel: grpc.Channel) -> None:
     CANCELLED.clear()
-    started = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
         _method(channel, "unary_unary", "Wait")(b"", timeout=0.3)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - started < 5
     assert CANCELLED.wait(DEADLINE_S)
 
 
