@@ -325,15 +325,8 @@ class Worker:
     def stats(self, serial: int) -> StatsReply:
         """Return the engine's counters and this process's memory."""
         counters = dict(self._engine.stats()) if self._engine is not None and self._is_started else {}
-        counters |= self._timers()
+        counters |= _own_counters()
         return StatsReply(serial, counters, _resident_bytes(), len(gc.get_objects(0)))
-
-    @staticmethod
-    def _timers() -> dict[str, int]:
-        from headgate.pdk._kong import kong
-
-        counts = kong.timer.stats()["sys"]
-        return {"timers_running": counts["running"], "timers_total": counts["total"]}
 
     def take_health(self, states: HealthStates) -> None:
         """Put states of upstreams' addresses in force, as control says."""
@@ -402,6 +395,20 @@ def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> N
     # A loop that is closed has nobody to tell: the worker is ending.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)
+
+
+def _own_counters() -> dict[str, int]:
+    """Return what is counted on this side of the engine."""
+    from headgate.pdk import shared_dict
+    from headgate.pdk._kong import kong
+
+    timers = kong.timer.stats()["sys"]
+    _, used_bytes = shared_dict.memory_sizes()
+    return {
+        "timers_running": timers["running"],
+        "timers_total": timers["total"],
+        "shared_dict_used_bytes": used_bytes,
+    }
 
 
 def _resident_bytes() -> int:

@@ -111,6 +111,12 @@ def test_a_value_is_loaded_once_for_both_workers_and_forgotten_in_both(node: Gat
     assert ask(node, pid=other)["value"] == forgotten_by
 
 
+def test_the_status_says_how_much_of_the_shared_memory_is_in_use(node: Gateway) -> None:
+    ask(node)
+    shared = node.admin_request("GET", "/status?unit=b").json()["memory"]["lua_shared_dicts"]["headgate"]
+    assert 0 < shared["allocated_slabs"] < shared["capacity"] == 16 * 1024**2
+
+
 def test_a_message_reaches_both_workers(node: Gateway) -> None:
     poster = ask(node, "/post")["pid"]
     for pid in node.worker_pids:

@@ -3,7 +3,6 @@
 import os
 import platform
 import socket
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -83,14 +82,13 @@ class InformationEndpoints:
 
         replies = await self._node.publisher.stats()
         counters = {name: sum(reply.counters.get(name, 0) for reply in replies.values()) for name in _COUNTERS}
-        memory_path = self._node.bootstrap.shared_memory_path
+        # All workers see one memory: the one that looked last has seen most.
+        used = max((reply.counters.get("shared_dict_used_bytes", 0) for reply in replies.values()), default=0)
         capacity = self._node.settings.general.shared_dict_size_bytes
         return Json(
             {
                 "memory": {
-                    "lua_shared_dicts": {
-                        "headgate": {"allocated_slabs": shown(_allocated(memory_path)), "capacity": shown(capacity)}
-                    },
+                    "lua_shared_dicts": {"headgate": {"allocated_slabs": shown(used), "capacity": shown(capacity)}},
                     "workers_lua_vms": [
                         {"pid": pid, "http_allocated_gc": shown(reply.resident_bytes)}
                         for pid, reply in sorted(replies.items())
@@ -161,10 +159,3 @@ class InformationEndpoints:
         query = parse_query({name: value for name, value in request.query_params.items() if name != "tags"})
         key = ("tag", "entity_name", "entity_id")
         return Json(page(rows, query, request.url.path, key=lambda row: [row[name] for name in key]))
-
-
-def _allocated(directory: Path) -> int:
-    try:
-        return int(os.stat(directory / "data.mdb").st_blocks * 512)
-    except OSError:
-        return 0
