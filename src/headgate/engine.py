@@ -299,6 +299,7 @@ def engine_settings(
         "upstream_request_id": "x-kong-request-id" in http.headers_upstream,
         "allow_debug_header": general.allow_debug_header,
         "error_default_type": http.error_default_type,
+        "websocket_compression": http.websocket_compression,
         "error_templates": http.error_templates(),
         "limits": {
             "request_line_bytes": buffer_bytes,
@@ -325,7 +326,7 @@ def engine_settings(
             "send_ms": http.send_timeout_ms,
             "keepalive_ms": http.keepalive_timeout_ms,
             "handshake_ms": tls.handshake_timeout_ms,
-            "websocket_drain_ms": _websocket_drain_ms(general.worker_shutdown_timeout_ms),
+            "drain_ms": _drain_ms(general.worker_shutdown_timeout_ms),
         },
         "upstream_keepalive": {
             "pool_size": http.upstream_keepalive_pool_size,
@@ -361,9 +362,9 @@ def engine_settings(
     }
 
 
-def _websocket_drain_ms(shutdown_timeout_ms: int) -> int:
-    """Return how long a draining worker leaves WebSockets open: what it is given less the time to close them in order,
-    and never less than half of it.
+def _drain_ms(shutdown_timeout_ms: int) -> int:
+    """Return how long a draining worker leaves connections open that no answer ends: what it is given less the time to
+    close and log them in order, and never less than half of it.
     """
     return max(shutdown_timeout_ms - _WEBSOCKET_CLOSING_MS, shutdown_timeout_ms // 2)
 

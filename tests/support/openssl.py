@@ -1,12 +1,16 @@
-"""`openssl s_client` as a peer: what it saw of a handshake, and sessions kept in files."""
+"""`openssl` as a peer: `s_client` with what it saw of a handshake and sessions kept in files, and `s_server`."""
 
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
+
+from tests.support.certificates import Pair
+from tests.support.http1 import wait_until
 
 _TIMEOUT_S = 10
 
@@ -57,3 +61,45 @@ def s_client(
         made[3] if is_made and made is not None else None,
         output,
     )
+
+
+class OpensslServer:
+    """`openssl s_server` on a free port, which sends each line back reversed; a context manager.
+
+    `arguments` are its options, e.g. `-Verify`. What it wrote is in `output`.
+    """
+
+    def __init__(self, pair: Pair, directory: Path, *arguments: str) -> None:
+        path = directory / "s_server.pem"
+        path.write_text(pair.key + pair.certificate, encoding="ascii")
+        self._output = (directory / "s_server.log").open("w+b")
+        self._process = subprocess.Popen(
+            ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", str(path), "-rev", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> Self:
+        assert wait_until(lambda: self._address() is not None), self.output
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(_TIMEOUT_S)
+        self._output.close()
+
+    def _address(self) -> "re.Match[str] | None":
+        return re.search(r"^ACCEPT 127\.0\.0\.1:(\d+)$", self.output, re.MULTILINE)
+
+    @property
+    def output(self) -> str:
+        """What it wrote so far."""
+        return Path(self._output.name).read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        address = self._address()
+        assert address is not None
+        return int(address[1])

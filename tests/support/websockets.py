@@ -24,7 +24,8 @@ class EchoServer:
     """A WebSocket server of the `websockets` library that sends back what it gets; a context manager."""
 
     def __init__(self, handler: Callable[[ServerConnection], None] | None = None, **arguments: Any) -> None:
-        self._server: Server = serve(handler or echo, "127.0.0.1", 0, compression=None, **arguments)
+        defaults: dict[str, Any] = {"compression": None}
+        self._server: Server = serve(handler or echo, "127.0.0.1", 0, **(defaults | arguments))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property

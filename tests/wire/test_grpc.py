@@ -9,12 +9,13 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.support.certificates import Pair, authority
+from tests.support.certificates import Authority, Pair, authority
 from tests.support.gateway import Gateway
 
 DEADLINE_S = 10.0
 BIG = b"0123456789abcdef" * (640 * 1024)
 CANCELLED = threading.Event()
+STRANGER = Authority()
 
 
 def _unary(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -96,6 +97,18 @@ def ports(certificate: Pair) -> Iterator[tuple[int, int]]:
 def gateway(ports: tuple[int, int], certificate: Pair) -> Iterator[Gateway]:
     """grpc route by default, grpcs route under another service name, both with a plugin."""
     plain, secure = ports
+
+    def verified(name: str, believed: Authority) -> dict[str, Any]:
+        return {
+            "name": name,
+            "protocol": "grpcs",
+            "host": "localhost",
+            "port": secure,
+            "retries": 0,
+            "routes": [{"name": name, "protocols": ["grpc"], "paths": [f"/{name}.Service/"]}],
+            "plugins": [{"name": "verify_upstream", "config": {"authority": believed.pem}}],
+        }
+
     config = {
         "_format_version": "3.0",
         "services": [
@@ -115,6 +128,8 @@ def gateway(ports: tuple[int, int], certificate: Pair) -> Iterator[Gateway]:
                     {"name": "secure", "protocols": ["grpcs"], "hosts": ["localhost"], "paths": ["/test.Service/"]}
                 ],
             },
+            verified("verified", authority()),
+            verified("mistrusted", STRANGER),
             {
                 "name": "buffered",
                 "protocol": "grpc",
@@ -146,7 +161,7 @@ def gateway(ports: tuple[int, int], certificate: Pair) -> Iterator[Gateway]:
         ],
     }
     with Gateway(
-        config, plugins="bundled,metadata,probe-response", plugin_path=Path(__file__).parent / "plugins"
+        config, plugins="bundled,metadata,probe-response,verify_upstream", plugin_path=Path(__file__).parent / "plugins"
     ) as running:
         yield running
 
@@ -244,6 +259,17 @@ def test_unreachable_upstream_is_a_grpc_status(gateway: Gateway) -> None:
         _method(channel, "unary_unary", "/gone.Service/Any")(b"", timeout=DEADLINE_S)
     assert caught.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE)
     assert caught.value.details() == "An invalid response was received from the upstream server"
+
+
+def test_upstream_is_verified_where_a_plugin_asks_for_it(gateway: Gateway) -> None:
+    host, port = gateway.prior_knowledge
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        assert _method(channel, "unary_unary", "/verified.Service/Unary")(b"x", timeout=DEADLINE_S) == b"x"
+        with pytest.raises(grpc.RpcError) as caught:
+            _method(channel, "unary_unary", "/mistrusted.Service/Unary")(b"x", timeout=DEADLINE_S)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details() == "An invalid response was received from the upstream server"
+    assert "TLS handshake failed: invalid peer certificate" in gateway.output()
 
 
 def test_unknown_method_is_a_grpc_status(gateway: Gateway) -> None:

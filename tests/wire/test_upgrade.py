@@ -4,7 +4,7 @@ import base64
 import hashlib
 from typing import Any
 
-from tests.support.documents import catch_all
+from tests.support.documents import catch_all, service
 from tests.support.gateway import Gateway
 from tests.support.http1 import wait_until
 from tests.support.upstream import Connection, Request, Upstream
@@ -13,7 +13,10 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def config(upstream: Upstream) -> dict[str, Any]:
-    return catch_all(upstream)
+    document = catch_all(upstream)
+    impatient = {"routes": [{"name": "impatient", "paths": ["/impatient"]}], "read_timeout": 200, "write_timeout": 300}
+    document["services"].append(service(upstream, name="impatient") | impatient)
+    return document
 
 
 def _accept(key: str) -> str:
@@ -81,6 +84,19 @@ def test_close_of_the_upgraded_client_closes_the_upstream(gateway: Gateway, upst
         client.send(_upgrade_request(path))
         assert client.read_response().status == 101
     assert wait_until(lambda: upstream.open_connection_count <= before)
+
+
+def test_silence_for_longer_than_the_timeouts_of_the_service_ends_it(gateway: Gateway, upstream: Upstream) -> None:
+    path = upstream.script(_echo_websocket)
+    before = upstream.open_connection_count
+    with gateway.client() as client:
+        client.send(_upgrade_request(f"/impatient{path}"))
+        assert client.read_response().status == 101
+        client.send(b"x")
+        assert client.reader.take(1) == b"x"
+        assert client.is_closed_by_peer()
+    assert wait_until(lambda: upstream.open_connection_count <= before)
+    assert "idle for longer than the service's timeouts" in gateway.output()
 
 
 def test_refused_upgrade_is_an_ordinary_response(gateway: Gateway, upstream: Upstream) -> None:

@@ -1,6 +1,5 @@
 """Services of the protocols ws and wss: endpoints on both sides, messages through plugins, ends of every kind."""
 
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -509,17 +508,6 @@ def test_through_an_http_service_it_stays_a_tunnel(gateway: Gateway) -> None:
         assert connection.response is not None
         connection.send("hello")
         assert connection.recv(timeout=10) == "hello"
-
-
-def test_open_websockets_are_closed_with_1001_when_their_worker_goes(echo_server: EchoServer) -> None:
-    config = document(services=[_service("plain", echo_server.port)])
-    with Gateway(config, worker_shutdown_timeout="2s") as gateway, opened(gateway, "plain") as connection:
-        connection.send("before")
-        assert connection.recv(timeout=10) == "before"
-        gateway.signal(signal.SIGQUIT)
-        connection.send("still here")
-        assert connection.recv(timeout=10) == "still here"
-        assert closing(connection) == (1001, "")
 
 
 def test_both_sides_can_be_closed_at_once(gateway: Gateway, upstream: Upstream) -> None:

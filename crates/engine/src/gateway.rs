@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -170,6 +171,13 @@ impl Gateway {
         if !self.is_draining() {
             notified.await;
         }
+    }
+
+    /// Ready when connections that no answer ends have to end: some time after draining began, and while there is still
+    /// time to log them.
+    pub async fn out_of_time(&self) {
+        self.draining().await;
+        tokio::time::sleep(Duration::from_millis(self.settings.client_timeouts.drain_ms)).await;
     }
 
     /// Ready when no connection is open; meant to be awaited after `drain`.

@@ -26,6 +26,7 @@ use crate::http::h1::parse::Framing;
 use crate::http::head::{Method, ResponseHead, Version};
 use crate::http::headers::{HeaderBlock, Known};
 use crate::http::respond::{is_grpc_content, refuse};
+use crate::http::tunnel::TunnelEnd;
 use crate::live::LiveRoute;
 use crate::phase::Phase;
 use crate::router::path::{normalize, split_target};
@@ -178,10 +179,16 @@ impl<C: ClientStream> Flow<'_, C> {
             exchange.upstream_names = head.headers.iter().map(|(_, name, _)| name.to_vec()).collect();
         }
         let is_upgraded = head.status == 101;
-        let fault = match &exchange.websocket {
-            Some(session) if is_upgraded => handshake::check_answer(session, &exchange.request.headers, &head).err(),
-            None if is_upgraded && !is_websocket_upgrade(&exchange.request.headers) => {
+        let request = &exchange.request;
+        let fault = match &mut exchange.websocket {
+            Some(session) if is_upgraded => handshake::take_answer(session, &request.headers, &head).err(),
+            None if is_upgraded && !is_websocket_upgrade(&request.headers) => {
                 Some("switching protocols without being asked")
+            }
+            // The key was made here: nobody else can compare.
+            None if is_upgraded && request.version == Version::Http2 => {
+                let key = request.headers.known(Known::SecWebsocketKey).unwrap_or_default();
+                handshake::check_accept(key, &head.headers).err()
             }
             _ => None,
         };
@@ -191,8 +198,15 @@ impl<C: ClientStream> Flow<'_, C> {
             return self.refused(exchange, Refusal::UpstreamFailed { address, cause }).await;
         }
         adopt_response(&mut exchange, head);
-        if let Some(session) = exchange.websocket.as_ref().filter(|_| is_upgraded) {
-            handshake::adopt_answer(session, &mut exchange.response);
+        let Exchange {
+            websocket,
+            request,
+            response,
+            live,
+            ..
+        } = &mut *exchange;
+        if let Some(session) = websocket.as_mut().filter(|_| is_upgraded) {
+            handshake::adopt_answer(session, live.settings.websocket_compression, &request.headers, response);
         }
         add_upstream_status(&mut exchange, &self.gateway.settings);
         if exchange.wants_buffering && is_websocket_upgrade(&exchange.request.headers) {
@@ -300,8 +314,15 @@ impl<C: ClientStream> Flow<'_, C> {
                 let (true, Link::Http1(connection, _)) = (is_out, &mut reached.link) else {
                     return Some(exchange);
                 };
+                let idle = reached.read_timeout.max(reached.write_timeout);
                 if exchange.websocket.is_none() {
-                    self.client.tunnel(&mut connection.transport).await;
+                    let upstream = &mut connection.transport;
+                    let cause = match self.client.tunnel(upstream, idle, self.gateway).await {
+                        TunnelEnd::Closed => return Some(exchange),
+                        TunnelEnd::Idle => "idle for longer than the service's timeouts",
+                        TunnelEnd::OutOfTime => "the worker is going away",
+                    };
+                    tracing::info!(request_id = exchange.id_text(), "upgraded connection closed: {cause}");
                     return Some(exchange);
                 }
                 let times = &settings.client_timeouts;
@@ -309,10 +330,10 @@ impl<C: ClientStream> Flow<'_, C> {
                     gateway: self.gateway,
                     exchange,
                     timeouts: RelayTimeouts {
-                        idle: reached.read_timeout.max(reached.write_timeout),
+                        idle,
                         client_write: Duration::from_millis(times.send_ms),
                         upstream_write: reached.write_timeout,
-                        drain: Duration::from_millis(times.websocket_drain_ms),
+                        drain: Duration::from_millis(times.drain_ms),
                     },
                 };
                 let mut exchange = self.client.relay(&mut connection.transport, relay).await?;
@@ -629,7 +650,7 @@ fn route(exchange: &mut Exchange) -> Result<(), Refusal> {
         return Err(refusal);
     }
     if route.is_websocket {
-        match handshake::begin(exchange, &live.settings.limits) {
+        match handshake::begin(exchange, &live.settings) {
             Ok(session) => exchange.websocket = Some(Box::new(session)),
             Err(refusal) => {
                 exchange.matched = None;

@@ -33,6 +33,8 @@ pub struct EngineSettings {
     pub allow_debug_header: bool,
     /// Content type of the engine's own error pages without Accept or Content-Type.
     pub error_default_type: String,
+    /// `websocket_compression`.
+    pub websocket_compression: WebSocketCompression,
     /// Custom error templates with `%s` slots for message and request id.
     pub error_templates: ErrorTemplates,
     /// Limits on what a client can make us hold.
@@ -71,6 +73,18 @@ pub struct ListenerSettings {
     pub stream: bool,
     /// Datagrams (streams only).
     pub udp: bool,
+}
+
+/// With whom `permessage-deflate` is negotiated on WebSocket services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebSocketCompression {
+    /// With nobody.
+    Off,
+    /// With clients that offer it.
+    Client,
+    /// It is offered to upstreams as well.
+    Both,
 }
 
 /// The `headers` setting, one switch per header.
@@ -161,8 +175,8 @@ pub struct ClientTimeouts {
     pub keepalive_ms: u64,
     /// TLS handshake.
     pub handshake_ms: u64,
-    /// How long a draining engine leaves WebSockets open.
-    pub websocket_drain_ms: u64,
+    /// How long a draining engine leaves connections open that no answer ends: WebSockets, upgraded ones, streams.
+    pub drain_ms: u64,
 }
 
 /// Idle connections towards upstreams.

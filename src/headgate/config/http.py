@@ -120,6 +120,12 @@ class HttpBehaviour:
         "Largest message that the upstream of a WebSocket service may send; above: closed with 1009.",
         name="websocket_upstream_max_payload_size",
     )
+    websocket_compression: str = setting(
+        Choice(("off", "client", "both")),
+        "off",
+        "permessage-deflate on WebSocket services: client agrees on it with clients that offer it, both offers it to "
+        "upstreams as well, off declines it.",
+    )
     response_read_ahead_bytes: int = setting(
         Size(),
         "64k",

@@ -5,14 +5,17 @@
 
 use std::future::Future;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::exchange::Exchange;
+use crate::gateway::Gateway;
 use crate::http::h1::parse::Framing;
 use crate::http::h1::transport::Transport;
 use crate::http::head::ResponseHead;
 use crate::http::headers::HeaderBlock;
+use crate::http::tunnel::TunnelEnd;
 use crate::upstream::connect::UpstreamStream;
 use crate::ws::relay::Relay;
 
@@ -79,8 +82,14 @@ pub trait ClientStream: Send {
     /// Chunked coding (or HTTP/2 framing) can end a body of unknown length.
     fn can_chunk(&self) -> bool;
 
-    /// After a `101`: move bytes both ways until both sides are done.
-    fn tunnel(&mut self, upstream: &mut Transport<UpstreamStream>) -> impl Future<Output = ()> + Send;
+    /// After a `101`: move bytes both ways until both sides are done, for `idle` none came from either, or the worker is
+    /// out of time.
+    fn tunnel(
+        &mut self,
+        upstream: &mut Transport<UpstreamStream>,
+        idle: Duration,
+        gateway: &Gateway,
+    ) -> impl Future<Output = TunnelEnd> + Send;
 
     /// After a `101` of a WebSocket service: move messages both ways until both sides are done.
     fn relay(

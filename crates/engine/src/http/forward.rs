@@ -13,6 +13,7 @@ use crate::http::head::{host_without_port, Method, RequestHead, ResponseHead};
 use crate::http::headers::{list_has_token, HeaderBlock, Known};
 use crate::router;
 use crate::settings::EngineSettings;
+use crate::ws::deflate;
 
 /// Takes the fields of a request to an upstream.
 pub trait FieldSink {
@@ -116,6 +117,9 @@ pub fn forward_fields(sink: &mut impl FieldSink, exchange: &Exchange) {
     if let Some(session) = &exchange.websocket {
         sink.field(b"Sec-WebSocket-Key", &[session.upstream_key.as_bytes()]);
         sink.field(b"Sec-WebSocket-Version", &[b"13"]);
+        if session.offers_deflate {
+            sink.field(b"Sec-WebSocket-Extensions", &[deflate::OFFER.as_bytes()]);
+        }
     }
     forward_origin(sink, exchange);
     if headers

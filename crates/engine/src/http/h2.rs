@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use h2::ext::Protocol;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,11 +21,14 @@ use crate::gateway::{ConnectionGuard, Gateway};
 use crate::http::client::{ClientFault, ClientStream};
 use crate::http::h1::parse::{is_valid_authority, parse_length, Framing, HeadFault};
 use crate::http::h1::transport::Transport;
+use crate::http::h2_stream::StreamIo;
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::http::headers::{HeaderBlock, Known};
+use crate::http::tunnel::{self, TunnelEnd};
 use crate::pipeline;
 use crate::timer::Watchdog;
 use crate::upstream::connect::UpstreamStream;
+use crate::ws::handshake;
 use crate::ws::relay::Relay;
 
 /// Bytes a stream may have in flight towards us before its data is taken.
@@ -44,6 +48,7 @@ where
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.http2_concurrent_streams)
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(256 * 1024);
     let handshake = builder.handshake::<S, Bytes>(io);
@@ -95,7 +100,9 @@ async fn handle(
     respond: SendResponse<Bytes>,
 ) {
     let (parts, receive) = request.into_parts();
-    let is_ended = receive.is_end_stream();
+    let is_connect = is_websocket_connect(&parts);
+    // What follows the head of a CONNECT is no body: it is left to the WebSocket.
+    let is_ended = is_connect || receive.is_end_stream();
     let head_bytes = head_size(&parts);
     let (head, framing, fault) = match request_head(&parts, is_ended, gateway) {
         Ok((head, framing)) => (head, framing, None),
@@ -115,6 +122,7 @@ async fn handle(
     let timeouts = &gateway.settings.client_timeouts;
     let mut client = H2Client {
         receive,
+        is_connect,
         is_body_done: is_ended,
         trailers: None,
         respond: Some(respond),
@@ -141,14 +149,24 @@ async fn handle(
     gateway.counters.busy.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
 }
 
+/// True for the request that opens a WebSocket on its stream (RFC 8441, section 5).
+fn is_websocket_connect(parts: &http::request::Parts) -> bool {
+    let protocol = parts.extensions.get::<Protocol>();
+    parts.method == http::Method::CONNECT
+        && protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
+}
+
 /// The head in the common form: `:authority` becomes Host, connection-specific fields are refused (RFC 9113, 8.2.2).
+///
+/// A CONNECT for a WebSocket becomes the handshake that HTTP/1.1 has, so that routes, plugins and upstreams see one kind.
 fn request_head(
     parts: &http::request::Parts,
     is_ended: bool,
     gateway: &Gateway,
 ) -> Result<(RequestHead, Framing), HeadFault> {
     let limits = &gateway.settings.limits;
-    if matches!(parts.method, http::Method::CONNECT | http::Method::TRACE) {
+    let is_connect = is_websocket_connect(parts);
+    if !is_connect && matches!(parts.method, http::Method::CONNECT | http::Method::TRACE) {
         return Err(HeadFault::MethodNotAllowed);
     }
     let mut headers = HeaderBlock::new();
@@ -182,6 +200,8 @@ fn request_head(
             | Known::Upgrade => {
                 return Err(HeadFault::Malformed("connection-specific field in HTTP/2"));
             }
+            // Not of this form of the handshake; ours stands in its place.
+            Known::SecWebsocketKey if is_connect => {}
             Known::Te if value.as_bytes() != b"trailers" => {
                 return Err(HeadFault::Malformed("TE other than trailers in HTTP/2"));
             }
@@ -207,6 +227,15 @@ fn request_head(
     if headers.known(Known::Host).is_none() {
         return Err(HeadFault::Malformed("no :authority"));
     }
+    let method = match is_connect {
+        true => {
+            headers.add(b"connection", b"Upgrade");
+            headers.add(b"upgrade", b"websocket");
+            headers.add(b"sec-websocket-key", handshake::new_key().as_bytes());
+            http::Method::GET
+        }
+        false => parts.method.clone(),
+    };
     let framing = match (is_ended, headers.known(Known::ContentLength)) {
         (true, _) => Framing::None,
         (false, None) => Framing::Chunked,
@@ -217,7 +246,7 @@ fn request_head(
     };
     Ok((
         RequestHead {
-            method: parts.method.clone(),
+            method,
             target,
             version: Version::Http2,
             headers,
@@ -238,6 +267,8 @@ fn head_size(parts: &http::request::Parts) -> u64 {
 /// One stream as the pipeline sees it.
 struct H2Client {
     receive: RecvStream,
+    /// Asks for a WebSocket on this stream.
+    is_connect: bool,
     is_body_done: bool,
     trailers: Option<HeaderBlock>,
     respond: Option<SendResponse<Bytes>>,
@@ -271,6 +302,16 @@ impl H2Client {
         } else if let Some(respond) = &mut self.respond {
             respond.send_reset(reason);
         }
+    }
+
+    /// The WebSocket on this stream is over: what it moved (received, sent), and whether our half was ended in order.
+    fn leave(&mut self, (received, sent): (u64, u64), is_shut: bool) {
+        self.received_bytes += received;
+        self.sent_bytes += sent;
+        if !is_shut {
+            self.reset(Reason::CANCEL);
+        }
+        self.is_end_sent = true;
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientFault>> {
@@ -349,8 +390,14 @@ impl ClientStream for H2Client {
         let Some(mut respond) = self.respond.take() else { return };
         self.framing = framing;
         let mut response = http::Response::new(());
-        *response.status_mut() =
-            http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        let is_accepted = self.is_connect && head.status == 101;
+        let status = match head.status {
+            101 if self.is_connect => 200,
+            // Only what accepts the WebSocket may look like it.
+            200..=299 if self.is_connect => 502,
+            status => status,
+        };
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
         for (known, name, value) in head.headers.iter() {
             if matches!(
                 known,
@@ -362,13 +409,16 @@ impl ClientStream for H2Client {
             ) {
                 continue;
             }
+            if is_accepted && name.eq_ignore_ascii_case(b"sec-websocket-accept") {
+                continue;
+            }
             self.sent_bytes += (name.len() + value.len() + 4) as u64;
             if let (Ok(name), Ok(value)) = (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value)) {
                 response.headers_mut().append(name, value);
             }
         }
         // The end goes with the head: gRPC reads its status there when no message follows.
-        let has_no_body = matches!(framing, Framing::None | Framing::Length(0));
+        let has_no_body = matches!(framing, Framing::None | Framing::Length(0)) && !is_accepted;
         match respond.send_response(response, has_no_body) {
             Ok(send) => {
                 self.is_end_sent = has_no_body;
@@ -468,12 +518,33 @@ impl ClientStream for H2Client {
         true
     }
 
-    async fn tunnel(&mut self, _upstream: &mut Transport<UpstreamStream>) {
-        // HTTP/2 requests cannot carry Upgrade: `request_head` refuses it, so no 101 is ever asked for.
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Transport<UpstreamStream>,
+        idle: Duration,
+        gateway: &Gateway,
+    ) -> TunnelEnd {
+        // Without a stream to send on the client has left.
+        let Some(send) = &mut self.send else {
+            return TunnelEnd::Closed;
+        };
+        let mut transport = Transport::new(StreamIo::new(&mut self.receive, send), BytesMut::new());
+        let end = tunnel::run(&mut transport, upstream, idle, gateway).await;
+        let counts = (transport.received_bytes(), transport.sent_bytes());
+        let is_shut = transport.io().is_shut();
+        self.leave(counts, is_shut);
+        end
     }
 
-    async fn relay(&mut self, _upstream: &mut Transport<UpstreamStream>, relay: Relay<'_>) -> Option<Box<Exchange>> {
-        // The same: `ws::handshake::begin` wants HTTP/1.1. Extended CONNECT (RFC 8441) is not announced.
-        Some(relay.exchange)
+    async fn relay(&mut self, upstream: &mut Transport<UpstreamStream>, relay: Relay<'_>) -> Option<Box<Exchange>> {
+        let Some(send) = &mut self.send else {
+            return Some(relay.exchange);
+        };
+        let mut transport = Transport::new(StreamIo::new(&mut self.receive, send), BytesMut::new());
+        let exchange = relay.run(&mut transport, upstream).await;
+        let counts = (transport.received_bytes(), transport.sent_bytes());
+        let is_shut = transport.io().is_shut();
+        self.leave(counts, is_shut);
+        exchange
     }
 }

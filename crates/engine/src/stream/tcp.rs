@@ -148,13 +148,16 @@ async fn run<C>(
     };
     let mut upstream = connected.stream;
     let mut moved = Moved::default();
-    if !relay(client, &mut upstream, connected.idle, &mut moved).await {
-        tracing::info!(
-            request_id = exchange.id_text(),
-            client = %exchange.forwarded_client.0,
-            "stream closed after {} ms without a byte",
-            connected.idle.as_millis()
-        );
+    let cause = tokio::select! {
+        is_ended = relay(client, &mut upstream, connected.idle, &mut moved) => match is_ended {
+            true => None,
+            false => Some(format!("{} ms without a byte", connected.idle.as_millis())),
+        },
+        () = gateway.out_of_time() => Some("the worker is going away".to_owned()),
+    };
+    if let Some(cause) = cause {
+        let client = exchange.forwarded_client.0;
+        tracing::info!(request_id = exchange.id_text(), %client, "stream closed: {cause}");
     }
     count(&mut exchange, &moved);
     finish(gateway, exchange);

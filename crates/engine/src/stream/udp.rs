@@ -288,6 +288,7 @@ impl Task {
         let (mut sent, mut upstream_received) = (0, 0);
         let mut draining = pin!(self.gateway.draining());
         let mut is_draining = false;
+        let mut ending = pin!(self.gateway.out_of_time());
         let mut timer = pin!(tokio::time::sleep(idle));
         loop {
             if link.is_evicted.load(Ordering::Relaxed) {
@@ -323,6 +324,7 @@ impl Task {
                     timer.as_mut().reset(used + idle);
                 }
                 () = link.evicted.notified() => break,
+                () = ending.as_mut() => break,
                 () = draining.as_mut(), if !is_draining => {
                     is_draining = true;
                     idle = idle.min(DRAIN_IDLE);

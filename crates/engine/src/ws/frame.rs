@@ -1,11 +1,13 @@
 //! Frames on the wire: from bytes to whole messages, and back (RFC 6455, sections 5 and 7).
 //!
-//! Owns masking, fragmentation, the size limit and what is malformed. Fragments are put together here, so nobody above sees
-//! them; a message in one frame is handed out as the memory that it was read into. It does no I/O.
+//! Owns masking, fragmentation, the size limit and what is malformed. Fragments are put together and compression is undone
+//! here, so nobody above sees them; a message in one frame is handed out as the memory that it was read into. It does no
+//! I/O.
 
 use bytes::BytesMut;
 
 use crate::http::h1::transport::WriteQueue;
+use crate::ws::deflate::{decompress, most_compressed_bytes};
 
 /// Payload of a control frame at most (RFC 6455, section 5.5).
 pub const CONTROL_BYTES: usize = 125;
@@ -16,6 +18,8 @@ const HEADER_BYTES: usize = 14;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+/// The reserved bit of a compressed message (RFC 7692, section 6), in its first frame.
+const DEFLATED: u8 = 0x40;
 const MASKED: u8 = 0x80;
 
 /// What kind of message.
@@ -86,6 +90,9 @@ pub enum FrameFault {
     /// Text that is no UTF-8.
     #[error("text is not valid UTF-8")]
     NotUtf8,
+    /// A compressed message that cannot be decompressed.
+    #[error("compressed message is no deflate data")]
+    NotDeflate,
 }
 
 impl FrameFault {
@@ -94,7 +101,7 @@ impl FrameFault {
     pub const fn status(self) -> u16 {
         match self {
             Self::Protocol(_) => 1002,
-            Self::NotUtf8 => 1007,
+            Self::NotUtf8 | Self::NotDeflate => 1007,
             Self::TooLarge(_) => 1009,
         }
     }
@@ -105,6 +112,7 @@ impl FrameFault {
         match self {
             Self::Protocol(text) => text,
             Self::NotUtf8 => "Invalid UTF-8",
+            Self::NotDeflate => "Invalid compressed data",
             Self::TooLarge(_) => "Payload Too Large",
         }
     }
@@ -126,20 +134,35 @@ struct Incoming {
 #[derive(Debug)]
 pub struct Decoder {
     expects_mask: bool,
+    /// Compression was agreed on.
+    takes_deflated: bool,
     incoming: Option<Incoming>,
     /// Fragments so far of a message in several frames.
     assembling: Option<(Kind, BytesMut)>,
+    /// The text or binary message that began last is compressed.
+    is_deflated: bool,
     text: Utf8Check,
 }
 
+/// How the payload of a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is.
+    Plain,
+    /// It was compressed.
+    Deflated,
+}
+
 impl Decoder {
-    /// A decoder; clients mask what they send, servers do not.
+    /// A decoder; clients mask what they send, servers do not. `takes_deflated`: compression was agreed on.
     #[must_use]
-    pub fn new(expects_mask: bool) -> Self {
+    pub fn new(expects_mask: bool, takes_deflated: bool) -> Self {
         Self {
             expects_mask,
+            takes_deflated,
             incoming: None,
             assembling: None,
+            is_deflated: false,
             text: Utf8Check::default(),
         }
     }
@@ -166,7 +189,7 @@ impl Decoder {
                 Some(kind) => kind == Kind::Text,
                 None => matches!(self.assembling, Some((Kind::Text, _))),
             };
-            if is_text {
+            if is_text && !self.is_deflated {
                 self.text.feed(fresh)?;
             }
             incoming.seen = here;
@@ -175,7 +198,7 @@ impl Decoder {
                 return Ok(None);
             }
             let payload = read.split_to(incoming.length);
-            if let Some(message) = self.finish(incoming, payload)? {
+            if let Some(message) = self.finish(incoming, payload, limit_bytes)? {
                 return Ok(Some(message));
             }
         }
@@ -185,9 +208,12 @@ impl Decoder {
         let &[first, second, ..] = &read[..] else {
             return Ok(None);
         };
-        if first & RESERVED != 0 {
-            return Err(FrameFault::Protocol("Reserved bits are set"));
-        }
+        let is_deflated = match first & RESERVED {
+            0 => false,
+            // The bit is of the message: it stands in the first frame, and never in control frames.
+            DEFLATED if self.takes_deflated && matches!(first & 0x0f, 1 | 2) => true,
+            _ => return Err(FrameFault::Protocol("Reserved bits are set")),
+        };
         let is_last = first & FIN != 0;
         let kind = match first & 0x0f {
             0 => None,
@@ -234,7 +260,11 @@ impl Decoder {
         if !is_control {
             // Before the payload is read: nobody makes us hold what will be refused.
             let so_far = self.assembling.as_ref().map_or(0, |(_, data)| data.len());
-            if length > (limit_bytes.saturating_sub(so_far)) as u64 {
+            let most = match is_deflated || kind.is_none() && self.is_deflated {
+                true => most_compressed_bytes(limit_bytes),
+                false => limit_bytes,
+            };
+            if length > (most.saturating_sub(so_far)) as u64 {
                 return Err(FrameFault::TooLarge(limit_bytes));
             }
         }
@@ -247,6 +277,9 @@ impl Decoder {
             used += 4;
         }
         let _ = read.split_to(used);
+        if matches!(kind, Some(Kind::Text | Kind::Binary)) {
+            self.is_deflated = is_deflated;
+        }
         Ok(Some(Incoming {
             kind,
             is_last,
@@ -257,8 +290,13 @@ impl Decoder {
     }
 
     /// A frame is complete: the message that it completes, if any.
-    fn finish(&mut self, incoming: Incoming, payload: BytesMut) -> Result<Option<Message>, FrameFault> {
-        let (kind, data) = match incoming.kind {
+    fn finish(
+        &mut self,
+        incoming: Incoming,
+        payload: BytesMut,
+        limit_bytes: usize,
+    ) -> Result<Option<Message>, FrameFault> {
+        let (kind, mut data) = match incoming.kind {
             Some(Kind::Close) => return close_message(payload).map(Some),
             Some(kind) if kind.is_control() => {
                 return Ok(Some(Message {
@@ -284,6 +322,12 @@ impl Decoder {
                 (kind, data)
             }
         };
+        if self.is_deflated {
+            data = decompress(&data, limit_bytes)?;
+            if kind == Kind::Text {
+                self.text.feed(&data)?;
+            }
+        }
         if kind == Kind::Text {
             self.text.end()?;
         }
@@ -325,7 +369,7 @@ pub const fn may_be_sent(status: u16) -> bool {
 }
 
 /// Queue a message as one frame; `mask` for what goes to a server.
-pub fn encode(queue: &mut WriteQueue, mut message: Message, mask: Option<[u8; 4]>) {
+pub fn encode(queue: &mut WriteQueue, mut message: Message, coding: Coding, mask: Option<[u8; 4]>) {
     let status = message.status.map(u16::to_be_bytes);
     // A reason without a status cannot be sent.
     if message.kind == Kind::Close && status.is_none() {
@@ -335,6 +379,9 @@ pub fn encode(queue: &mut WriteQueue, mut message: Message, mask: Option<[u8; 4]
     let length = status.len() + message.data.len();
     let mut header = [0_u8; HEADER_BYTES];
     header[0] = FIN | message.kind.opcode();
+    if coding == Coding::Deflated {
+        header[0] |= DEFLATED;
+    }
     let mut used = 2;
     match length {
         0..=125 => header[1] = length as u8,

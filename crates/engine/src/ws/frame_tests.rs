@@ -35,8 +35,8 @@ fn all(decoder: &mut Decoder, bytes: &[u8], piece: usize) -> Result<Vec<Message>
 }
 
 fn server_sent(bytes: &[u8]) -> Result<Vec<Message>, FrameFault> {
-    let whole = all(&mut Decoder::new(false), bytes, bytes.len());
-    let split = all(&mut Decoder::new(false), bytes, 1);
+    let whole = all(&mut Decoder::new(false, false), bytes, bytes.len());
+    let split = all(&mut Decoder::new(false, false), bytes, 1);
     assert_eq!(whole, split);
     whole
 }
@@ -61,14 +61,14 @@ fn fragments_are_one_message_and_control_frames_pass_between_them() {
 #[test]
 fn masked_frames_are_read_back_as_they_were() {
     let mut queue = WriteQueue::default();
-    encode(&mut queue, text("hello"), Some([1, 2, 3, 4]));
+    encode(&mut queue, text("hello"), Coding::Plain, Some([1, 2, 3, 4]));
     let close = Message {
         kind: Kind::Close,
         data: BytesMut::from("gone"),
         status: Some(1001),
     };
-    encode(&mut queue, close, Some([9, 8, 7, 6]));
-    let found = all(&mut Decoder::new(true), &queue.to_vec(), 3).unwrap();
+    encode(&mut queue, close, Coding::Plain, Some([9, 8, 7, 6]));
+    let found = all(&mut Decoder::new(true, false), &queue.to_vec(), 3).unwrap();
     assert_eq!(found[0], text("hello"));
     assert_eq!((found[1].status, &found[1].data[..]), (Some(1001), &b"gone"[..]));
 }
@@ -95,7 +95,7 @@ fn what_breaks_the_protocol_is_refused() {
     ] {
         assert_eq!(server_sent(&bytes), Err(FrameFault::Protocol(why)), "{bytes:?}");
     }
-    let unmasked = all(&mut Decoder::new(true), &frame(0x81, b"x"), 9);
+    let unmasked = all(&mut Decoder::new(true, false), &frame(0x81, b"x"), 9);
     assert_eq!(unmasked, Err(FrameFault::Protocol("Frame is not masked")));
 }
 
@@ -103,21 +103,81 @@ fn what_breaks_the_protocol_is_refused() {
 fn a_message_beyond_the_limit_is_refused_by_its_header() {
     let mut read = BytesMut::from(&[0x82_u8, 126, 1, 0][..]);
     assert_eq!(
-        Decoder::new(false).decode(&mut read, 255),
+        Decoder::new(false, false).decode(&mut read, 255),
         Err(FrameFault::TooLarge(255))
     );
-    let mut decoder = Decoder::new(false);
+    let mut decoder = Decoder::new(false, false);
     let mut read = BytesMut::from(&[frame(0x02, &[0; 200]), vec![0x80, 56]].concat()[..]);
     assert_eq!(decoder.decode(&mut read, 255), Err(FrameFault::TooLarge(255)));
     let mut ping = BytesMut::from(&frame(0x89, &[0; 125])[..]);
-    assert!(Decoder::new(false).decode(&mut ping, 10).unwrap().is_some());
+    assert!(Decoder::new(false, false).decode(&mut ping, 10).unwrap().is_some());
+}
+
+/// RFC 7692, section 7.2.3.1: "Hello".
+const DEFLATED_HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+
+#[test]
+fn a_compressed_message_is_handed_out_as_it_was() {
+    let (begin, end) = DEFLATED_HELLO.split_at(3);
+    let bytes = [
+        frame(0xc1, &DEFLATED_HELLO),
+        frame(0x41, begin),
+        frame(0x89, b"p"),
+        frame(0x80, end),
+        frame(0x81, b"plain"),
+    ]
+    .concat();
+    for piece in [1, bytes.len()] {
+        let found = all(&mut Decoder::new(false, true), &bytes, piece).unwrap();
+        assert_eq!(found.len(), 4);
+        assert_eq!((found[1].kind, &found[1].data[..]), (Kind::Ping, &b"p"[..]));
+        assert_eq!((&found[0], &found[2]), (&text("Hello"), &text("Hello")));
+        assert_eq!(found[3], text("plain"));
+    }
+}
+
+#[test]
+fn the_bit_of_compression_stands_where_it_may_only() {
+    for (bytes, takes_deflated) in [
+        (frame(0xc1, &DEFLATED_HELLO), false),
+        (frame(0xc9, b"p"), true),
+        ([frame(0x01, b"x"), frame(0xc0, b"y")].concat(), true),
+        (frame(0xe1, &DEFLATED_HELLO), true),
+    ] {
+        let found = all(&mut Decoder::new(false, takes_deflated), &bytes, bytes.len());
+        assert_eq!(found, Err(FrameFault::Protocol("Reserved bits are set")), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_compressed_message_is_held_to_the_limit_and_to_utf8() {
+    let mut read = BytesMut::from(&frame(0xc1, &DEFLATED_HELLO)[..]);
+    assert_eq!(
+        Decoder::new(false, true).decode(&mut read, 4),
+        Err(FrameFault::TooLarge(4))
+    );
+    // More compressed bytes than any message of the limit has: refused by the header.
+    let mut read = BytesMut::from(&[0xc2_u8, 126, 1, 0][..]);
+    assert_eq!(
+        Decoder::new(false, true).decode(&mut read, 100),
+        Err(FrameFault::TooLarge(100))
+    );
+    let decoded = |bytes: &[u8]| all(&mut Decoder::new(false, true), bytes, bytes.len());
+    assert_eq!(decoded(&frame(0xc1, b"hello")), Err(FrameFault::NotDeflate));
+    // A stored block with 0xff, which is no text.
+    let stored = [0, 1, 0, 0xfe, 0xff, 0xff, 0];
+    assert_eq!(decoded(&frame(0xc1, &stored)), Err(FrameFault::NotUtf8));
+    assert_eq!(&decoded(&frame(0xc2, &stored)).unwrap()[0].data[..], [0xff]);
 }
 
 #[test]
 fn text_that_is_no_utf8_is_refused_as_soon_as_it_shows() {
     // The frame promises 20 bytes; the fifth is impossible.
     let mut read = BytesMut::from(&[0x81, 20, b'a', b'b', 0xf4, 0x90][..]);
-    assert_eq!(Decoder::new(false).decode(&mut read, LIMIT), Err(FrameFault::NotUtf8));
+    assert_eq!(
+        Decoder::new(false, false).decode(&mut read, LIMIT),
+        Err(FrameFault::NotUtf8)
+    );
     assert_eq!(server_sent(&frame(0x81, &[0xe2, 0x82])), Err(FrameFault::NotUtf8));
     let cut = [frame(0x01, &[0xe2, 0x82]), frame(0x80, &[0xac])].concat();
     assert_eq!(server_sent(&cut).unwrap(), vec![text("€")]);
@@ -149,14 +209,14 @@ proptest! {
             masked.splice(header..header, mask);
             wire.extend(masked);
         }
-        let found = all(&mut Decoder::new(true), &wire, piece).unwrap();
+        let found = all(&mut Decoder::new(true, false), &wire, piece).unwrap();
         prop_assert_eq!(found, vec![text(&whole)]);
     }
 
     #[test]
     fn whole_and_split_input_agree(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let whole = all(&mut Decoder::new(false), &bytes, bytes.len());
-        let split = all(&mut Decoder::new(false), &bytes, 1);
+        let whole = all(&mut Decoder::new(false, false), &bytes, bytes.len());
+        let split = all(&mut Decoder::new(false, false), &bytes, 1);
         prop_assert_eq!(whole.is_err(), split.is_err());
         if let (Ok(whole), Ok(split)) = (whole, split) {
             prop_assert_eq!(whole, split);

@@ -8,9 +8,10 @@
 //! stream, answer pings and assemble messages by themselves, where a gateway passes control frames on, refuses a frame by
 //! its header before its payload is read, validates text as it arrives and writes payloads without a copy.
 //!
-//! Extensions are not negotiated on either side: `permessage-deflate` would hide messages from plugins or make every
-//! message cost a decompression whose size no header tells.
+//! `deflate.rs` is `permessage-deflate`, agreed on with each side by itself where the operator wants it: plugins see plain
+//! messages whatever the wire has. Nothing else is negotiated.
 
+pub mod deflate;
 pub mod frame;
 pub mod handshake;
 pub mod relay;

@@ -25,11 +25,15 @@ use crate::phase::Phase;
 use crate::runner::Step;
 use crate::timer::Watchdog;
 use crate::upstream::connect::UpstreamStream;
-use crate::ws::frame::{encode, Decoder, Kind, Message};
+use crate::ws::deflate::Deflate;
+use crate::ws::frame::{encode, Coding, Decoder, Kind, Message};
 use crate::ws::session::{Farewell, Side};
 
 /// A side is not read while this much waits to be sent to the other one.
 const QUEUE_BYTES: usize = 64 * 1024;
+/// Payload of messages after which other tasks of the worker have their turn: a compressed message costs more than its
+/// bytes on the wire tell.
+const TURN_BYTES: usize = 1024 * 1024;
 /// How long a side may take to answer a close frame (own choice; nginx and browsers wait for seconds as well).
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long a closed connection still takes bytes, so that the close frame is not lost in a reset.
@@ -66,6 +70,8 @@ struct Leg<'a, S> {
     phase: Phase,
     transport: &'a mut Transport<S>,
     decoder: Decoder,
+    /// How messages to it are compressed, when that was agreed on.
+    deflate: Option<Deflate>,
     write_watchdog: Watchdog,
     write_timeout: Duration,
     /// Handlers look at what it sends.
@@ -94,6 +100,8 @@ struct Connection<'a, S> {
     /// None while a handler is awaited.
     exchange: Option<Box<Exchange>>,
     awaited: Option<Awaited>,
+    /// Payload of the messages that were taken in this turn.
+    turn_bytes: usize,
     is_lost: bool,
     /// Everybody was told; only the queues are to be sent.
     is_over: bool,
@@ -124,6 +132,7 @@ impl Relay<'_> {
             upstream: Leg::new(Side::Upstream, upstream, timeouts.upstream_write, &exchange),
             exchange: Some(exchange),
             awaited: None,
+            turn_bytes: 0,
             is_lost: false,
             is_over: false,
             timeouts,
@@ -153,11 +162,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Leg<'a, S> {
             Side::Client => Phase::WsClientFrame,
             Side::Upstream => Phase::WsUpstreamFrame,
         };
+        let deflate = exchange.websocket.as_ref().and_then(|session| session.deflate(side));
         Self {
             side,
             phase,
             transport,
-            decoder: Decoder::new(side == Side::Client),
+            decoder: Decoder::new(side == Side::Client, deflate.is_some()),
+            deflate,
             write_watchdog: Watchdog::default(),
             write_timeout,
             is_handled: exchange.has(phase),
@@ -184,8 +195,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Leg<'a, S> {
                 message = farewell.into_message();
             }
         }
+        let mut coding = Coding::Plain;
+        if let (Some(deflate), Kind::Text | Kind::Binary) = (self.deflate, message.kind) {
+            if let Some(compressed) = deflate.compress(&message.data) {
+                message.data = compressed;
+                coding = Coding::Deflated;
+            }
+        }
         let mask = (self.side == Side::Upstream).then(random::<4>);
-        encode(&mut self.transport.write, message, mask);
+        encode(&mut self.transport.write, message, coding, mask);
     }
 
     fn tell(&mut self, farewell: &Farewell) {
@@ -257,6 +275,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Leg<'a, S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Ready when nothing is left to be said to anybody.
     fn poll_moved(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.turn_bytes = 0;
         loop {
             let mut has_moved = self.poll_handler(context);
             has_moved |= self.pump(Side::Client, context);
@@ -289,11 +308,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn pump(&mut self, side: Side, context: &mut Context<'_>) -> bool {
         let mut has_moved = false;
         loop {
-            let (decoded, is_blocked) = match side {
+            let (is_readable, is_blocked) = match side {
                 Side::Client => (self.client.is_readable(&self.exchange), self.upstream.is_full()),
                 Side::Upstream => (self.upstream.is_readable(&self.exchange), self.client.is_full()),
             };
-            if !decoded || is_blocked || self.is_over || self.is_lost {
+            if !is_readable || is_blocked || self.is_over || self.is_lost {
+                return has_moved;
+            }
+            if self.turn_bytes >= TURN_BYTES {
+                context.waker().wake_by_ref();
                 return has_moved;
             }
             let message = match side {
@@ -303,6 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             match message {
                 Ok(Some(message)) => {
                     has_moved = true;
+                    self.turn_bytes += message.data.len();
                     self.take(side, message);
                     continue;
                 }

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::ws::deflate::Deflate;
 use crate::ws::frame::{Kind, Message};
 
 /// One end of a connection through the gateway.
@@ -50,6 +51,12 @@ pub struct Session {
     pub client_accept: String,
     /// `Sec-WebSocket-Key` that the upstream gets.
     pub upstream_key: String,
+    /// `permessage-deflate` is offered to the upstream.
+    pub offers_deflate: bool,
+    /// How messages to the client are compressed, when both agree.
+    pub client_deflate: Option<Deflate>,
+    /// The same to the upstream.
+    pub upstream_deflate: Option<Deflate>,
     /// Largest message of the client.
     pub client_limit_bytes: usize,
     /// Largest message of the upstream.
@@ -69,6 +76,15 @@ impl Session {
             Farewell::new(1011, "An unexpected error occurred"),
             Farewell::new(1001, ""),
         ));
+    }
+
+    /// How messages to `side` are compressed, and may be by it.
+    #[must_use]
+    pub const fn deflate(&self, side: Side) -> Option<Deflate> {
+        match side {
+            Side::Client => self.client_deflate,
+            Side::Upstream => self.upstream_deflate,
+        }
     }
 
     /// Largest message that `side` may send.

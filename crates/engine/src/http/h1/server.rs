@@ -20,6 +20,7 @@ use crate::http::h1::parse::{parse_request, Framing, HeadFault, Parsed};
 use crate::http::h1::transport::Transport;
 use crate::http::head::{Method, RequestHead, ResponseHead, Version};
 use crate::http::headers::{HeaderBlock, Known};
+use crate::http::tunnel::{self, TunnelEnd};
 use crate::pipeline;
 use crate::timer::Watchdog;
 use crate::upstream::connect::UpstreamStream;
@@ -437,65 +438,20 @@ where
         self.version == Version::Http11
     }
 
-    async fn tunnel(&mut self, upstream: &mut Transport<UpstreamStream>) {
-        let mut is_client_done = false;
-        let mut is_upstream_done = false;
-        poll_fn(|context| {
-            let client = &mut self.transport;
-            let down = poll_pump(upstream, client, &mut is_upstream_done, context);
-            let up = poll_pump(client, upstream, &mut is_client_done, context);
-            match (down, up) {
-                (Err(()), _) | (_, Err(())) => Poll::Ready(()),
-                _ if is_client_done && is_upstream_done => Poll::Ready(()),
-                _ => Poll::Pending,
-            }
-        })
-        .await;
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Transport<UpstreamStream>,
+        idle: Duration,
+        gateway: &Gateway,
+    ) -> TunnelEnd {
         self.is_cut = true;
+        tunnel::run(&mut self.transport, upstream, idle, gateway).await
     }
 
     async fn relay(&mut self, upstream: &mut Transport<UpstreamStream>, relay: Relay<'_>) -> Option<Box<Exchange>> {
         self.watchdog.disarm();
         self.is_cut = true;
         relay.run(&mut self.transport, upstream).await
-    }
-}
-
-/// Move bytes one way as far as possible; a closed side is passed on as a half-close.
-fn poll_pump<A, B>(
-    from: &mut Transport<A>,
-    to: &mut Transport<B>,
-    is_done: &mut bool,
-    context: &mut Context<'_>,
-) -> Result<(), ()>
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    if *is_done {
-        return Ok(());
-    }
-    loop {
-        if !from.read.is_empty() {
-            let bytes = from.read.split().freeze();
-            to.write.push(bytes);
-        }
-        match to.poll_flush(context) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Err(()),
-            Poll::Pending => return Ok(()),
-        }
-        if from.is_read_closed() {
-            if to.poll_shutdown(context).is_ready() {
-                *is_done = true;
-            }
-            return Ok(());
-        }
-        match from.poll_fill(context) {
-            Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(_)) => return Err(()),
-            Poll::Pending => return Ok(()),
-        }
     }
 }
 
