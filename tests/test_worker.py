@@ -15,10 +15,12 @@ import pytest
 
 from headgate.cluster.publisher import PublicationRefusedError, Publisher
 from headgate.config.load import load_settings
+from headgate.engine import Engine
 from headgate.node.bootstrap import Bootstrap, ParentChannel
 from headgate.node.ticket_secret import TicketSecret
 from headgate.pdk import shared_dict
 from headgate.policy.rotation import rotate_once
+from headgate.store.delta import Delta
 from headgate.store.snapshot import EMPTY, Snapshot
 from headgate.worker import Worker
 
@@ -32,6 +34,7 @@ class NativeStandIn:
         self.calls: list[str] = []
         self.plans: list[dict[str, Any]] = []
         self.refuses = False
+        self.refuses_changes = False
         self.is_running = False
         self.health_reports: list[bytes] = []
         self.pools_asked = 0
@@ -41,6 +44,14 @@ class NativeStandIn:
             raise ValueError(["routes[0].paths[0]: bad", "routes[1]: worse"])
         self.plans.append(json.loads(plan))
         self.calls.append(f"apply {self.plans[-1]['revision']}")
+
+    def apply_change(self, change: bytes, attachment: Any) -> None:
+        found = json.loads(change)
+        if self.refuses or self.refuses_changes:
+            raise ValueError(["plan: a change that does not fit"])
+        assert found["base"] == self.plans[-1]["revision"]
+        self.plans.append(found)
+        self.calls.append(f"change {found['revision']}")
 
     def start(self) -> None:
         self.calls.append("start")
@@ -116,6 +127,12 @@ class Node:
             found: dict[str, Any] = json.loads(await asyncio.get_running_loop().sock_recv(self.parent, 65536))
         return found
 
+    async def in_step(self) -> None:
+        """Wait until the worker has said that it runs what is current."""
+        async with asyncio.timeout(10):
+            while not self.publisher.ready_workers():  # noqa: ASYNC110 told by a frame, which nobody waits for
+                await asyncio.sleep(0.005)
+
     async def running(self, play: Callable[[], Awaitable[None]]) -> int:
         await self.publisher.open()
         serving = asyncio.ensure_future(self.worker.run())
@@ -188,6 +205,66 @@ def test_plan_the_engine_refuses_leaves_the_one_before(tmp_path: Path) -> None:
         with pytest.raises(PublicationRefusedError) as caught:
             await node.publisher.publish(EMPTY, 10)
         assert caught.value.faults == ["routes[0].paths[0]: bad", "routes[1]: worse"]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert asyncio.run(node.running(play)) == 0
+
+
+def route_of(name: str, path: str) -> dict[str, Any]:
+    return {"id": f"{name}-0000-4000-8000-000000000000", "name": name, "protocols": ["http"], "paths": [path]}
+
+
+def with_route(snapshot: Snapshot, route: dict[str, Any]) -> tuple[Snapshot, tuple[Snapshot, Delta]]:
+    """Return the snapshot with a route, and what `publish` takes as its change."""
+    delta = Delta("2" * 32, {"routes": [route]})
+    return snapshot.after(delta, snapshot.revision), (snapshot, delta)
+
+
+def test_a_delta_reaches_the_engine_as_a_change_and_whole_where_that_does_not_fit(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+
+    async def play() -> None:
+        await node.report()
+        engine = node.engines[0]
+        await node.in_step()
+        snapshot, change = with_route(EMPTY, route_of("00000001", "/one"))
+        snapshot = await node.publisher.publish(snapshot, 10, change)
+        assert engine.calls[-1] == "change 2"
+        assert [(at, planned["paths"]) for at, planned in engine.plans[-1]["routes"]] == [(0, ["/one"])]
+        engine.refuses_changes = True
+        snapshot, change = with_route(snapshot, route_of("00000002", "/two"))
+        snapshot = await node.publisher.publish(snapshot, 10, change)
+        assert engine.calls[-1] == "apply 3"
+        assert [planned["paths"] for planned in engine.plans[-1]["routes"]] == [["/one"], ["/two"]]
+        engine.refuses_changes, engine.refuses = False, True
+        refused, change = with_route(snapshot, route_of("00000003", "/bad"))
+        with pytest.raises(PublicationRefusedError, match="bad"):
+            await node.publisher.publish(refused, 10, change)
+        engine.refuses = False
+        await node.in_step()
+        # The one before was put back; what comes then is of that.
+        snapshot, change = with_route(node.publisher.current, route_of("00000004", "/four"))
+        await node.publisher.publish(snapshot, 10, change)
+        assert engine.calls[-1] == "change 6"
+        assert [planned["paths"] for _, planned in engine.plans[-1]["routes"]] == [["/four"]]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert asyncio.run(node.running(play)) == 0
+
+
+def test_a_fault_that_nobody_thought_of_refuses_one_snapshot_and_not_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path)
+
+    async def play() -> None:
+        await node.report()
+        with monkeypatch.context() as patched:
+            patched.setattr(Engine, "apply", lambda *_: 1 / 0)
+            with pytest.raises(PublicationRefusedError, match="cannot be put in force: division by zero"):
+                await node.publisher.publish(EMPTY, 10)
+        await node.publisher.publish(EMPTY, 10)
+        assert node.engines[0].calls[-1] == "apply 4"
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert asyncio.run(node.running(play)) == 0

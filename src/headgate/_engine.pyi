@@ -336,6 +336,8 @@ class Engine:
         """
     def apply(self, plan: bytes, attachment: Any) -> None:
         """Check the JSON plan whole and swap it in for new requests; PlanError leaves the running one in place."""
+    def apply_change(self, change: bytes, attachment: Any) -> None:
+        """Swap in what a JSON change makes of the plan in force; PlanError leaves that in place."""
     def start(self) -> None:
         """Start the engine thread and accept connections (a plan must have been applied)."""
     def drain(self) -> None:

@@ -45,6 +45,7 @@ class NativeEngine(Protocol):
     """What this module uses of `_engine.Engine`; tests of the worker give their own."""
 
     def apply(self, plan: bytes, attachment: Any) -> None: ...
+    def apply_change(self, change: bytes, attachment: Any) -> None: ...
     def start(self) -> None: ...
     def drain(self) -> None: ...
     def stop(self) -> None: ...
@@ -126,6 +127,16 @@ class Engine:
         """
         try:
             self._native.apply(plan, attachment)
+        except ValueError as error:
+            raise PlanError(_faults(error)) from error
+
+    def apply_change(self, change: bytes, attachment: object) -> None:
+        """Put the plan in force that a change makes of the one in force (`policy.change`).
+
+        Raises: PlanError with every fault, or when the change is for another plan; the plan before stays in force.
+        """
+        try:
+            self._native.apply_change(change, attachment)
         except ValueError as error:
             raise PlanError(_faults(error)) from error
 

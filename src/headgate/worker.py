@@ -200,7 +200,7 @@ class Worker:
     async def _take(self, revision: int, make: Callable[[], Any], delta: Any = None) -> None:
         previous = self._plan
         try:
-            plan, engine_plan = await asyncio.to_thread(lambda: self._compiled(make(), delta))
+            plan, change = await asyncio.to_thread(lambda: self._compiled(make(), delta))
         except PlanError as error:
             self._refuse(error.faults)
         except Exception as error:
@@ -210,7 +210,7 @@ class Worker:
             if not self._is_started:
                 await self._runtime.init_workers()
             await self._runtime.configure(plan)
-            await self._serve(engine_plan, plan)
+            await self._serve(plan, change)
         except GatewayError as error:
             if previous is not None:
                 await self._runtime.configure(previous)
@@ -247,11 +247,11 @@ class Worker:
         if changed and announcer.is_listened_to:
             announcer.announce(changed)
 
-    def _compiled(self, snapshot: Any, delta: Any = None) -> tuple[Any, bytes]:
+    def _compiled(self, snapshot: Any, delta: Any = None) -> tuple[Any, bytes | None]:
         """Compile a snapshot beside the running plan; called on another thread.
 
         Args: delta, what makes it of the running plan's.
-        Returns: the plan and its JSON for the engine.
+        Returns: the plan, and the JSON of what makes it of the running one; None when it was compiled whole.
         """
         from headgate.policy.change import compile_change
         from headgate.policy.compile import compile_plan
@@ -267,7 +267,7 @@ class Worker:
                 is_broken_allowed=settings.general.allow_broken_plugins,
             )
             if changed is not None:
-                return changed[0], changed[0].engine_plan()
+                return changed
         plan = compile_plan(
             snapshot,
             self._catalog,
@@ -277,7 +277,7 @@ class Worker:
             is_broken_allowed=settings.general.allow_broken_plugins,
             is_serving_streams=bool(settings.listeners.stream_listen),
         )
-        return plan, plan.engine_plan()
+        return plan, None
 
     async def _take_changed_secrets(self) -> None:
         """Compile the running snapshot anew when its certificates come from vaults: the engine has copies."""
@@ -285,19 +285,20 @@ class Worker:
             if self._plan is None or not self._plan.holds_references:
                 return
             try:
-                plan, engine_plan = await asyncio.to_thread(self._compiled, self._plan.snapshot)
-                await self._serve(engine_plan, plan)
+                plan, _ = await asyncio.to_thread(self._compiled, self._plan.snapshot)
+                await self._serve(plan)
             except GatewayError as error:
                 _log.warning("changed certificates are not used: %s", error)
                 return
             self._runtime.current_plan = self._plan = plan
 
-    async def _serve(self, engine_plan: bytes, plan: Any) -> None:
+    async def _serve(self, plan: Any, change: bytes | None = None) -> None:
+        """Put a plan in force. `change`: what makes it of the running one. Raises: PlanError."""
         engine = self._engine
         if engine is None:
             raise GatewayError("the engine was not made")
         # On another thread: handlers that wait on the loop go on meanwhile.
-        await asyncio.to_thread(engine.apply, engine_plan, plan)
+        await asyncio.to_thread(_apply, engine, plan, change)
         if self._is_started:
             return
         # What was loaded so far lives as long as the process: keep the collector from walking it again and again.
@@ -389,6 +390,17 @@ class Worker:
         # The engine has no event for this; it is another thread.
         while self._engine.is_running and not stopping.done() and not parent.done():  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_S)
+
+
+def _apply(engine: Engine, plan: Any, change: bytes | None) -> None:
+    """Hand a plan to the engine, as a change where there is one. Raises: PlanError, with the faults of the whole."""
+    if change is not None:
+        try:
+            engine.apply_change(change, plan)
+            return
+        except PlanError as error:
+            _log.info("revision %d is applied whole: %s", plan.revision, error)
+    engine.apply(plan.engine_plan(), plan)
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

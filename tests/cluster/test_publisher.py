@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from headgate.cluster.frames import AddressHealth, Event, HealthReports, HealthStates, Hello, StatsReply
+from headgate.cluster.frames import (
+    AddressHealth,
+    Event,
+    HealthReports,
+    HealthStates,
+    Hello,
+    SnapshotFrame,
+    StatsReply,
+)
 from headgate.cluster.publisher import PublicationRefusedError, PublicationTimeoutError, Publisher
 from headgate.cluster.subscriber import RefusedError, Subscriber, UnknownBaseError
 from headgate.store.delta import Delta
-from headgate.store.snapshot import EMPTY
+from headgate.store.snapshot import EMPTY, Snapshot
 
 
 class FakeWorker:
@@ -215,3 +223,33 @@ def test_worker_reconnects_to_a_replaced_control(tmp_path: Path) -> None:
         await second.close()
 
     run(tmp_path, scenario)
+
+
+def test_a_worker_that_connects_during_a_publication_does_not_fall_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, is_late, gate = Publisher._whole, asyncio.Event(), asyncio.Event()
+
+    async def slowly(snapshot: Snapshot) -> SnapshotFrame:
+        frame = await encode(snapshot)
+        if snapshot.revision == 1:
+            is_late.set()
+            await gate.wait()
+        return frame
+
+    async def scenario(publisher: Publisher, workers: list[FakeWorker]) -> None:
+        monkeypatch.setattr(Publisher, "_whole", staticmethod(slowly))
+        late = FakeWorker(5)
+        link = asyncio.ensure_future(Subscriber(tmp_path / "link.sock", Hello(5, 105, 1), late).run())
+        await is_late.wait()
+        # What was current when it connected is still being encoded.
+        publishing = asyncio.ensure_future(publisher.publish(EMPTY, 5))
+        await until(lambda: late.taken == [2])
+        gate.set()
+        await publishing
+        await publisher.broadcast(Event("x", {}))
+        await until(lambda: -1 in late.taken)
+        link.cancel()
+        assert late.taken == [2, -1]
+
+    run(tmp_path, scenario, count=1)

@@ -54,7 +54,12 @@ class Node:
         self.catalog = Catalog(world.types)
         self.world = world
         self.plan = compile_plan(self.snapshot(1), self.catalog)
-        self.engine: list[Any] = orjson.loads(self.plan.engine_plan())["routes"]
+        self.engine: list[Any] = self.planned()
+
+    def planned(self) -> list[Any]:
+        """The routes of the engine's plan, without those of streams, which stay behind the others."""
+        found: list[Any] = orjson.loads(self.plan.engine_plan())["routes"]
+        return found[: len(self.plan.chains)]
 
     def snapshot(self, revision: int) -> Snapshot:
         entities = {name: dict(sorted(rows.items())) for name, rows in self.world.entities.items()}
@@ -66,7 +71,7 @@ class Node:
         made = compile_change(self.plan, snapshot, delta, self.catalog, ordering_algorithm=LEGACY)
         if made is None:
             self.plan = compile_plan(snapshot, self.catalog, previous=self.plan)
-            self.engine = orjson.loads(self.plan.engine_plan())["routes"]
+            self.engine = self.planned()
             return False
         self.plan, change = made[0], orjson.loads(made[1])
         assert (change["base"], change["revision"]) == (snapshot.revision - 1, snapshot.revision)
@@ -128,7 +133,7 @@ def test_changes_one_after_the_other_are_the_whole(seed: int) -> None:
         whole = compile_plan(node.snapshot(node.plan.revision), node.catalog, previous=node.plan)
         assert served(node.plan) == served(whole)
         assert node.plan.globals.mask == whole.globals.mask
-        assert node.engine == orjson.loads(node.plan.engine_plan())["routes"]
+        assert node.engine == node.planned()
     assert taken == 40
 
 
@@ -140,9 +145,33 @@ def test_what_concerns_others_by_position_is_compiled_whole() -> None:
     assert not node.take({"services": [service | {"port": 81}]}, {})
     assert not node.take({"upstreams": []}, {})
     assert node.take({"consumers": [world.add("consumers", username="u")]}, {})
-    # Those of streams come behind those of HTTP, so positions of these are no longer free.
-    assert not node.take({"routes": [world.route(service, protocols=["tcp"])]}, {})
-    assert not node.take({"consumers": [world.add("consumers", username="v")]}, {})
+    stream = world.route(service, protocols=["tcp"])
+    assert not node.take({"routes": [stream]}, {})
+    assert not node.take({"routes": [stream | {"name": "st"}]}, {})
+    world.install("early", Early)
+    node = Node(world)
+    assert not node.take({"plugins": [world.plugin("early")]}, {})
+    assert not node.take({}, {"routes": [stream["id"]]})
+
+
+def test_routes_of_streams_stay_behind_those_of_http() -> None:
+    world = World()
+    service = world.service()
+    one, stream = world.route(service, name="one"), world.route(service, name="st", protocols=["tcp"])
+    node = Node(world)
+    two = world.route(service, name="two")
+    for changed, removed, names in (
+        ({"routes": [two]}, {}, ["one", "two", "st"]),
+        ({}, {"routes": [one["id"]]}, ["two", "st"]),
+        ({}, {"routes": [two["id"]]}, ["st"]),
+    ):
+        assert node.take(changed, removed)
+        count = len(node.plan.chains)
+        assert [node.plan.route(position)["name"] for position in range(count + 1)] == names
+        assert node.plan.stream_chain(count) is node.plan.stream_chains[0]
+        assert node.plan.service(count) == service
+        assert orjson.loads(node.plan.engine_plan())["routes"][count]["id"] == stream["id"]
+        assert node.engine == node.planned()
 
 
 def test_an_untouched_route_keeps_its_chain() -> None:

@@ -69,6 +69,13 @@ impl Engine {
         Ok(())
     }
 
+    fn apply_change(&self, py: Python<'_>, change: &[u8], attachment: Py<PyAny>) -> PyResult<()> {
+        let attachment: Arc<dyn Any + Send + Sync> = Arc::new(attachment);
+        let change = change.to_vec();
+        py.detach(|| self.server.apply_change(&change, Some(attachment)))
+            .map_err(|faults| PlanError::new_err((faults,)))
+    }
+
     fn start(&self) -> PyResult<()> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_some() {

@@ -3,6 +3,7 @@
 //! First files to read: `server.rs` (how the parts are wired), `pipeline.rs` (the stages of a request), `runner.rs` (the
 //! boundary to plugins), `plan.rs` (what the engine is told).
 
+pub mod change;
 pub mod error;
 pub mod exchange;
 pub mod explain;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::plan::{AddressPlan, Plan, RoutePlan, ServicePlan, UpstreamPlan};
 use crate::router::stream::{StreamRouter, StreamRule};
-use crate::router::{AddressRule, Flavor, RouteRule, Router};
+use crate::router::{AddressRule, Flavor, RouteRule, Router, RouterFault};
 use crate::settings::EngineSettings;
 use crate::tls::client::{ClientTls, UpstreamAlpn, UpstreamTls};
 use crate::tls::given::GivenPairs;
@@ -52,7 +52,7 @@ impl Foundation {
     }
 }
 
-/// A plan in force.
+/// A plan in force. What is large is shared with the plans before and after that have the same.
 pub struct Live {
     /// Revision of the plan.
     pub revision: u64,
@@ -63,21 +63,21 @@ pub struct Live {
     /// Settings of the process.
     pub settings: Arc<EngineSettings>,
     /// Routes by position.
-    pub routes: Vec<LiveRoute>,
+    pub routes: Vec<Arc<LiveRoute>>,
     /// Services by position.
-    pub services: Vec<LiveService>,
+    pub services: Arc<Vec<LiveService>>,
     /// Upstreams by name.
-    pub upstreams: HashMap<String, LiveUpstream>,
+    pub upstreams: Arc<HashMap<String, LiveUpstream>>,
     /// Their balancers by the upstream's id.
-    pub balancers: HashMap<String, Arc<Balancer>>,
+    pub balancers: Arc<HashMap<String, Arc<Balancer>>>,
     /// Finds routes of HTTP requests.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// Position of the first stream route in `routes`.
     pub first_stream_route: usize,
     /// Finds routes of streams, by position behind `first_stream_route`.
-    pub stream_router: StreamRouter,
+    pub stream_router: Arc<StreamRouter>,
     /// Certificates by SNI.
-    pub tls: ServerTls,
+    pub tls: Arc<ServerTls>,
     /// Certificates that plugins gave, of all plans.
     pub given_pairs: Arc<GivenPairs>,
     /// TLS towards targets that a plugin chose on a route whose service is plain.
@@ -146,19 +146,16 @@ impl Live {
             faults.extend(found.iter().cloned());
         }
         let rules: Vec<RouteRule> = http_routes.iter().map(rule_of).collect();
-        let router = Router::build_after(plan.router_flavor, &rules, previous.map(|old| &old.router));
+        let router = Router::build_after(plan.router_flavor, &rules, previous.map(|old| old.router.as_ref()));
         if let Err(found) = &router {
-            for fault in found {
-                let id = plan.routes.get(fault.route).map_or("?", |route| route.id.as_str());
-                faults.push(format!("routes.{id}.{}: {}", fault.field, fault.message));
-            }
+            faults.extend(fault_texts(found, |position| plan.routes.get(position)));
         }
         let tls = ServerTls::build(
             &plan.certificates,
             &plan.snis,
             &foundation.settings.tls,
             &foundation.sessions,
-            previous.map(|old| &old.tls),
+            previous.map(|old| old.tls.as_ref()),
         );
         if let Err(found) = &tls {
             faults.extend(found.iter().map(ToString::to_string));
@@ -220,7 +217,7 @@ impl Live {
         }
         for route in &plan.routes {
             if route.service.is_some_and(|service| service >= plan.services.len()) {
-                faults.push(format!("routes.{}.service: no service at this position", route.id));
+                faults.push(unknown_service(route));
             }
         }
         match (router, stream_router, tls, default_client_tls) {
@@ -232,15 +229,15 @@ impl Live {
                 routes: plan
                     .routes
                     .into_iter()
-                    .map(|route| LiveRoute::of(route, &services))
+                    .map(|route| Arc::new(LiveRoute::of(route, &services)))
                     .collect(),
-                services,
-                upstreams,
-                balancers,
-                router,
+                services: Arc::new(services),
+                upstreams: Arc::new(upstreams),
+                balancers: Arc::new(balancers),
+                router: Arc::new(router),
                 first_stream_route,
-                stream_router,
-                tls,
+                stream_router: Arc::new(stream_router),
+                tls: Arc::new(tls),
                 given_pairs: foundation.given_pairs.clone(),
                 default_client_tls,
                 attachment,
@@ -261,7 +258,8 @@ impl Live {
 }
 
 impl LiveRoute {
-    fn of(plan: RoutePlan, services: &[LiveService]) -> Self {
+    /// A planned route made ready; `services` are those of its plan.
+    pub(crate) fn of(plan: RoutePlan, services: &[LiveService]) -> Self {
         let has = |name: &str| plan.protocols.iter().any(|protocol| protocol == name);
         let is_https_only = has("https") && !has("http") || has("wss") && !has("ws");
         let is_websocket = plan
@@ -301,15 +299,26 @@ fn stream_router(flavor: Flavor, routes: &[RoutePlan]) -> Result<StreamRouter, V
     }
     let router = StreamRouter::build(flavor, &rules);
     if let Err(found) = &router {
-        for fault in found {
-            let id = routes.get(fault.route).map_or("?", |route| route.id.as_str());
-            faults.push(format!("routes.{id}.{}: {}", fault.field, fault.message));
-        }
+        faults.extend(fault_texts(found, |position| routes.get(position)));
     }
     match router {
         Ok(router) if faults.is_empty() => Ok(router),
         _ => Err(faults),
     }
+}
+
+/// What is said of the faults of a router; `route` gives the route at a position.
+pub(crate) fn fault_texts<'a>(faults: &[RouterFault], route: impl Fn(usize) -> Option<&'a RoutePlan>) -> Vec<String> {
+    let text = |fault: &RouterFault| {
+        let id = route(fault.route).map_or("?", |route| route.id.as_str());
+        format!("routes.{id}.{}: {}", fault.field, fault.message)
+    };
+    faults.iter().map(text).collect()
+}
+
+/// What is said of a route without the service that it names.
+pub(crate) fn unknown_service(route: &RoutePlan) -> String {
+    format!("routes.{}.service: no service at this position", route.id)
 }
 
 /// The matching half of a planned route.

@@ -51,6 +51,22 @@ pub struct Plan {
     pub ca_certificates: BTreeMap<String, String>,
 }
 
+/// What makes a plan of the one in force; whatever it does not name stays.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanChange {
+    /// Revision of the plan that it changes.
+    pub base: u64,
+    /// Revision of the plan that comes of it.
+    pub revision: u64,
+    /// As in [`Plan`].
+    pub global_phases: u32,
+    /// Routes of HTTP by their position, in ascending order: in place of the one that is there, or behind the last one.
+    pub routes: Vec<(usize, RoutePlan)>,
+    /// How many routes of HTTP there are then; those behind are gone. Routes of streams stay, and follow them.
+    pub route_count: usize,
+}
+
 /// One route and what its plugins need.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

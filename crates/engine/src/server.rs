@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::gateway::Gateway;
 use crate::listener;
 use crate::live::{Foundation, Live};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanChange};
 use crate::runner::PhaseRunner;
 use crate::settings::EngineSettings;
 use crate::stream::datagrams::ListeningSocket;
@@ -34,6 +34,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The names of targets are looked at this often (reference: balancing 2).
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Own choices: dropping fewer routes takes less than 0.1 ms; most requests are over within 5 s.
+const LARGE_PLAN_ROUTES: usize = 500;
+const RETIREMENT_INTERVAL: Duration = Duration::from_millis(50);
+const RETIREMENT_LOOKS: usize = 100;
 
 /// One engine.
 pub struct Server {
@@ -91,7 +96,27 @@ impl Server {
         let notices = live.notices.clone();
         live.configure_balancers();
         self.gateway.swap(Arc::new(live));
+        retire(previous);
         Ok(notices)
+    }
+
+    /// Make the plan ready that a change makes of the one in force, and put it in force.
+    ///
+    /// # Errors
+    /// The change is for another plan, or all its faults; the running one stays in force.
+    pub fn apply_change(
+        &self,
+        change: &[u8],
+        attachment: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Result<(), Vec<String>> {
+        let _alone = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let change: PlanChange =
+            serde_json::from_slice(change).map_err(|error| vec![format!("change of the plan: {error}")])?;
+        let previous = self.gateway.live();
+        let live = previous.changed(change, attachment)?;
+        self.gateway.swap(Arc::new(live));
+        retire(previous);
+        Ok(())
     }
 
     /// Serve on these sockets until drained or stopped. Blocks its thread: it is the engine thread.
@@ -168,6 +193,27 @@ fn open_log(setting: &str, path: Option<&Path>) -> Result<Option<AccessLog>, Vec
         AccessLog::open(path).map_err(|error| vec![format!("{setting}: cannot open {}: {error}", path.display())])
     };
     path.map(open).transpose()
+}
+
+/// Drop a plan that is no longer in force where that holds up no request: it takes milliseconds when it is large.
+///
+/// Requests on their way keep it for a while; one that keeps it longer than this waits drops it itself.
+fn retire(plan: Arc<Live>) {
+    if plan.routes.len() < LARGE_PLAN_ROUTES {
+        return;
+    }
+    let wait = move || {
+        for _ in 0..RETIREMENT_LOOKS {
+            if Arc::strong_count(&plan) == 1 {
+                break;
+            }
+            std::thread::park_timeout(RETIREMENT_INTERVAL);
+        }
+        drop(plan);
+    };
+    if let Err(error) = std::thread::Builder::new().name("retirement".to_owned()).spawn(wait) {
+        tracing::debug!("the plan before is dropped at once: {error}");
+    }
 }
 
 async fn sweep_pools(gateway: Arc<Gateway>) {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use headgate_engine::exchange::Exchange;
 use headgate_engine::http::respond::answer_exit;
 use headgate_engine::phase::Phase;
+use headgate_engine::router::{HeaderLookup, RequestKey};
 use headgate_engine::runner::{Finished, Handshake, HandshakeStep, NoHandlers, PhaseRunner, Step};
 use headgate_engine::server::Server;
 
@@ -284,4 +285,166 @@ fn a_bad_plan_leaves_the_old_one_in_force() {
     assert!(faults[0].starts_with("routes.bad.paths[0]: "), "{faults:?}");
     assert_eq!(running.ask("/still").1, b"/still");
     assert_eq!(running.server.gateway().live().revision, 1);
+}
+
+/// A route that has the id of its number.
+fn route(number: usize, path: &str, phases: u32) -> String {
+    format!(
+        r#"{{"id": "00000000-0000-4000-8000-{number:012}", "protocols": ["http"], "paths": ["{path}"], "service": 0,
+            "phases": {phases}}}"#
+    )
+}
+
+const SERVICE: &str = r#"{"id": "s", "protocol": "http", "host": "127.0.0.1", "port": 80}"#;
+
+/// Routes of HTTP, then one of streams, over one service and an upstream.
+fn plan_of(revision: u64, routes: &[String]) -> String {
+    let stream = r#"{"id": "st", "protocols": ["tcp"], "destinations": [{"port": 9}], "service": 0, "phases": 2}"#;
+    let routes: Vec<&str> = routes.iter().map(String::as_str).chain([stream]).collect();
+    format!(
+        r#"{{"revision": {revision}, "services": [{SERVICE}], "routes": [{}],
+            "upstreams": [{{"id": "u", "name": "u", "targets": [{{"host": "127.0.0.1", "port": 1, "weight": 1}}]}}]}}"#,
+        routes.join(",")
+    )
+}
+
+fn change_of(base: u64, named: &[(usize, String)], count: usize) -> String {
+    let named: Vec<String> = named
+        .iter()
+        .map(|(position, route)| format!("[{position}, {route}]"))
+        .collect();
+    format!(
+        r#"{{"base": {base}, "revision": {}, "global_phases": 4, "routes": [{}], "route_count": {count}}}"#,
+        base + 1,
+        named.join(",")
+    )
+}
+
+struct NoHeaders;
+
+impl HeaderLookup for NoHeaders {
+    fn values(&self, _name: &str, _visit: &mut dyn FnMut(&[u8]) -> bool) {}
+}
+
+/// The id and the phases of the route that a path takes.
+fn taken(server: &Server, path: &str) -> Option<(String, u32)> {
+    let live = server.gateway().live();
+    let matched = live.router.find(&RequestKey {
+        method: "GET",
+        host: "h",
+        path: path.as_bytes(),
+        query: b"",
+        client: None,
+        listener_ip: None,
+        sni: None,
+        is_tls: false,
+        listener_port: 80,
+        headers: &NoHeaders,
+    })?;
+    live.routes
+        .get(matched.route)
+        .map(|route| (route.plan.id.clone(), route.plan.phases))
+}
+
+fn built() -> Server {
+    Server::build(serde_json::from_str(&settings(80)).unwrap(), Arc::new(NoHandlers)).unwrap()
+}
+
+#[test]
+fn changes_one_after_the_other_serve_as_the_whole_plan_does() {
+    let (changed, whole) = (built(), built());
+    let mut routes: Vec<String> = (0..40).map(|number| route(number, &format!("/{number}"), 0)).collect();
+    changed.apply(plan_of(1, &routes).as_bytes(), None).unwrap();
+    let mut state = 7_usize;
+    let mut draw = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for revision in 1..60_u64 {
+        // Prefixes of one another, so that the order of routes counts; some are regular expressions.
+        let path = ["/a", "/a/b", "/a/b/c", "~/a/[b-d]", "/x"][draw(5)];
+        let made = route(100 + draw(1000), path, u32::try_from(draw(3)).unwrap());
+        let mut named = Vec::new();
+        let position = draw(routes.len() + 1);
+        if draw(4) == 0 && position < routes.len() {
+            // The last takes the place of one that goes.
+            let last = routes.pop().unwrap();
+            if position < routes.len() {
+                routes[position].clone_from(&last);
+                named.push((position, last));
+            }
+        } else {
+            routes.truncate(routes.len().max(position));
+            if position == routes.len() {
+                routes.push(made.clone());
+            } else {
+                routes[position].clone_from(&made);
+            }
+            named.push((position, made));
+        }
+        let change = change_of(revision, &named, routes.len());
+        changed.apply_change(change.as_bytes(), None).unwrap();
+        whole.apply(plan_of(revision + 1, &routes).as_bytes(), None).unwrap();
+        for path in ["/a", "/a/b", "/a/b/c", "/a/c", "/x/y", "/3", "/17", "/none"] {
+            assert_eq!(taken(&changed, path), taken(&whole, path), "{path} at {revision}");
+        }
+        let live = changed.gateway().live();
+        assert_eq!(live.first_stream_route, routes.len());
+        assert_eq!(live.routes[live.first_stream_route].plan.id, "st");
+        assert_eq!(live.routes.len(), routes.len() + 1);
+    }
+}
+
+#[test]
+fn a_change_shares_all_that_it_does_not_name() {
+    let server = built();
+    let routes: Vec<String> = (0..100).map(|number| route(number, &format!("/{number}"), 0)).collect();
+    server.apply(plan_of(1, &routes).as_bytes(), None).unwrap();
+    let before = server.gateway().live();
+    let change = change_of(1, &[(0, route(0, "/0", 8)), (7, route(7, "/new", 0))], 100);
+    server.apply_change(change.as_bytes(), None).unwrap();
+    let after = server.gateway().live();
+    assert_eq!((after.revision, after.global_phases), (2, 4));
+    assert_eq!(taken(&server, "/0").unwrap().1, 8);
+    assert_eq!(before.routes[0].plan.phases, 0);
+    assert!(after.router.shares_with(&before.router));
+    assert!(Arc::ptr_eq(&before.routes[1], &after.routes[1]));
+    assert!(Arc::ptr_eq(&before.balancers["u"], &after.balancers["u"]));
+    assert!(Arc::ptr_eq(&before.tls, &after.tls));
+    assert!(Arc::ptr_eq(&before.stream_router, &after.stream_router));
+    // What matches the same needs no other router at all.
+    server
+        .apply_change(change_of(2, &[(0, route(0, "/0", 0))], 100).as_bytes(), None)
+        .unwrap();
+    assert!(Arc::ptr_eq(&after.router, &server.gateway().live().router));
+}
+
+#[test]
+fn a_bad_change_leaves_the_plan_in_force() {
+    let server = built();
+    server
+        .apply(plan_of(1, &[route(1, "/a", 0), route(2, "/b", 0)]).as_bytes(), None)
+        .unwrap();
+    let before = server.gateway().live();
+    let refused = |base: u64, named: &[(usize, String)], count: usize| {
+        let change = change_of(base, named, count);
+        server.apply_change(change.as_bytes(), None).unwrap_err().join("; ")
+    };
+    assert_eq!(
+        refused(9, &[], 2),
+        "plan: a change of revision 9 does not fit revision 1"
+    );
+    assert_eq!(refused(1, &[], 3), "routes: there are 2 of 3 routes");
+    assert!(refused(1, &[(5, route(3, "/c", 0))], 2).contains("leaves a gap"));
+    assert!(refused(1, &[(0, route(1, "~/(", 0))], 2).contains("paths[0]: invalid regex"));
+    let stream = r#"{"id": "t", "protocols": ["tcp"]}"#.to_owned();
+    assert!(refused(1, &[(0, stream)], 2).contains("a route of streams"));
+    let unknown = r#"{"id": "t", "protocols": ["http"], "service": 4}"#.to_owned();
+    assert_eq!(
+        refused(1, &[(0, unknown)], 2),
+        "routes.t.service: no service at this position"
+    );
+    assert!(Arc::ptr_eq(&before, &server.gateway().live()));
 }

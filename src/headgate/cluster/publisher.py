@@ -63,11 +63,17 @@ class _Worker:
     hello: Hello
     writer: asyncio.StreamWriter
     running_revision: int = 0
+    sent_revision: int = 0
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     store_requests: int = 0
 
     async def send(self, message: Down) -> None:
         async with self.sending:
+            if isinstance(message, SnapshotFrame | DeltaFrame):
+                if message.revision < self.sent_revision:
+                    # Encoding a large one takes a while: a newer one went out meanwhile.
+                    return
+                self.sent_revision = message.revision
             self.writer.write(encode(message))
             await asyncio.wait_for(self.writer.drain(), _SEND_TIMEOUT_S)
 

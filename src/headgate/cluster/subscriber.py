@@ -230,6 +230,10 @@ class Subscriber:
                 await self.send(WholeRequest(frame.revision))
             except RefusedError as refusal:
                 await self.send(Nack(frame.revision, refusal.faults))
+            except Exception as error:
+                # Whatever it is: the one before is in force, and the next one must not find nobody here.
+                _log.exception("revision %d cannot be put in force", frame.revision)
+                await self.send(Nack(frame.revision, [f"the configuration cannot be put in force: {error}"]))
             else:
                 await self.send(Ack(frame.revision))
 

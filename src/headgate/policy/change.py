@@ -1,11 +1,12 @@
 """From the plan in force to the next one where few entities changed: what they do not touch is shared, not compiled.
 
-Owns which changes can be taken so, and the JSON of a change (for an engine that takes one). Routes keep
-their positions: a new one gets the next, the last takes the place of one that goes. The rule to keep: the outcome
-serves exactly as `compile_plan` of the whole snapshot would.
+Owns which changes can be taken so, and the JSON of a change, whose form is `PlanChange` of
+`crates/engine/src/plan.rs`. Routes of HTTP keep their positions: a new one gets the next, the last takes the place of
+one that goes; those of streams follow them as they are. The rule to keep: the outcome serves exactly as `compile_plan`
+of the whole snapshot would.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Final
 
 import orjson
@@ -45,11 +46,8 @@ def compile_change(
     Raises: PlanError with all faults.
     """
     types = delta.types
-    if not types.isdisjoint(_WHOLE) or len(previous.chains) != len(previous._routes):
-        return None
     changed, removed = delta.of_type("routes")
-    if any(HTTP_SUBSYSTEM.isdisjoint(route["protocols"]) for route in changed.values()):
-        # Routes of other protocols have positions of their own.
+    if not types.isdisjoint(_WHOLE) or _concerns_streams(previous, changed, removed, types):
         return None
     table = _Routes(previous)
     instances, builder, global_instances = previous._instances, previous._builder, previous.globals
@@ -68,22 +66,23 @@ def compile_change(
         table.take_chains(builder)
     if table.faults:
         raise PlanError(table.faults)
+    count = len(previous.chains)
     engine_plan = previous._engine_plan | {
         "revision": snapshot.revision,
         "global_phases": global_instances.mask,
-        "routes": table.plans,
+        "routes": table.plans + previous._engine_plan["routes"][count:],
     }
     plan = CompiledPlan(
         snapshot,
         instances,
         table.chains,
-        table.routes,
-        table.services,
+        table.routes + previous._routes[count:],
+        table.services + previous._services[count:],
         global_instances,
         engine_plan,
         builder,
         previous._service_positions,
-        stream_chains=[],
+        stream_chains=previous.stream_chains,
         stream_globals=stream_globals,
         holds_references=previous.holds_references,
     )
@@ -91,14 +90,27 @@ def compile_change(
     return plan, table.change(previous.revision, snapshot.revision, global_instances)
 
 
+def _concerns_streams(
+    previous: CompiledPlan, changed: Mapping[str, dict[str, Any]], removed: Set[str], types: Set[str]
+) -> bool:
+    """Say whether a change concerns routes of streams: one of them, what becomes one, or the plugins of all."""
+    if any(HTTP_SUBSYSTEM.isdisjoint(route["protocols"]) for route in changed.values()):
+        return True
+    stream_routes = previous._routes[len(previous.chains) :]
+    return bool(stream_routes) and (
+        "plugins" in types or any(route["id"] in changed or route["id"] in removed for route in stream_routes)
+    )
+
+
 class _Routes:
-    """The routes of a plan while they change."""
+    """The routes of HTTP of a plan while they change."""
 
     def __init__(self, previous: CompiledPlan) -> None:
+        count = len(previous.chains)
         self.chains = list(previous.chains)
-        self.routes = list(previous._routes)
-        self.services = list(previous._services)
-        self.plans: list[dict[str, Any]] = list(previous._engine_plan["routes"])
+        self.routes = previous._routes[:count]
+        self.services = previous._services[:count]
+        self.plans: list[dict[str, Any]] = previous._engine_plan["routes"][:count]
         known = previous._positions
         self.positions = (
             {route["id"]: position for position, route in enumerate(self.routes)} if known is None else dict(known)

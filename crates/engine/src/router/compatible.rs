@@ -5,7 +5,7 @@
 //! 64-bit priority; fields are compared as numbers instead of being packed, so that a negative or
 //! very large `regex_priority` sorts where it should.
 
-use super::draft::{Draft, PathGroup, REGEX_MARK};
+use super::draft::{Draft, PathGroup, Place, REGEX_MARK};
 use super::rule::RouteRule;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ const PATH_LEN_MASK: usize = 0x7ffff;
 
 /// Compared field by field, greater first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Priority {
+pub(super) struct Priority {
     attributes: usize,
     has_only_plain_hosts: bool,
     headers: usize,
@@ -33,33 +33,29 @@ struct Priority {
 /// Splits the rules and sorts the parts, first to be tried first.
 pub(super) fn order(rules: &[RouteRule]) -> Vec<Draft> {
     let mut drafts = Vec::with_capacity(rules.len());
-    let mut expressions = Vec::new();
     for (route, rule) in rules.iter().enumerate() {
         if rule.expression.is_some() {
-            let paths = PathGroup::None;
-            expressions.push((rule.priority, &rule.id, Draft { route, paths }));
+            drafts.push(Draft {
+                route,
+                paths: PathGroup::None,
+                place: Place::Expression(Reverse((rule.priority, rule.id.as_str().into()))),
+            });
             continue;
         }
         let groups = split(rule);
         let is_split = groups.len() > 1;
         for (index, paths) in groups.into_iter().enumerate() {
             let id = if is_split {
-                split_id(&rule.id, index + 1)
+                split_id(&rule.id, index + 1).into()
             } else {
-                rule.id.clone()
+                rule.id.as_str().into()
             };
-            drafts.push((priority(rule, &paths), id, Draft { route, paths }));
+            let place = Place::Compatible(Reverse((priority(rule, &paths), id)));
+            drafts.push(Draft { route, paths, place });
         }
     }
-    drafts.sort_by(|(left, left_id, _), (right, right_id, _)| {
-        (Reverse(left), Reverse(left_id)).cmp(&(Reverse(right), Reverse(right_id)))
-    });
-    expressions.sort_by_key(|(priority, id, _)| Reverse((*priority, *id)));
-    expressions
-        .into_iter()
-        .map(|(_, _, draft)| draft)
-        .chain(drafts.into_iter().map(|(_, _, draft)| draft))
-        .collect()
+    drafts.sort_by(|left, right| left.place.cmp(&right.place));
+    drafts
 }
 
 /// Regular expressions in one group, plain paths by length, shorter first (own choice).

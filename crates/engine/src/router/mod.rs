@@ -2,10 +2,11 @@
 //!
 //! Owns the order of routes in all flavours (`compatible`, `traditional`), the routes written as
 //! expressions (`atc`), the index that makes a
-//! lookup cost the length of the path and not the number of routes (`index`, `trie`, `set`), and
+//! lookup cost the length of the path and not the number of routes (`layer`, `index`, `trie`, `set`), and
 //! the treatment of request paths (`path`). Does not own the protocol checks that follow a match,
 //! nor the plan the rules come from. The pipeline calls [`Router::find`] once per request; a new
-//! plan builds a new router and swaps it in. Nothing here does I/O, waits or allocates per lookup,
+//! plan builds a new router and swaps it in, and where few routes differ that shares all others with
+//! the router before (`overlay`). Nothing here does I/O, waits or allocates per lookup,
 //! save for the captures of a regular expression.
 //!
 //! The rule to keep: `find` gives exactly what trying all routes in order would give.
@@ -16,11 +17,14 @@ mod draft;
 mod expression;
 mod header;
 mod index;
+mod layer;
 mod matcher;
 mod name;
+mod overlay;
 pub mod path;
 mod pattern;
 mod pattern_file;
+mod replaced;
 mod request;
 mod rule;
 mod set;
@@ -35,55 +39,21 @@ pub use atc::{check as check_expression, Subsystem};
 pub use request::{Captures, HeaderLookup, RequestKey, RouteMatch};
 pub use rule::{AddressRule, Flavor, PathHandling, RouteRule, RouterFault};
 
-use atc::{Facts, Needs, Test};
-use draft::{Draft, PathGroup, REGEX_MARK};
-use header::HeaderTest;
-use index::{HostIndex, HostIndexBuilder, HostRule, PathIndex, PathIndexBuilder, RequestHost};
-use matcher::{Matcher, PathRule};
-use name::{split_port, without_trailing_dot, NamePattern};
-use pattern::Patterns;
-use set::Search;
 use std::sync::Arc;
+
+use atc::Facts;
+use index::RequestHost;
+use layer::Layer;
+use name::split_port;
+use overlay::Overlay;
+use pattern::Patterns;
+use replaced::Replaced;
 
 /// An immutable set of routes, ready for lookups.
 pub struct Router {
-    flavor: Flavor,
-    /// In the order they are tried.
-    matchers: Vec<Matcher>,
-    patterns: Patterns,
-    hosts: HostIndex,
-    upstream_paths: Vec<UpstreamPath>,
-    start: Option<CategoryStart>,
-}
-
-/// What a match says about the upstream path, by route.
-#[derive(Clone, Copy)]
-struct UpstreamPath {
-    strip_path: bool,
-    path_handling: PathHandling,
-}
-
-/// Where a `traditional` search of an unencrypted request begins; absent when no route has `snis`,
-/// for then the beginning makes no difference.
-struct CategoryStart {
-    first_ranks: Vec<(u8, u32)>,
-    paths: PathIndex,
-    methods: Vec<String>,
-    header_names: Vec<Box<str>>,
-}
-
-/// The attributes of one rule, compiled; shared by the parts it is split into. Those of an expression are what it needs.
-#[derive(Default)]
-struct RuleParts {
-    methods: Vec<String>,
-    hosts: Vec<HostRule>,
-    headers: Vec<HeaderTest>,
-    snis: Vec<NamePattern>,
-    /// Number of the pattern for each regular-expression path.
-    patterns: Vec<Option<u32>>,
-    path_hints: Option<Vec<Vec<u8>>>,
-    needs_tls: Option<bool>,
-    test: Option<Arc<Test>>,
+    base: Arc<Layer>,
+    /// What has changed since the base was compiled.
+    overlay: Option<Overlay>,
 }
 
 impl Router {
@@ -101,110 +71,70 @@ impl Router {
     /// # Errors
     /// Every fault of every rule, in rule order.
     pub fn build_after(flavor: Flavor, rules: &[RouteRule], previous: Option<&Self>) -> Result<Self, Vec<RouterFault>> {
-        let mut compiler = Compiler {
-            flavor,
-            patterns: Patterns::new(flavor),
-            previous: previous.map(|router| &router.patterns),
-            faults: Vec::new(),
-        };
-        let parts: Vec<RuleParts> = rules
-            .iter()
-            .enumerate()
-            .map(|(route, rule)| compiler.compile(route, rule))
-            .collect();
-        let Compiler { patterns, faults, .. } = compiler;
-        if !faults.is_empty() {
-            return Err(faults);
-        }
+        let known = previous.map_or_else(Vec::new, Self::patterns);
+        let base = Arc::new(Layer::build(flavor, rules, &known)?);
+        Ok(Self { base, overlay: None })
+    }
 
-        let drafts = match flavor {
-            Flavor::TraditionalCompatible | Flavor::Expressions => compatible::order(rules),
-            Flavor::Traditional => traditional::order(rules),
-        };
-        let matchers: Vec<Matcher> = drafts
-            .iter()
-            .map(|draft| matcher(draft, &rules[draft.route], &parts[draft.route]))
-            .collect();
-        let mut hosts = HostIndexBuilder::default();
-        for (rank, matcher) in matchers.iter().enumerate() {
-            hosts.add(rank as u32, &parts[matcher.route].hosts, &matcher.path);
+    /// The router of the same routes but for those at some positions, which are others now or new.
+    ///
+    /// Args: `touched`, these positions; `count`, how many routes there are then, so that those behind are gone; `rule`
+    /// gives the route at a position. Every position that this router has no route at must be touched.
+    ///
+    /// # Errors
+    /// Every fault of every changed rule, with its position.
+    pub fn after(
+        &self,
+        touched: &[usize],
+        count: usize,
+        rule: impl Fn(usize) -> RouteRule,
+    ) -> Result<Self, Vec<RouterFault>> {
+        if let Some(overlay) = Overlay::build(&self.base, self.overlay.as_ref(), touched, count, &rule)? {
+            return Ok(Self {
+                base: self.base.clone(),
+                overlay: Some(overlay),
+            });
         }
-        let wildcard_needs_text = flavor == Flavor::Traditional;
-        let has_snis = rules.iter().any(|rule| !rule.snis.is_empty());
-        let start = (flavor == Flavor::Traditional && has_snis).then(|| CategoryStart {
-            first_ranks: traditional::category_starts(rules, &drafts),
-            paths: all_paths(&matchers, &patterns),
-            methods: sorted_distinct(matchers.iter().flat_map(|matcher| matcher.methods.iter().cloned())),
-            header_names: sorted_distinct(
-                matchers
-                    .iter()
-                    .flat_map(|matcher| matcher.headers.iter().map(|test| test.name.clone())),
-            ),
-        });
-        Ok(Self {
-            flavor,
-            hosts: hosts.finish(&matchers, &patterns, wildcard_needs_text),
-            upstream_paths: rules
-                .iter()
-                .map(|rule| UpstreamPath {
-                    strip_path: rule.strip_path,
-                    path_handling: flavor.effective_path_handling(rule.path_handling),
-                })
-                .collect(),
-            matchers,
-            patterns,
-            start,
-        })
+        let rules: Vec<RouteRule> = (0..count).map(rule).collect();
+        Self::build_after(self.flavor(), &rules, Some(self))
     }
 
     /// The route that answers the request.
     pub fn find(&self, request: &RequestKey<'_>) -> Option<RouteMatch> {
-        let host = self.split_host(request);
-        let facts = Facts { request, host };
-        let search = Search {
-            matchers: &self.matchers,
-            facts,
-            floor: self.floor(request, &host),
+        let facts = Facts {
+            request,
+            host: self.split_host(request),
         };
-        let rank = self.hosts.best(&search, &self.patterns);
-        let matcher = self.matchers.get(rank as usize)?;
-        let upstream_path = self.upstream_paths.get(matcher.route)?;
-        if let Some(test) = &matcher.test {
-            let found = test.find(&facts)?;
-            return Some(RouteMatch {
-                route: matcher.route,
-                matched_prefix_len: found.path_len.map(|len| len.min(request.path.len())),
-                strip_path: upstream_path.strip_path,
-                path_handling: upstream_path.path_handling,
-                captures: found.captures,
-            });
+        let Some(overlay) = &self.overlay else {
+            return self.base.found(self.base.best(facts, &Replaced::NONE), &facts);
+        };
+        let rank = self.base.best(facts, overlay.replaced());
+        match overlay.before(rank, facts) {
+            Some(found) => Some(found),
+            None => self.base.found(rank, &facts),
         }
-        let (matched_prefix_len, captures) = match &matcher.path {
-            PathRule::Any | PathRule::Hints(_) => (None, None),
-            PathRule::Prefixes(prefixes) => (prefixes.first().map(Vec::len), None),
-            PathRule::Patterns(numbers) => numbers
-                .iter()
-                .filter_map(|&number| self.patterns.get(number))
-                .find_map(|pattern| pattern.run(self.flavor, request.path))
-                .map_or((None, None), |(len, captures)| (Some(len), captures)),
-        };
-        Some(RouteMatch {
-            route: matcher.route,
-            matched_prefix_len,
-            strip_path: upstream_path.strip_path,
-            path_handling: upstream_path.path_handling,
-            captures,
-        })
     }
 
     /// The flavour the router was built for.
     pub fn flavor(&self) -> Flavor {
-        self.flavor
+        self.base.flavor()
+    }
+
+    /// Whether most of the two is one and the same in memory.
+    #[must_use]
+    pub fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.base, &other.base)
+    }
+
+    fn patterns(&self) -> Vec<&Patterns> {
+        let changed = self.overlay.as_ref().map(Overlay::patterns);
+        std::iter::once(self.base.patterns()).chain(changed).collect()
     }
 
     fn split_host<'a>(&self, request: &RequestKey<'a>) -> RequestHost<'a> {
-        let host = split_port(self.flavor, request.host);
-        let assumed_port = match (self.flavor, request.is_tls) {
+        let flavor = self.flavor();
+        let host = split_port(flavor, request.host);
+        let assumed_port = match (flavor, request.is_tls) {
             (Flavor::TraditionalCompatible | Flavor::Expressions, _) => request.listener_port,
             (Flavor::Traditional, true) => 443,
             (Flavor::Traditional, false) => 80,
@@ -214,216 +144,4 @@ impl Router {
             port: host.port.unwrap_or(assumed_port),
         }
     }
-
-    /// The rank before which no matcher is considered.
-    fn floor(&self, request: &RequestKey<'_>, host: &RequestHost<'_>) -> u32 {
-        let Some(start) = self.start.as_ref().filter(|_| !request.is_tls) else {
-            return 0;
-        };
-        let category = start.category_of(request, self.hosts.has_host_for(host), &self.patterns);
-        start
-            .first_ranks
-            .iter()
-            .find(|(bits, _)| *bits == category)
-            .map_or(0, |&(_, first_rank)| first_rank)
-    }
-}
-
-impl CategoryStart {
-    /// The attributes an unencrypted request could match.
-    fn category_of(&self, request: &RequestKey<'_>, has_host: bool, patterns: &Patterns) -> u8 {
-        let has_method = self
-            .methods
-            .binary_search_by(|method| method.as_str().cmp(request.method))
-            .is_ok();
-        let has_header = self.header_names.iter().any(|name| {
-            let mut is_present = false;
-            request.headers.values(name, &mut |_| {
-                is_present = true;
-                false
-            });
-            is_present
-        });
-        let has_path = self.paths.has_path_for(request.path, patterns);
-        [
-            (has_host, traditional::HOSTS),
-            (has_header, traditional::HEADERS),
-            (has_path, traditional::PATHS),
-            (has_method, traditional::METHODS),
-        ]
-        .into_iter()
-        .filter(|&(is_hit, _)| is_hit)
-        .fold(0, |category, (_, bit)| category | bit)
-    }
-}
-
-/// Turns rules into their compiled attributes and collects faults.
-struct Compiler<'a> {
-    flavor: Flavor,
-    patterns: Patterns,
-    previous: Option<&'a Patterns>,
-    faults: Vec<RouterFault>,
-}
-
-impl Compiler<'_> {
-    fn compile(&mut self, route: usize, rule: &RouteRule) -> RuleParts {
-        let needs_tls = (self.flavor == Flavor::Expressions)
-            .then(|| needed_tls(&rule.protocols))
-            .flatten();
-        if let Some(source) = rule.expression.as_deref() {
-            let parts = self.compile_expression(route, source);
-            return RuleParts { needs_tls, ..parts };
-        }
-        let mut hosts = Vec::with_capacity(rule.host_names().len());
-        for (position, host) in rule.host_names().iter().enumerate() {
-            let split = split_port(self.flavor, host);
-            match NamePattern::parse(split.name) {
-                Ok(name) => hosts.push(HostRule { name, port: split.port }),
-                Err(message) => self.fault(route, format!("hosts[{position}]"), message),
-            }
-        }
-        let mut headers = Vec::with_capacity(rule.headers.len());
-        for (name, values) in &rule.headers {
-            match HeaderTest::compile(self.flavor, name, values) {
-                Ok(test) => headers.push(test),
-                Err(faults) => {
-                    for (position, message) in faults {
-                        self.fault(route, format!("headers.{name}[{position}]"), message);
-                    }
-                }
-            }
-        }
-        let mut snis = Vec::with_capacity(rule.snis.len());
-        for (position, sni) in rule.snis.iter().enumerate() {
-            match NamePattern::parse(without_trailing_dot(sni)) {
-                Ok(name) => snis.push(name),
-                Err(message) => self.fault(route, format!("snis[{position}]"), message),
-            }
-        }
-        let mut patterns = Vec::with_capacity(rule.paths.len());
-        for (position, path) in rule.paths.iter().enumerate() {
-            let number = path.strip_prefix(REGEX_MARK).and_then(|text| {
-                self.patterns
-                    .add(text, self.previous)
-                    .map_err(|error| {
-                        let message = format!("invalid regex: '{text}' ({error})");
-                        self.fault(route, format!("paths[{position}]"), message);
-                    })
-                    .ok()
-            });
-            patterns.push(number);
-        }
-        RuleParts {
-            methods: rule.methods.clone(),
-            hosts,
-            headers,
-            snis,
-            patterns,
-            needs_tls,
-            ..RuleParts::default()
-        }
-    }
-
-    fn compile_expression(&mut self, route: usize, source: &str) -> RuleParts {
-        if self.flavor != Flavor::Expressions {
-            self.fault(route, "expression".to_owned(), rule::EXPRESSIONS_UNKNOWN.to_owned());
-            return RuleParts::default();
-        }
-        let compiled = match atc::compile(source, Subsystem::Http) {
-            Ok(compiled) => compiled,
-            Err(faults) => {
-                for fault in faults {
-                    self.fault(route, "expression".to_owned(), fault);
-                }
-                return RuleParts::default();
-            }
-        };
-        let Needs {
-            hosts,
-            path_prefixes,
-            methods,
-            server_names,
-            headers,
-            ..
-        } = compiled.needs;
-        let headers = headers
-            .iter()
-            .filter_map(|(name, values)| HeaderTest::compile(self.flavor, name, values).ok())
-            .collect();
-        RuleParts {
-            methods: methods.unwrap_or_default(),
-            hosts: hosts.unwrap_or_default(),
-            headers,
-            snis: server_names.unwrap_or_default(),
-            path_hints: path_prefixes,
-            test: Some(Arc::new(compiled.test)),
-            ..RuleParts::default()
-        }
-    }
-
-    fn fault(&mut self, route: usize, field: String, message: String) {
-        self.faults.push(RouterFault { route, field, message });
-    }
-}
-
-fn matcher(draft: &Draft, rule: &RouteRule, parts: &RuleParts) -> Matcher {
-    let path = match &draft.paths {
-        PathGroup::None => match &parts.path_hints {
-            Some(hints) => PathRule::Hints(hints.clone()),
-            None => PathRule::Any,
-        },
-        PathGroup::Plain(positions) => PathRule::Prefixes(
-            positions
-                .iter()
-                .map(|&position| rule.paths[position].as_bytes().to_vec())
-                .collect(),
-        ),
-        PathGroup::Regex(positions) => PathRule::Patterns(
-            positions
-                .iter()
-                .filter_map(|&position| parts.patterns[position])
-                .collect(),
-        ),
-    };
-    Matcher {
-        route: draft.route,
-        methods: parts.methods.clone(),
-        headers: parts.headers.clone(),
-        snis: parts.snis.clone(),
-        path,
-        sources: rule.sources.clone(),
-        destinations: rule.destinations.clone(),
-        needs_tls: parts.needs_tls,
-        test: parts.test.clone(),
-    }
-}
-
-/// What the protocols of a route ask of the connection in the `expressions` flavour; a route of `https` alone is found
-/// without TLS too, so that the gate after the match can redirect.
-fn needed_tls(protocols: &[String]) -> Option<bool> {
-    if protocols == ["https"] {
-        return None;
-    }
-    let is_any = |names: [&str; 3]| protocols.iter().any(|protocol| names.contains(&protocol.as_str()));
-    match (is_any(["http", "grpc", "ws"]), is_any(["https", "grpcs", "wss"])) {
-        (true, false) => Some(false),
-        (false, true) => Some(true),
-        _ => None,
-    }
-}
-
-/// Every path of every matcher, whatever its host.
-fn all_paths(matchers: &[Matcher], patterns: &Patterns) -> PathIndex {
-    let mut builder = PathIndexBuilder::default();
-    for (rank, matcher) in matchers.iter().enumerate() {
-        builder.add(rank as u32, &matcher.path);
-    }
-    builder.finish(matchers, patterns)
-}
-
-fn sorted_distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut values: Vec<T> = values.collect();
-    values.sort();
-    values.dedup();
-    values
 }

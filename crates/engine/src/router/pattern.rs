@@ -126,14 +126,15 @@ impl Patterns {
         }
     }
 
-    /// The number of the pattern with this text, compiled now or taken from `previous`.
-    pub(super) fn add(&mut self, text: &str, previous: Option<&Patterns>) -> Result<u32, String> {
+    /// The number of the pattern with this text, compiled now or taken from one of `previous`.
+    pub(super) fn add(&mut self, text: &str, previous: &[&Patterns]) -> Result<u32, String> {
         if let Some(&known) = self.by_text.get(text) {
             return Ok(known);
         }
         let reusable = previous
+            .iter()
             .filter(|patterns| patterns.flavor == self.flavor)
-            .and_then(|patterns| patterns.get(*patterns.by_text.get(text)?));
+            .find_map(|patterns| patterns.get(*patterns.by_text.get(text)?));
         let pattern = match reusable {
             Some(pattern) => pattern.clone(),
             None => PathPattern::compile(self.flavor, text)?,

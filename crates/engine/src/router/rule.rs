@@ -76,7 +76,7 @@ impl AddressRule {
 }
 
 /// The matching half of one route entity. An empty list means the attribute is not configured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteRule {
     /// The route's UUID in lower-case text form.
     pub id: String,

@@ -7,6 +7,7 @@
 use super::atc::Facts;
 use super::matcher::Matcher;
 use super::name::{without_trailing_dot, NamePattern};
+use super::replaced::Replaced;
 use rustc_hash::FxHashMap;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -23,9 +24,18 @@ pub(super) const NO_RANK: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 pub(super) struct Search<'a> {
     pub(super) matchers: &'a [Matcher],
+    /// Routes whose matchers are not considered.
+    pub(super) replaced: &'a Replaced,
     pub(super) facts: Facts<'a>,
     /// Matchers of a lower rank are not considered.
     pub(super) floor: u32,
+}
+
+impl Search<'_> {
+    fn accepts(&self, rank: u32) -> bool {
+        let matcher = &self.matchers[rank as usize];
+        !self.replaced.contains(matcher.route) && matcher.accepts(&self.facts)
+    }
 }
 
 /// Matchers by rank.
@@ -124,7 +134,7 @@ impl MatcherSet {
                 ranks[start..]
                     .iter()
                     .take_while(|&&rank| rank < limit)
-                    .find(|&&rank| search.matchers[rank as usize].accepts(&search.facts))
+                    .find(|&&rank| search.accepts(rank))
                     .copied()
                     .unwrap_or(limit)
             }

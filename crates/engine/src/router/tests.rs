@@ -1,5 +1,6 @@
 //! Tests of the router as a whole; the helpers here build rules and requests.
 
+mod changes;
 mod compatible;
 mod expressions;
 mod faults;

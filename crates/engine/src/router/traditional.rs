@@ -1,5 +1,5 @@
 //! The order of the `traditional` flavour: categories of attributes, and inside a category the
-//! weights of the attributes, then the older route.
+//! weights of the attributes, then the older route, and of two that are as old the smaller UUID.
 //!
 //! A search begins at the category made of what the request could match. That only matters on an
 //! unencrypted request: there a route's `snis` always pass, and a category with `snis` above the
@@ -9,7 +9,7 @@
 //! shortest list of routes that share one matched value is not reproduced: which list is taken is
 //! undefined when two are equally short.
 
-use super::draft::{Draft, PathGroup, REGEX_MARK};
+use super::draft::{Draft, PathGroup, Place, REGEX_MARK};
 use super::name::split_port;
 use super::rule::{Flavor, RouteRule};
 use std::cmp::Reverse;
@@ -39,22 +39,23 @@ fn category(rule: &RouteRule) -> u8 {
 pub(super) fn order(rules: &[RouteRule]) -> Vec<Draft> {
     let mut drafts = Vec::with_capacity(rules.len());
     for (route, rule) in rules.iter().enumerate() {
+        let mut add = |paths: PathGroup| {
+            let place = Place::Traditional(sort_key(rule, &paths));
+            drafts.push(Draft { route, paths, place });
+        };
         if rule.paths.is_empty() {
-            drafts.push(Draft {
-                route,
-                paths: PathGroup::None,
-            });
+            add(PathGroup::None);
         }
         for (position, path) in rule.paths.iter().enumerate() {
-            let paths = if path.starts_with(REGEX_MARK) {
+            add(if path.starts_with(REGEX_MARK) {
                 PathGroup::Regex(vec![position])
             } else {
                 PathGroup::Plain(vec![position])
-            };
-            drafts.push(Draft { route, paths });
+            });
         }
     }
-    drafts.sort_by_cached_key(|draft| sort_key(&rules[draft.route], &draft.paths));
+    // Stable: of one route, the path that comes first.
+    drafts.sort_by(|left, right| left.place.cmp(&right.place));
     drafts
 }
 
@@ -70,8 +71,9 @@ pub(super) fn category_starts(rules: &[RouteRule], drafts: &[Draft]) -> Vec<(u8,
     starts
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct SortKey {
+/// Compared field by field, smaller first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SortKey {
     attributes: Reverse<u32>,
     category: Reverse<u8>,
     sub_weight: Reverse<u8>,
@@ -79,6 +81,8 @@ struct SortKey {
     regex_priority: Reverse<i64>,
     path_len: Reverse<usize>,
     created_at: i64,
+    /// Own choice: routes of the same second are in the order of their ids, so that it is the same on every node.
+    id: Box<str>,
 }
 
 fn sort_key(rule: &RouteRule, paths: &PathGroup) -> SortKey {
@@ -98,5 +102,6 @@ fn sort_key(rule: &RouteRule, paths: &PathGroup) -> SortKey {
         regex_priority: Reverse(if paths.is_regex() { rule.regex_priority } else { 0 }),
         path_len: Reverse(paths.plain_len(rule)),
         created_at: rule.created_at,
+        id: rule.id.as_str().into(),
     }
 }

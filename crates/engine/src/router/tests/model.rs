@@ -304,7 +304,7 @@ fn headers() -> impl Strategy<Value = Vec<(String, Vec<String>)>> {
 }
 
 prop_compose! {
-    fn any_rule()(
+    pub(super) fn any_rule()(
         id in any::<u128>(), methods in some_of(&METHODS, 2), hosts in some_of(&HOSTS, 2), is_empty in any::<bool>(),
         paths in some_of(&PATHS, 4), headers in headers(), snis in some_of(&SNIS, 2), regex_priority in 0_i64..3,
     ) -> RouteRule {
@@ -314,7 +314,7 @@ prop_compose! {
     }
 }
 
-fn rules() -> impl Strategy<Value = Vec<RouteRule>> {
+pub(super) fn rules() -> impl Strategy<Value = Vec<RouteRule>> {
     // Half of the sets share host and path, so that they grow large enough to be divided.
     (prop::collection::vec(any_rule(), 0..40), any::<bool>()).prop_map(|(mut rules, is_crowded)| {
         for (age, rule) in rules.iter_mut().enumerate() {
@@ -329,7 +329,7 @@ fn rules() -> impl Strategy<Value = Vec<RouteRule>> {
 }
 
 prop_compose! {
-    fn any_request()(
+    pub(super) fn any_request()(
         method in select(&METHODS[..]),
         host in select(vec!["a.com", "b.com", "x.a.com", "c.org", "a.org:80", "a.com:8080", ".com", "x.com:8080", ""]),
         path in select(vec!["/", "/a", "/abx", "/a/b", "/a/1/x", "/b/x", "/c", "/bc", "/a/b/c", "/ac", "/z", "/A/b"]),
