@@ -260,8 +260,8 @@ references by path (see [calling other services](calling-other-services.md)).
 
 With the setting `encryption_keys` a database holds secrets encrypted (AES-256-GCM): the whole `config` of plugins and
 vaults, and the fields of entities that are `encrypted=True` or contain such a field. Fields by which entities are found
-(`unique`, the endpoint key) stay readable, as the database compares them. Without the setting, with `database = off`,
-in exports and in the prefix's kept configuration (readable by its owner only) secrets are plain text.
+(`unique`, the endpoint key) stay readable, as the database compares them. Without the setting, and with
+`database = off`, secrets are plain text in the database or document. More in [several nodes](cluster.md#secrets).
 """
 
 

@@ -12,8 +12,9 @@ from headgate.entities.entity_type import EntityType
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import EntityError
 from headgate.schema import PluginConfig, Record, field, types
+from headgate.store.cipher import Cipher, is_sealed
 from headgate.store.sql.connect import DatabaseError, reading, writing
-from headgate.store.sql.encryption import Cipher, is_sealed, use_cipher
+from headgate.store.sql.encryption import use_cipher
 from headgate.store.sql.operations import MigrationOperations
 from headgate.store.sql.store import SqlStore
 from tests.support.entities import CA_CERTIFICATE
@@ -32,6 +33,12 @@ class Note(Record):
     code: str | None = field(None, encrypted=True)
     account: Account | None = None
     plain: str | None = None
+
+
+class Pair(Record):
+    id: types.Id
+    realm: str
+    token: str = field(encrypted=True)
 
 
 NOTES = EntityType("notes", Note, "notes")
@@ -186,3 +193,42 @@ def test_a_ca_certificate_that_a_sealed_configuration_names_is_not_deleted(
     store.delete("plugins", plugin["id"])
     assert store.delete("ca_certificates", authority["id"])
     store.close()
+
+
+@pytest.mark.usefixtures("key")
+def test_credentials_are_sealed_but_for_what_they_are_found_by(
+    engine: sa.Engine, make_store: Callable[..., SqlStore]
+) -> None:
+    store = make_store(REGISTRY)
+    consumer = {"id": store.insert("consumers", {"username": "u"})["id"]}
+    for name, values in (
+        ("keyauth_credentials", {"key": "found-by-key"}),
+        ("jwt_secrets", {"key": "found-by-issuer", "secret": SECRET}),
+        ("hmacauth_credentials", {"username": "found-by-name", "secret": SECRET}),
+    ):
+        store.insert(name, {"consumer": consumer, **values})
+    rows = whole(engine)
+    assert SECRET not in rows
+    assert all(text in rows for text in ("found-by-key", "found-by-issuer", "found-by-name"))
+    found = store.select("jwt_secrets", "found-by-issuer", by="key")
+    assert found is not None
+    assert found["secret"] == SECRET
+
+
+def test_fields_that_entities_are_found_by_are_known_to_stay_readable() -> None:
+    assert NOTES.readable_secrets == ("label",)
+    assert not any(kind.readable_secrets for kind in ENTITY_TYPES.values())
+
+
+@pytest.mark.usefixtures("key")
+def test_a_secret_that_is_unique_together_is_compared_by_its_hash(
+    engine: sa.Engine, make_store: Callable[..., SqlStore]
+) -> None:
+    pairs = EntityType("pairs", Pair, "pairs", composite_unique=(("realm", "token"),))
+    store = make_store({**ENTITY_TYPES, "pairs": pairs})
+    store.insert("pairs", {"realm": "a", "token": SECRET})
+    store.insert("pairs", {"realm": "b", "token": SECRET})
+    with reading(engine) as connection:
+        assert SECRET not in str(connection.execute(sa.text("SELECT * FROM pairs")).all())
+    with pytest.raises(EntityError, match="UNIQUE violation"):
+        store.insert("pairs", {"realm": "a", "token": SECRET})

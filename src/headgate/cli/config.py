@@ -83,7 +83,7 @@ def parse_command(file: str, conf: str | None, prefix: str | None, plugin_path: 
         raise CommandError(f"no file at: {file}")
     settings = settings_or_fail(conf, overrides(prefix, plugin_path))
     try:
-        snapshot = parse(path, plugin_catalog(settings), is_broken_allowed=settings.general.allow_broken_plugins)
+        snapshot = parse(path, plugin_catalog(settings), settings)
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
     except DeclarativeError as error:
@@ -128,7 +128,7 @@ def diff_command(
     settings = settings_or_fail(conf, overrides(prefix, plugin_path))
     try:
         catalog = plugin_catalog(settings)
-        wanted = parse(path, catalog, is_broken_allowed=settings.general.allow_broken_plugins)
+        wanted = parse(path, catalog, settings)
         found = list(differences(current_snapshot(settings, catalog), wanted, catalog.entity_types))
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
@@ -198,7 +198,7 @@ def db_import_command(file: str, conf: str | None, prefix: str | None, plugin_pa
         raise CommandError("config db_import needs a database", hint="Set database = sqlite or database = postgres.")
     try:
         catalog = plugin_catalog(settings)
-        snapshot = parse(path, catalog, is_broken_allowed=settings.general.allow_broken_plugins)
+        snapshot = parse(path, catalog, settings)
         click.echo("parse successful, beginning import")
         with closing(open_store(settings, catalog)) as store:
             store.load(snapshot)
@@ -215,18 +215,25 @@ def db_import_command(file: str, conf: str | None, prefix: str | None, plugin_pa
 
 @command.command("db_export")
 @click.argument("file", default="kong.yml")
+@click.option("--plain", "is_plain", is_flag=True, help="Write secrets readable although there are encryption_keys.")
 @conf_option
 @prefix_option
 @plugin_path_option
 @verbosity_options
-def db_export_command(file: str, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...]) -> None:
+def db_export_command(
+    file: str, is_plain: bool, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...]
+) -> None:
     """Write all entities of the database into a declarative FILE, by default ./kong.yml.
+
+    With encryption_keys the fields that are encrypted in the database are so in the file; nodes and commands with the
+    same keys can read it.
 
     \b
     Example:
       headgate config db_export all.yml -c headgate.conf
     """
     from headgate.node.database import open_store
+    from headgate.store.cipher import WITHOUT_KEYS, cipher_of_node
     from headgate.store.declarative import export_declarative
 
     settings = settings_or_fail(conf, overrides(prefix, plugin_path))
@@ -235,11 +242,12 @@ def db_export_command(file: str, conf: str | None, prefix: str | None, plugin_pa
     try:
         catalog = plugin_catalog(settings)
         with closing(open_store(settings, catalog)) as store:
-            text = export_declarative(store.snapshot(), catalog.entity_types)
+            cipher = WITHOUT_KEYS if is_plain else cipher_of_node(settings.datastore)
+            text = export_declarative(store.snapshot(), catalog.entity_types, cipher)
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
     try:
-        # It holds secrets: only its owner may read it.
+        # It may hold secrets: only its owner may read it.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise CommandError(f"{file} already exists. Will not overwrite it.") from None

@@ -37,7 +37,7 @@ def current_snapshot(settings: Settings, catalog: "Catalog") -> "Snapshot":
         snapshot = kept(settings.prefix)
         if snapshot is not None or datastore.declarative_config is None:
             return snapshot or EMPTY
-        return parse(Path(datastore.declarative_config).expanduser(), catalog)
+        return parse(Path(datastore.declarative_config).expanduser(), catalog, settings)
     from headgate.node.database import engine_of, migrator_of, open_store
 
     if datastore.database == "sqlite" and not (settings.prefix / datastore.sqlite_path).exists():

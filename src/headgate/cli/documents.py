@@ -33,11 +33,18 @@ def plugin_catalog(settings: Settings) -> "Catalog":
     )
 
 
-def parse(path: Path, catalog: "Catalog", *, is_broken_allowed: bool = False) -> "Snapshot":
-    """Parse a declarative file; DeclarativeError with every fault."""
+def parse(path: Path, catalog: "Catalog", settings: Settings) -> "Snapshot":
+    """Parse a declarative file, sealed values with the node's keys; DeclarativeError with every fault."""
     from headgate.policy.configuration import load_configuration
+    from headgate.store.cipher import cipher_of_node
 
-    return load_configuration(path.read_bytes(), catalog, filename=path.name, is_broken_allowed=is_broken_allowed)
+    return load_configuration(
+        path.read_bytes(),
+        catalog,
+        filename=path.name,
+        is_broken_allowed=settings.general.allow_broken_plugins,
+        cipher=cipher_of_node(settings.datastore),
+    )
 
 
 def declarative_faults(settings: Settings, catalog: "Catalog") -> list[str]:
@@ -45,14 +52,17 @@ def declarative_faults(settings: Settings, catalog: "Catalog") -> list[str]:
     from headgate.policy.configuration import load_configuration
 
     datastore = settings.datastore
-    is_broken_allowed = settings.general.allow_broken_plugins
     try:
         if datastore.declarative_config is not None:
             where = f"error parsing declarative config file {datastore.declarative_config}"
-            parse(Path(datastore.declarative_config).expanduser(), catalog, is_broken_allowed=is_broken_allowed)
+            parse(Path(datastore.declarative_config).expanduser(), catalog, settings)
         elif datastore.declarative_config_string is not None:
             where = "error parsing declarative config"
-            load_configuration(datastore.declarative_config_string, catalog, is_broken_allowed=is_broken_allowed)
+            load_configuration(
+                datastore.declarative_config_string,
+                catalog,
+                is_broken_allowed=settings.general.allow_broken_plugins,
+            )
     except DeclarativeError as error:
         return [f"{where}:\n{error.report()}"]
     except OSError as error:

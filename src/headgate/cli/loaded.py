@@ -22,7 +22,7 @@ def loaded_snapshot(settings: Settings, catalog: Catalog, declarative: str | Non
     file = declarative or datastore.declarative_config
     try:
         if file is not None:
-            return parse(Path(file).expanduser(), catalog)
+            return parse(Path(file).expanduser(), catalog, settings)
         if datastore.declarative_config_string is not None:
             return load_declarative(
                 datastore.declarative_config_string, plugin_types=catalog, entity_types=catalog.entity_types

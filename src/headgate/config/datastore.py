@@ -57,8 +57,8 @@ class Datastore:
         Array(),
         "",
         "Keys for the secrets in the database, each 32 bytes in base64 (openssl rand -base64 32): fields declared "
-        "encrypted, and configurations of plugins and vaults. The first one encrypts, all decrypt. Without keys they "
-        "are stored as plain text.",
+        "encrypted, and configurations of plugins and vaults, in exports too, and the whole of what the node keeps for "
+        "a start without its database. The first one encrypts, all decrypt. Without keys they are plain text.",
         is_secret=True,
     )
     db_update_propagation_ms: int = setting(

@@ -49,6 +49,7 @@ class EntityType:
     id_fields: fields whose texts name the entity in its generated id; () for a random id.
     optional_id_fields: more of them, which count only when they are set.
     cascades: foreign fields with which an entity goes away although its published schema does not say so.
+    secrets: fields that a database holds encrypted although the published schema does not say that they are secret.
     cache_key: fields whose values make the key under which plugins cache an entity; () for the id.
     rewrite: input -> input, before defaults (shorthands, automatic choices).
     finish: (entity) -> changes; always, after the checks.
@@ -68,6 +69,7 @@ class EntityType:
     is_id_prefixed: bool = False
     has_ttl: bool = False
     cascades: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     cache_key: tuple[str, ...] = ()
     is_exported: bool = True
     rewrite: Callable[[Entity], Entity] | None = None
@@ -108,8 +110,18 @@ class EntityType:
             member.name
             for member in record_definition(self.model)
             if member.name not in self.lookup_fields
-            and (_holds_secrets(member.definition) or member.definition.spec.schema_extra is ABSTRACT_RECORD)
+            and (
+                member.name in self.secrets
+                or _holds_secrets(member.definition)
+                or member.definition.spec.schema_extra is ABSTRACT_RECORD
+            )
         )
+
+    @cached_property
+    def readable_secrets(self) -> tuple[str, ...]:
+        """The fields declared `encrypted` that a database holds readable, as entities are found by them."""
+        members = record_definition(self.model).fields
+        return tuple(name for name in self.lookup_fields if _holds_secrets(members[name].definition))
 
     @cached_property
     def fields(self) -> tuple[str, ...]:

@@ -23,5 +23,6 @@ ENTITY = EntityType(
     nested_under={"consumer": "hmac-auth"},
     id_fields=("username",),
     is_id_prefixed=True,
+    secrets=("secret",),
     cache_key=("username",),
 )

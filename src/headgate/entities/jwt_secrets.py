@@ -43,5 +43,11 @@ class JwtSecret(Record):
 
 
 ENTITY = EntityType(
-    "jwt_secrets", JwtSecret, "jwts", endpoint_key="key", nested_under={"consumer": "jwt"}, cache_key=("key",)
+    "jwt_secrets",
+    JwtSecret,
+    "jwts",
+    endpoint_key="key",
+    nested_under={"consumer": "jwt"},
+    secrets=("secret",),
+    cache_key=("key",),
 )

@@ -3,13 +3,14 @@
 Owns the way from settings to an open store. Only control and the command line import it, never a worker.
 """
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from headgate.config.datastore import encryption_key
 from headgate.config.load import Settings
+from headgate.store.cipher import cipher_of_node
 from headgate.store.sql.connect import postgres_engine, sqlite_engine
-from headgate.store.sql.encryption import Cipher, use_cipher
+from headgate.store.sql.encryption import use_cipher
 from headgate.store.sql.migrate import LOCK_TIMEOUT_S, Migrator, require_current
 from headgate.store.sql.store import SqlStore
 
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from headgate.policy.catalog import Catalog
 
 
+_log = logging.getLogger("headgate.control")
+
+
 def engine_of(settings: Settings) -> "Engine":
     """Return the engine for the database that the settings name. Raises: DatabaseError."""
     engine = _engine_of(settings)
-    keys = [key for text in settings.datastore.encryption_keys if (key := encryption_key(text)) is not None]
-    use_cipher(engine, Cipher(keys))
+    use_cipher(engine, cipher_of_node(settings.datastore))
     return engine
 
 
@@ -89,4 +92,10 @@ def open_store(settings: Settings, catalog: "Catalog") -> SqlStore:
     except BaseException:
         engine.dispose()
         raise
+    if settings.datastore.encryption_keys:
+        for kind in catalog.entity_types.values():
+            for name in kind.readable_secrets:
+                _log.warning(
+                    "field '%s' of %s is not encrypted in the database: entities are found by it", name, kind.name
+                )
     return SqlStore(engine, catalog.entity_types, catalog)

@@ -1,7 +1,8 @@
 """The configuration in force, kept on disk for the next start of the node (reference: declarative 5, cluster 5).
 
-Owns its files in the prefix: one without a database, and one of a shared database, for a start while that is away.
-A file written by another minor version, or of another database, is not used.
+Owns its files in the prefix, which only the owner can read: one without a database, and one of a shared database, for a
+start while that is away, which is encrypted when the secrets in that database are. A file written by another minor
+version, or of another database, is not used.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from headgate.config.datastore import Datastore
 from headgate.node.bootstrap import StartError
+from headgate.store.cipher import WITHOUT_KEYS, Cipher, SealedError, cipher_of_node
 from headgate.store.snapshot import Snapshot
 from headgate.version import VERSION
 
@@ -53,8 +55,11 @@ def kept(prefix: Path) -> Snapshot | None:
 
 
 def kept_of_database(prefix: Path, datastore: Datastore) -> Snapshot | None:
-    """Return what was in force of a database; None when there is nothing, or of another database."""
-    return _read(prefix / _DATABASE_NAME, _identity(datastore))
+    """Return what was in force of a database; None when there is nothing, or of another database.
+
+    Raises: StartError for a file that cannot be read, or that none of the keys opens.
+    """
+    return _read(prefix / _DATABASE_NAME, _identity(datastore), cipher_of_node(datastore))
 
 
 class DatabaseKeeper:
@@ -63,6 +68,7 @@ class DatabaseKeeper:
     def __init__(self, prefix: Path, datastore: Datastore) -> None:
         self._path = prefix / _DATABASE_NAME
         self._head = f"{VERSION} {_identity(datastore)}"
+        self._cipher = cipher_of_node(datastore)
         self._newest: Snapshot | None = None
         self._has_newest = asyncio.Event()
 
@@ -86,7 +92,7 @@ class DatabaseKeeper:
         """Write what was taken last, unless it is written."""
         snapshot, self._newest = self._newest, None
         if snapshot is not None:
-            _write(self._path, self._head, snapshot)
+            _write(self._path, self._head, snapshot, self._cipher)
 
 
 def _identity(datastore: Datastore) -> str:
@@ -95,15 +101,17 @@ def _identity(datastore: Datastore) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _write(path: Path, head: str, snapshot: Snapshot) -> None:
+def _write(path: Path, head: str, snapshot: Snapshot, cipher: Cipher = WITHOUT_KEYS) -> None:
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(head.encode() + b"\n" + snapshot.encode())
+        # One that was left behind may be readable by others.
+        os.fchmod(descriptor, 0o600)
+        file.write(head.encode() + b"\n" + cipher.seal_bytes(snapshot.encode(), path.name.encode()))
     temporary.replace(path)
 
 
-def _read(path: Path, identity: str) -> Snapshot | None:
+def _read(path: Path, identity: str, cipher: Cipher = WITHOUT_KEYS) -> Snapshot | None:
     try:
         head, _, body = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
@@ -116,6 +124,8 @@ def _read(path: Path, identity: str) -> Snapshot | None:
         _log.warning("%s is of another database and is not used", path)
         return None
     try:
-        return Snapshot.decode(body)
+        return Snapshot.decode(cipher.open_bytes(body, path.name.encode(), "the file"))
+    except SealedError as error:
+        raise StartError([f"cannot read the kept configuration {path}: {error}"]) from error
     except Exception as error:
         raise StartError([f"cannot read the kept configuration {path} ({error}); remove the file"]) from error

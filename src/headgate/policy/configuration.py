@@ -12,6 +12,7 @@ from headgate.errors import SchemaViolation
 from headgate.policy.catalog import Catalog
 from headgate.policy.ordering_check import check_ordering
 from headgate.schema import validate
+from headgate.store.cipher import WITHOUT_KEYS, Cipher
 from headgate.store.declarative import load_declarative
 from headgate.store.snapshot import Snapshot
 
@@ -25,10 +26,12 @@ def load_configuration(
     filename: str | None = None,
     ordering_algorithm: str = LEGACY,
     is_broken_allowed: bool = False,
+    cipher: Cipher = WITHOUT_KEYS,
 ) -> Snapshot:
     """Return the snapshot of a declarative document; what is only doubtful about its order is logged as warnings.
 
-    Args: the two last are the settings `plugin_ordering_algorithm` and `allow_broken_plugins`.
+    Args: ordering_algorithm and is_broken_allowed are the settings `plugin_ordering_algorithm` and
+    `allow_broken_plugins`; cipher opens what an export has sealed.
     Raises: DeclarativeError with every fault.
     """
     warnings: list[str] = []
@@ -45,6 +48,7 @@ def load_configuration(
         filename=filename,
         is_broken_allowed=is_broken_allowed,
         plugin_faults=plugin_faults,
+        cipher=cipher,
     )
     for warning in warnings:
         _log.warning("%s", warning)

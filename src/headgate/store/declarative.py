@@ -19,6 +19,7 @@ from headgate.entities.plugins import PluginType, check_plugin
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import DeclarativeError, EntityError, lua_style
 from headgate.store.base import checked_ttl
+from headgate.store.cipher import WITHOUT_KEYS, Cipher, SealedError, is_sealed
 from headgate.store.document import parse_document
 from headgate.store.entries import EXPECTED_STRING, Document, Entry
 from headgate.store.plugin_protocols import plugin_protocols_fault
@@ -38,18 +39,22 @@ def load_declarative(
     now: float | None = None,
     is_broken_allowed: bool = False,
     plugin_faults: Callable[[Snapshot], Mapping[str, Mapping[str, Any]]] | None = None,
+    cipher: Cipher = WITHOUT_KEYS,
 ) -> Snapshot:
     """Return the snapshot that a document describes.
 
     Args: filename decides the format by its ending (else JSON, then YAML is tried); now, Unix time in seconds, is given
     to entities without timestamps; is_broken_allowed takes plugin instances whose configuration their plugin rejects as
-    they are; plugin_faults finds what only all plugin instances together show, by instance id and field.
+    they are; plugin_faults finds what only all plugin instances together show, by instance id and field; cipher opens
+    what an export has sealed.
     Raises: DeclarativeError, with every fault of the document.
     Source: declarative reference; one deviation: a reference that does not resolve is reported at its field in the
     entry's place, so that it can stand beside the entry's other faults.
     """
     with _collector_paused():
         document = Document(parse_document(text, filename), entity_types)
+        for entry in document:
+            _open_sealed(entry, cipher)
         _check(document, plugin_types, time.time() if now is None else now, is_broken_allowed)
     _raise_faults(document)
     entities = {
@@ -92,10 +97,11 @@ def configuration_hash(text: str | bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def export_declarative(snapshot: Snapshot, entity_types: Registry = ENTITY_TYPES) -> str:
+def export_declarative(snapshot: Snapshot, entity_types: Registry = ENTITY_TYPES, cipher: Cipher = WITHOUT_KEYS) -> str:
     """Return the YAML of a snapshot: flat lists in dependency order, foreign keys as ids, nulls and timestamps too.
 
-    It loads again to the same entities, since `_transform: false` keeps hashed secrets as they are.
+    It loads again to the same entities, since `_transform: false` keeps hashed secrets as they are. Args: cipher seals
+    the fields that may hold secrets.
     """
     document: dict[str, Any] = {"_format_version": "3.0", "_transform": False}
     for name, entity_type in entity_types.items():
@@ -109,7 +115,7 @@ def export_declarative(snapshot: Snapshot, entity_types: Registry = ENTITY_TYPES
             }
             if name == "certificates":
                 exported.pop("snis", None)
-            entities.append(exported)
+            entities.append(cipher.seal(exported, entity["id"], entity_type.sealed_fields))
         if entities:
             document[name] = entities
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_LONGEST_LINE)
@@ -143,6 +149,17 @@ def _check(document: Document, plugin_types: Mapping[str, PluginType], now: floa
     _check_plugin_protocols(document)
     if document.is_transforming:
         _transform(document)
+
+
+def _open_sealed(entry: Entry, cipher: Cipher) -> None:
+    """Make the fields of an exported entity readable; a fault is noted at its field."""
+    for name in entry.type.sealed_fields:
+        value = entry.given.get(name)
+        if is_sealed(value):
+            try:
+                entry.given[name] = cipher.open_field(value, entry.id, name)
+            except SealedError as error:
+                entry.errors[name] = str(error)
 
 
 def _index(entries: list[Entry]) -> dict[str, Entry]:

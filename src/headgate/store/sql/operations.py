@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from headgate.store.sql.encryption import cipher_of, is_sealed
+from headgate.store.cipher import is_sealed
+from headgate.store.sql.encryption import cipher_of, opened
 from headgate.store.sql.rows import key_text
 from headgate.store.sql.tables import ID, entity_table_parts, index_name, key_name, reference_column, reference_name
 
@@ -98,7 +99,7 @@ class MigrationOperations(Operations):
         for row in self._rows(name):
             before = orjson.loads(row["body"])
             sealed = [key for key, value in before.items() if is_sealed(value)]
-            after = self._cipher.seal(change(self._cipher.open(before, row["id"], sealed)), row["id"], sealed)
+            after = self._cipher.seal(change(opened(self._cipher, before, row["id"], sealed)), row["id"], sealed)
             body = orjson.dumps(after).decode()
             self._connection.execute(sa.update(table).where(table.c.id == row["id"]).values(body=body))
 

@@ -14,8 +14,9 @@ import orjson
 from sqlalchemy import RowMapping
 
 from headgate.entities.entity_type import Entity, EntityType
+from headgate.store.cipher import Cipher
 from headgate.store.input import violation
-from headgate.store.sql.encryption import Cipher
+from headgate.store.sql.encryption import opened
 from headgate.store.sql.tables import key_name, reference_name
 
 Row: TypeAlias = RowMapping | Mapping[str, Any]
@@ -45,7 +46,7 @@ def row_of(
     for name in entity_type.lookup_fields:
         row[key_name((name,))] = key_text(entity.get(name))
     for names in entity_type.composite_unique:
-        row[key_name(names)] = together_text(entity, names)
+        row[key_name(names)] = together_text(entity_type, entity, names)
     if entity_type.has_ttl:
         row["expires_at"] = expires_at
     return row
@@ -56,7 +57,7 @@ def entity_of(entity_type: EntityType, row: Row, cipher: Cipher) -> Entity:
 
     Raises: DatabaseError for a field that the keys do not open.
     """
-    body = cipher.open(orjson.loads(row["body"]), row["id"], entity_type.sealed_fields)
+    body = opened(cipher, orjson.loads(row["body"]), row["id"], entity_type.sealed_fields)
     entity: Entity = {}
     for name in entity_type.fields:
         if name in entity_type.foreign:
@@ -82,12 +83,20 @@ def key_text(value: Any) -> str | None:
     text = value if isinstance(value, str) else json.dumps(value)
     data = text.encode("utf-8", "surrogatepass")
     is_plain = b"\0" not in data and not text.startswith("sha256:") and data == text.encode("utf-8", "replace")
-    return text if is_plain and len(data) <= _LONGEST_KEY_BYTES else "sha256:" + hashlib.sha256(data).hexdigest()
+    return text if is_plain and len(data) <= _LONGEST_KEY_BYTES else _hash(data)
 
 
-def together_text(entity: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """Return the key text of fields that are unique together: nulls are equal there, but the first must be set."""
+def together_text(entity_type: EntityType, entity: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the key text of fields that are unique together: nulls are equal there, but the first must be set.
+
+    Where one of them is encrypted, it is a hash.
+    """
     values = [entity.get(name) for name in names]
     if values[0] is None:
         return None
-    return key_text(json.dumps([value.get("id") if isinstance(value, Mapping) else value for value in values]))
+    text = json.dumps([value.get("id") if isinstance(value, Mapping) else value for value in values])
+    return key_text(text) if set(names).isdisjoint(entity_type.sealed_fields) else _hash(text.encode())
+
+
+def _hash(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()

@@ -24,10 +24,11 @@ from headgate.errors import (
     lua_style,
 )
 from headgate.store.base import Operations, checked_ttl, is_id
+from headgate.store.cipher import MARK
 from headgate.store.input import completed, given_together_fault, merged, violation
 from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
-from headgate.store.sql.encryption import MARK, cipher_of
+from headgate.store.sql.encryption import cipher_of
 from headgate.store.sql.rows import entity_of, key_text, row_of, together_text, with_ttl
 from headgate.store.sql.tables import Tables, key_name, reference_name
 
@@ -297,7 +298,7 @@ class SqlTransaction(Operations):
         table = self._tables[entity_type.name]
         keys: list[tuple[tuple[str, ...], str | None]]
         keys = [((name,), key_text(entity.get(name))) for name in entity_type.unique]
-        keys += [(tuple(names), together_text(entity, names)) for names in entity_type.composite_unique]
+        keys += [(tuple(names), together_text(entity_type, entity, names)) for names in entity_type.composite_unique]
         for names, text in keys:
             if text is None:
                 continue
