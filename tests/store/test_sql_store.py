@@ -107,6 +107,25 @@ def test_a_loaded_snapshot_reads_the_same(full: SqlStore, tmp_path: Path) -> Non
     other.close()
 
 
+def test_loading_many_names_what_is_taken_and_stores_none(store: SqlStore) -> None:
+    def loaded(*rows: dict[str, Any]) -> Snapshot:
+        complete = [{**made, **row} for row in rows]
+        return Snapshot({"consumers": {row["id"]: row for row in complete}})
+
+    made = store.insert("consumers", {"username": "first"})
+    ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(700)]
+    many = [{"id": identifier, "username": f"u{identifier[-4:]}"} for identifier in ids]
+    for wrong in ({"id": ABSENT[:-1] + "f", "username": "first"}, {"id": ABSENT[:-1] + "f", "username": "u0001"}):
+        found = refusal(lambda wrong=wrong: store.load(loaded(*many, wrong)))  # type: ignore[misc]
+        assert (found.code, found.fields) == (5, {"username": wrong["username"]})
+        assert list(store.snapshot().entities["consumers"]) == [made["id"]]
+    store.load(loaded(*many, {"username": "other"}, {"id": ABSENT[:-1] + "f", "username": "first"}))
+    assert len(store.snapshot().entities["consumers"]) == 702
+    found_again = store.select("consumers", "other", by="username")
+    assert found_again is not None
+    assert found_again["id"] == made["id"]
+
+
 # -- pages ------------------------------------------------------------------------------------------------------------
 
 

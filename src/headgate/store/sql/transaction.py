@@ -144,13 +144,47 @@ class SqlTransaction(Operations):
         Raises: EntityError of code 5 for a unique value that another entity of the store has.
         """
         for name, entity_type in self.entity_types.items():
-            table = self._tables[name]
-            for entity in snapshot.entities.get(name, {}).values():
-                self._check_unique(entity_type, entity, entity["id"])
-                row = row_of(entity_type, entity, snapshot.expires.get(entity["id"]), self._cipher)
-                changed = self._connection.execute(sa.update(table).where(table.c.id == entity["id"]).values(row))
-                if changed.rowcount == 0:
-                    self._connection.execute(sa.insert(table).values(row))
+            entities = list(snapshot.entities.get(name, {}).values())
+            for start in range(0, len(entities), _IDS_AT_ONCE):
+                some = entities[start : start + _IDS_AT_ONCE]
+                rows = [
+                    row_of(entity_type, entity, snapshot.expires.get(entity["id"]), self._cipher) for entity in some
+                ]
+                if self._is_any_taken(entity_type, rows):
+                    # One after the other: one of them may free what another one takes, else the fault is named.
+                    for entity, row in zip(some, rows, strict=True):
+                        self._check_unique(entity_type, entity, entity["id"])
+                        self._put_rows(entity_type, [row])
+                else:
+                    self._put_rows(entity_type, rows)
+            if entities:
+                self.written.add(name)
+
+    def _is_any_taken(self, entity_type: EntityType, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether any unique value of some rows belongs to another one of them, or to an entity of another id."""
+        table = self._tables[entity_type.name]
+        columns = [key_name((name,)) for name in entity_type.unique]
+        columns += [key_name(names) for names in entity_type.composite_unique]
+        for column in columns:
+            with_value = [row for row in rows if row[column] is not None]
+            wanted = {row[column]: row["id"] for row in with_value}
+            if len(wanted) < len(with_value):
+                return True
+            found = sa.select(table.c.id, table.c[column]).where(table.c[column].in_(wanted))
+            if wanted and any(wanted[text] != owner for owner, text in self._connection.execute(found)):
+                return True
+        return False
+
+    def _put_rows(self, entity_type: EntityType, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write some rows, each new or in place of the one with its id."""
+        table = self._tables[entity_type.name]
+        found = sa.select(table.c.id).where(table.c.id.in_([row["id"] for row in rows]))
+        known = set(self._connection.execute(found).scalars())
+        if new := [row for row in rows if row["id"] not in known]:
+            self._connection.execute(sa.insert(table), new)
+        if old := [{**row, "own_id": row["id"]} for row in rows if row["id"] in known]:
+            changes: dict[str, Any] = {column: sa.bindparam(column) for column in rows[0]}
+            self._connection.execute(sa.update(table).where(table.c.id == sa.bindparam("own_id")).values(changes), old)
 
     def purge(self) -> int:
         """Remove what nobody sees any more; returns how many."""
