@@ -131,6 +131,69 @@ def test_restricted_python_takes_no_way_out(source: str) -> None:
         access(source, language="python")
 
 
+ENDLESS_PYTHON = {
+    "a loop": "while True:\n    pass",
+    "a loop that catches": "while True:\n    try:\n        while True:\n            pass\n    except:\n        pass",
+    "a loop that ends in a loop": "try:\n    while True:\n        pass\nfinally:\n    while True:\n        pass",
+    "a generator": "def g():\n    while True:\n        yield 1\nsum(g())",
+    "calls": "def f(n):\n    f(n - 1) if n else 0\n    f(n - 1) if n else 0\nf(60)",
+    "calls of lambdas": "f = lambda f, n: n and (f(f, n - 1) or f(f, n - 1))\nf(f, 60)",
+    "a loop over a generator": "def g():\n    while True:\n        yield 1\nfor x in g():\n    pass",
+    "a handler": "def handler():\n    while True:\n        pass",
+    "a handler that waits": "async def handler():\n    while True:\n        pass",
+    "a handler that goes on after waiting": (
+        "async def nothing():\n    return 1\nasync def handler():\n    await nothing()\n    while True:\n        pass"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", ENDLESS_PYTHON.values(), ids=ENDLESS_PYTHON.keys())
+def test_a_python_call_without_end_is_ended_and_the_next_one_runs(source: str) -> None:
+    configure_node({"untrusted_lua": "sandbox", "untrusted_lua_instructions": 200_000})
+    with pytest.raises(RuntimeError, match="the function took more"):
+        access(source, language="python")
+    assert access("kong.response.exit(200, 'ran')", language="python").body == b"ran"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "'x' * 10**9",
+        "10 ** 10 ** 8",
+        "1 << 10 ** 8",
+        "pow(10, 10 ** 8)",
+        "x = [1]\nx *= 10 ** 9",
+        "x = 9\nx **= 10 ** 8",
+    ],
+)
+def test_python_operators_make_nothing_huge(source: str) -> None:
+    with pytest.raises(ValueError, match="the result is too large"):
+        access(source, language="python")
+
+
+def test_python_operators_work_as_ever() -> None:
+    source = (
+        "x = 3\nx *= 2\nx **= 2\nx <<= 1\nkong.response.exit(200, str([x, 2 * 'a', [0] * 2, 2 ** -1, pow(2, 3, 5)]))"
+    )
+    assert access(source, language="python").body == b"[72, 'aa', [0, 0], 0.5, 3]"
+
+
+def test_what_python_hands_to_a_cache_is_bounded_too() -> None:
+    configure_node({"untrusted_lua": "sandbox", "untrusted_lua_instructions": 200_000})
+    source = "def load():\n    while True:\n        pass\nkong.cache.get('endless', None, load)"
+    with pytest.raises(Exception, match="the function took more"):
+        access(source, language="python")
+
+
+def test_a_python_function_reads_a_body_and_cannot_sleep() -> None:
+    source = "kong.response.exit(200, kong.request.get_raw_body())"
+    assert access(source, language="python", request=Request("POST", body=b"ab")).body == b"ab"
+    configure_node({"untrusted_lua": "strict"})
+    with pytest.raises((AttributeError, TypeError)):
+        access("import time\ntime.sleep(1)", language="python")
+    assert access("import time\nkong.response.exit(200, str(time.time() > 1))", language="python").body == b"True"
+
+
 def test_secrets_are_masked_for_python_functions() -> None:
     configure_node({"untrusted_lua": "sandbox", "pg_password": "secret"})
     result = access("kong.response.exit(200, kong.configuration['pg_password'])", language="python")

@@ -30,6 +30,7 @@ class Bridge:
         self.values = values
         self._wrap = host["wrap"]
         self._wraps = {count: host[f"wrap{count}"] for count in range(4)}
+        self._wrap_heavy = host["wrap_heavy"]
         self._wrap_waiting = host["wrap_waiting"]
         self._mark_headers = host["mark_headers"]
 
@@ -52,6 +53,10 @@ class Bridge:
     def raw(self, function: Function) -> Any:
         """Return the Lua function for a Python one that takes and returns Lua's values itself."""
         return self._wrap(self._raw(function))
+
+    def heavy(self, function: Function) -> Any:
+        """Return as `raw` the Lua function for a Python one that can take long: its time counts in budgets."""
+        return self._wrap_heavy(self._raw(function))
 
     def result(self, value: Any) -> Any:
         """Return what a PDK function returned as Lua gets it: (values, …) where it is more than one."""

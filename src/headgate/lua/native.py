@@ -42,7 +42,7 @@ def install(vm: "Vm") -> None:
         "is_own": vm.is_own,
         "getenv": lambda name: os.environ.get(text_from_lua(name)),
     }
-    table = vm.table(**{name: vm.bridge.raw(function) for name, function in plain.items()})
+    table = vm.table(**{name: vm.bridge.heavy(function) for name, function in plain.items()})
     vm.globals["package"]["loaded"]["headgate.native"] = table
 
 

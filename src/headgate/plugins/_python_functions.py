@@ -4,18 +4,21 @@ A chunk is the body of a module that sees `kong` and what its mode allows. When 
 chunk runs once and `handler()` at each request, so that its globals keep values between requests; otherwise the whole
 chunk runs each time. `handler` may be `async def`.
 
-The restricted modes (`strict`, `lax`, `sandbox`) compile with RestrictedPython: a guard rail against mistakes and
-simple misuse, not a security boundary. Python has none inside of one process; nobody who must not run code on the
-gateway may be let write these functions.
+The restricted modes (`strict`, `lax`, `sandbox`) compile with RestrictedPython, and what is compiled counts its rounds
+and calls (`_python_budget`): a guard rail against mistakes and simple misuse, not a security boundary. Python has none
+inside of one process; nobody who must not run code on the gateway may be let write these functions.
 """
 
+import ast
 import builtins
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 from headgate import kong
+from headgate.plugins import _python_budget as budget
 
 OFF = "loading of untrusted code disabled because 'untrusted_lua' config option is set to 'off'"
 
@@ -64,12 +67,15 @@ def _compiled(source: str, mode: str) -> CodeType:
         {"visit_AsyncFunctionDef": function, "visit_Await": contents, "visit_AnnAssign": contents},
     )
     compile(source, "<function>", "exec", dont_inherit=True)
-    result = compile_restricted_exec(source, filename="<function>", policy=policy)
+    tree = ast.parse(source, "<function>")
+    result = compile_restricted_exec(tree, filename="<function>", policy=policy)
     if result.errors:
         raise ValueError("; ".join(result.errors))
     if result.code is None:
         raise ValueError("nothing to run")
-    return result.code
+    # The policy has rewritten the tree in place. What counts comes after that, under names that no source may use.
+    counting = ast.fix_missing_locations(budget.Counting().visit(tree))
+    return compile(counting, "<function>", "exec", dont_inherit=True)
 
 
 def _globals(mode: str) -> dict[str, Any]:
@@ -87,14 +93,16 @@ def _globals(mode: str) -> dict[str, Any]:
     def importer(name: str, *_: Any) -> Any:
         if name not in allowed:
             raise ImportError(f"import of '{name}' not allowed within sandbox")
-        return __import__(name)
+        return _TIME if name == "time" else __import__(name)
 
     names = dict(safe_builtins) | dict(limited_builtins)
     names |= {
         name: getattr(builtins, name)
         for name in ("all", "any", "bytearray", "dict", "enumerate", "filter", "list", "map", "max", "min", "next")
     }
-    names |= {name: getattr(builtins, name) for name in ("reversed", "set", "frozenset", "sum", "iter")}
+    names |= {name: getattr(builtins, name) for name in ("reversed", "set", "frozenset", "sum")}
+    # With a function in place of a collection it would go on for ever where nothing counts.
+    names |= {"iter": lambda values: iter(values), "pow": budget.powered}
     names["__import__"] = importer
     return {
         "__builtins__": names,
@@ -103,13 +111,52 @@ def _globals(mode: str) -> dict[str, Any]:
         "kong": _Shown(kong),
         "_getattr_": safer_getattr,
         "_getitem_": default_guarded_getitem,
-        "_getiter_": default_guarded_getiter,
+        "_getiter_": lambda values: budget.counted(default_guarded_getiter(values)),
         "_iter_unpack_sequence_": guarded_iter_unpack_sequence,
         "_unpack_sequence_": guarded_iter_unpack_sequence,
         "_inplacevar_": _in_place,
         "_write_": _writable,
         "_print_": full_write_guard,
+        **budget.NAMES,
     }
+
+
+_TIME = SimpleNamespace(**{name: value for name, value in vars(time).items() if name[0] != "_" and name != "sleep"})
+"""The module `time` without what holds the engine's thread."""
+
+_TAKING_FUNCTIONS = ("cache", "cluster_events", "core_cache", "timer", "worker_events")
+_READING_BODIES = ("get_body", "get_raw_body", "read_raw_body")
+
+
+def _new_budget() -> budget.Budget:
+    return budget.budget_of(kong.configuration)
+
+
+class _Wrapped:
+    """A part of `kong` whose functions are changed on their way out."""
+
+    __slots__ = ("_change", "_real")
+
+    def __init__(self, real: Any, change: Callable[[str, Any], Any]) -> None:
+        self._real = real
+        self._change = change
+
+    def __getattr__(self, name: str) -> Any:
+        return self._change(name, getattr(self._real, name))
+
+
+def _giving_budgets(_: str, function: Any) -> Any:
+    """Return a function of the PDK that gives each function it is handed a budget of its own."""
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        own = [budget.bounded(one, _new_budget) if inspect.isroutine(one) else one for one in arguments]
+        return function(*own, **named)
+
+    return run if callable(function) else function
+
+
+def _not_counted_where_it_waits(name: str, function: Any) -> Any:
+    return budget.uncounted(function) if name in _READING_BODIES else function
 
 
 class _Shown:
@@ -123,7 +170,10 @@ class _Shown:
     def __getattr__(self, name: str) -> Any:
         if name == "configuration":
             return self._real.configuration.remove_sensitive()
-        return getattr(self._real, name)
+        part = getattr(self._real, name)
+        if name in _TAKING_FUNCTIONS:
+            return _Wrapped(part, _giving_budgets)
+        return _Wrapped(part, _not_counted_where_it_waits) if name == "request" else part
 
 
 def _writable(target: Any) -> Any:
@@ -140,15 +190,15 @@ def _in_place(operation: str, target: Any, value: Any) -> Any:
     operations: Mapping[str, Callable[[Any, Any], Any]] = {
         "+=": lambda a, b: a + b,
         "-=": lambda a, b: a - b,
-        "*=": lambda a, b: a * b,
+        "*=": budget.multiplied,
         "/=": lambda a, b: a / b,
         "//=": lambda a, b: a // b,
         "%=": lambda a, b: a % b,
-        "**=": lambda a, b: a**b,
+        "**=": budget.powered,
         "|=": lambda a, b: a | b,
         "&=": lambda a, b: a & b,
         "^=": lambda a, b: a ^ b,
-        "<<=": lambda a, b: a << b,
+        "<<=": budget.shifted,
         ">>=": lambda a, b: a >> b,
     }
     return operations[operation](target, value)
@@ -185,6 +235,7 @@ class PythonFunctionSet:
         self._name = name
         self._sources = {phase: list(chunks) for phase, chunks in sources.items() if chunks}
         self._elements: dict[str, list[_Element]] | None = None
+        self._start: Callable[[str], Any] = self._run
 
     def run(self, phase: str) -> Any:
         """Run the chunks of a phase; returns None, or a coroutine when one waits.
@@ -198,6 +249,11 @@ class PythonFunctionSet:
             self._elements = {
                 one: [_Element(source, mode) for source in chunks] for one, chunks in self._sources.items()
             }
+            self._start = self._run if mode == "on" else budget.bounded(self._run, _new_budget)
+        return self._start(phase)
+
+    def _run(self, phase: str) -> Any:
+        assert self._elements is not None
         elements = self._elements[phase]
         for position, element in enumerate(elements, 1):
             returned = element.run()

@@ -37,7 +37,7 @@ def functions(vm: "Vm") -> dict[str, Any]:
         "quote_sql_str": quote_sql_str,
         "pbkdf2": pbkdf2,
     }
-    return {name: vm.bridge.raw(function) for name, function in plain.items()}
+    return {name: vm.bridge.heavy(function) for name, function in plain.items()}
 
 
 def _bytes(value: Any) -> bytes:

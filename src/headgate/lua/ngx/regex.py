@@ -64,7 +64,7 @@ def functions(vm: "Vm") -> dict[str, Any]:
         "re_sub": matcher.substitute,
         "re_split": matcher.split,
     }
-    return {name: vm.bridge.raw(_told(function)) for name, function in plain.items()}
+    return {name: vm.bridge.heavy(_told(function)) for name, function in plain.items()}
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:

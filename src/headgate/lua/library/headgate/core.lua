@@ -29,7 +29,9 @@ end
 -- Budgets: code that comes with the configuration may take so many instructions, so much time and memory. The hook is
 -- the machine's, so it is set only while a bounded coroutine runs; such code is never compiled, or it would not fire.
 local sethook, clock = debug.sethook, os.clock
-local TICK = 40
+-- Most calls are over before the first tick. From then on ticks are close together, since a single instruction can be a
+-- long one: those that the host does for Lua look at the clock themselves (`core.charge`).
+local FIRST_TICK, TICK = 400, 40
 local budgets = setmetatable({}, { __mode = "k" }) -- by coroutine
 local inherited = setmetatable({}, { __mode = "k" }) -- limits by function that a bounded coroutine gave away
 local current_budget = nil
@@ -40,7 +42,18 @@ local function over(budget, what)
   error(core.BUDGET .. what, 0)
 end
 
-local function tick()
+local tick
+
+local function look_at_clock(budget)
+  local started = budget.started
+  if started == nil then
+    budget.started = clock() - budget.spent
+  elseif clock() - started > budget.limits.seconds then
+    over(budget, "the function took more than " .. budget.limits.seconds .. " s of processor time")
+  end
+end
+
+tick = function()
   local budget = current_budget
   if budget == nil then
     return
@@ -48,16 +61,23 @@ local function tick()
   if budget.over then
     error(core.BUDGET .. budget.over, 0)
   end
-  budget.used = budget.used + TICK
+  if budget.used == 0 then
+    budget.used = FIRST_TICK
+    sethook(tick, "", TICK)
+  else
+    budget.used = budget.used + TICK
+  end
   if budget.limits.instructions > 0 and budget.used > budget.limits.instructions then
     over(budget, "the function took more than " .. budget.limits.instructions .. " instructions")
   end
-  -- The clock is read from the first tick on: most calls are over before.
-  local started = budget.started
-  if started == nil then
-    budget.started = clock() - budget.spent
-  elseif clock() - started > budget.limits.seconds then
-    over(budget, "the function took more than " .. budget.limits.seconds .. " s of processor time")
+  look_at_clock(budget)
+end
+
+-- For functions of the host that can take long: looks at the clock of a bounded call, and ends it.
+function core.charge()
+  local budget = current_budget
+  if budget ~= nil then
+    look_at_clock(budget)
   end
 end
 
@@ -91,7 +111,7 @@ local function resume(co, ...)
   local earlier = current_budget
   if earlier == nil then
     python.begin_bounded(budget.limits.memory_bytes)
-    sethook(tick, "", TICK)
+    sethook(tick, "", budget.used == 0 and FIRST_TICK or TICK)
   end
   current_budget = budget
   return unbounded(earlier, budget, false, raw_resume(co, ...))
@@ -101,7 +121,7 @@ end
 local function resume_guarded(co, budget, f)
   local earlier = current_budget
   if earlier == nil then
-    sethook(tick, "", TICK)
+    sethook(tick, "", FIRST_TICK)
   end
   current_budget = budget
   return unbounded(earlier, budget, true, raw_resume(co, f))

@@ -79,6 +79,22 @@ function host.wrap(f)
   end
 end
 
+-- The same for functions that can take long: within a budget the clock is looked at after each call.
+local charge = core.charge
+function host.wrap_heavy(f)
+  return function(...)
+    local a, b, c = f(...)
+    charge()
+    if c ~= nil then
+      a, b, c = slow(a, b, c)
+      return a, b, c
+    elseif b ~= nil then
+      return a, b
+    end
+    return a
+  end
+end
+
 -- The same for functions of few arguments: no vararg and no nil too many, so that they are cheaper.
 function host.wrap0(f)
   return function()

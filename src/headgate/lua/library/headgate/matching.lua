@@ -6,8 +6,8 @@ local byte, char, sub, concat = string.byte, string.char, string.sub, table.conc
 local raw = { find = string.find, match = string.match, gmatch = string.gmatch, gsub = string.gsub }
 local type, tostring, error, setmetatable, unpack, select = type, tostring, error, setmetatable, unpack, select
 
-local MOST_STEPS = 2e7 -- of the built-in matcher, at worst: some 100 ms
-local MOST_COMPARED = 1e9 -- bytes that the search for a plain text may compare at worst: some 100 ms
+local MOST_STEPS = 1e7 -- of the built-in matcher, at worst: some 50 ms
+local MOST_COMPARED = 2e8 -- bytes that the search for a plain text may compare at worst: some 20 ms
 local MOST_CAPTURES = 32
 local OPEN, POSITION = -1, -2
 

@@ -155,16 +155,8 @@ local function sandboxed_kong()
     core_cache = setmetatable({ cluster_events = nothing("kong.cache.cluster_events") },
       { __index = kong.core_cache, __metatable = false }),
   }
-  return setmetatable({}, {
-    __index = function(_, name)
-      local own = overrides[name]
-      if own ~= nil then
-        return own
-      end
-      return kong[name]
-    end,
-    __metatable = false,
-  })
+  -- Tables all the way, no function: what is not overridden is the real one.
+  return setmetatable({}, { __index = setmetatable(overrides, { __index = kong }), __metatable = false })
 end
 
 -- `string.buffer` without what gives out memory itself (`ref`, `reserve`, `commit`): a pointer reads and writes anywhere.
