@@ -154,6 +154,26 @@ def test_refused_reload_keeps_the_old_generation_and_tells_all_faults(tmp_path: 
     scenario(tmp_path, play)
 
 
+def test_a_stop_during_a_reload_replaces_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also when the signal goes to the whole group, as a terminal's or `timeout`'s does."""
+
+    async def play(running: Running) -> None:
+        worker_pid = int((await running.ask())[3])
+        (tmp_path / "script").write_text("worker-waits")
+        running.prefix.write_json(running.prefix.reload_request_path, {"id": "a", "conf": None})
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(10):
+            while running.prefix.reload_request_path.exists():  # noqa: ASYNC110 a file
+                await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(worker_pid, signal.SIGTERM)
+
+    with caplog.at_level("INFO"):
+        scenario(tmp_path, play)
+    assert "stopped" in caplog.messages
+    assert not [text for text in caplog.messages if "starting a new one" in text]
+
+
 def test_faults_of_control_come_first_and_nothing_is_left_running(tmp_path: Path) -> None:
     (tmp_path / "script").write_text("control-fails worker-dies")
 

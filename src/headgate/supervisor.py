@@ -76,7 +76,7 @@ class Supervisor:
         self._prefix = Prefix(settings.prefix)
         self._sockets = SocketTable()
         self._generation: Generation | None = None
-        self._stopping_generation: Generation | None = None
+        self._stopping_generations: list[Generation] = []
         self._generation_number = 0
         self._ticket_secret: TicketSecret | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -243,9 +243,10 @@ class Supervisor:
 
     def _take_stop_signal(self, number: int) -> None:
         if self._stop_signal is None or self._stop_signal.done():
-            if number != signal.SIGQUIT and self._stopping_generation is not None:
+            if number != signal.SIGQUIT:
                 # A second, harder signal during a graceful stop.
-                self._stopping_generation.signal(signal.SIGTERM)
+                for generation in self._stopping_generations:
+                    generation.signal(signal.SIGTERM)
             return
         self._stop_signal.set_result(number)
 
@@ -254,16 +255,18 @@ class Supervisor:
         _log.log(
             logs.NOTICE, "%s received, stopping%s", signal.Signals(number).name, " gracefully" if is_graceful else ""
         )
+        # At first, so that children whom the signal has reached too are not replaced.
+        generation, self._generation = self._generation, None
         if self._reloading is not None:
             self._reloading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reloading
-        generation, self._generation = self._generation, None
+        # A reload that was nearly done has put its own in place.
+        newer, self._generation = self._generation, None
         for task in self._watching:
             task.cancel()
-        if generation is not None:
-            self._stopping_generation = generation
-            await (generation.drain() if is_graceful else generation.stop())
+        self._stopping_generations = [one for one in (generation, newer) if one is not None]
+        await asyncio.gather(*(one.drain() if is_graceful else one.stop() for one in self._stopping_generations))
         if self._retiring and not is_graceful:
             for task in self._retiring:
                 task.cancel()

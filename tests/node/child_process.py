@@ -34,8 +34,9 @@ def main() -> None:
         signal.signal(number, lambda *_: os._exit(0))
     for listener in bootstrap.listeners:
         threading.Thread(target=serve, args=(listener.fd, bootstrap), daemon=True).start()
-    channel.report("checked")
-    channel.report("ready")
+    if f"{bootstrap.role}-waits" not in orders:
+        channel.report("checked")
+        channel.report("ready")
     while True:
         time.sleep(1)
 

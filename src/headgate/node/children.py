@@ -224,15 +224,20 @@ class Generation:
             ticket_state=plan.ticket_secret.state(),
         )
         ours, theirs = socket.socketpair()
-        with theirs:
-            fd = theirs.fileno()
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *child_arguments(role, fd),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[fd, *(listener.fd for listener in listeners)],
-                env=child_environment(),
-            )
+        try:
+            with theirs:
+                fd = theirs.fileno()
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *child_arguments(role, fd),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=[fd, *(listener.fd for listener in listeners)],
+                    env=child_environment(),
+                )
+        except BaseException:
+            # A stop while the process is being made, for one; asyncio ends what it has begun.
+            ours.close()
+            raise
         with contextlib.suppress(ConnectionError):
             ours.sendall(bootstrap.encode())
         ours.setblocking(False)
