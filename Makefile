@@ -75,7 +75,8 @@ test-rust: $(VENV)/.stamp-runtime
 	@$(CARGO) test --quiet --workspace --exclude headgate-engine-py
 
 test-python: build $(VENV)/.stamp-development
-	@tools/debian_packages.sh nginx:nginx-light redis-server:redis-server openssl:openssl curl:curl socat:socat
+	@tools/debian_packages.sh nginx:nginx-light redis-server:redis-server openssl:openssl curl:curl socat:socat \
+		$(if $(wildcard /usr/lib/postgresql/*/bin/initdb),,initdb:postgresql)
 	@echo "==> testing the package, in the order of seed $(TEST_SEED)"
 	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --randomly-seed=$(TEST_SEED) $(PYTEST_ARGUMENTS)
 
