@@ -65,6 +65,8 @@ cjson cjson.safe resty.md5 resty.random resty.sha1 resty.sha224 resty.sha256 res
 kong.constants kong.meta kong.tools.cjson kong.tools.gzip kong.tools.ip kong.tools.rand kong.tools.sha256
 kong.tools.string kong.tools.table kong.tools.time kong.tools.timestamp kong.tools.uri kong.tools.utils
 kong.tools.uuid ngx.base64 ngx.re ngx.req ngx.resp ngx.semaphore resty.lock resty.lrucache resty.lrucache.pureffi
+resty.openssl resty.openssl.bn resty.openssl.cipher resty.openssl.digest resty.openssl.hmac resty.openssl.kdf
+resty.openssl.mac resty.openssl.pkey resty.openssl.rand resty.openssl.version resty.openssl.x509
 pl.stringx pl.tablex resty.cookie resty.jit-uuid resty.jwt resty.hmac socket.url
 """
 _KONG_LAX = """
