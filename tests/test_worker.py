@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from headgate.cluster.frames import AddressHealth, HealthStates
 from headgate.cluster.publisher import PublicationRefusedError, Publisher
 from headgate.config.load import load_settings
 from headgate.engine import Engine
@@ -180,6 +181,19 @@ def test_worker_serves_after_its_first_snapshot_and_drains_on_quit(tmp_path: Pat
     assert asyncio.run(node.running(play)) == 0
     assert "reopen logs" in node.engines[0].calls
     assert node.engines[0].calls[-2:] == ["drain", "stop"]
+
+
+def test_worker_knows_what_is_unhealthy_before_it_serves(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    node.publisher.current_health = lambda: HealthStates([AddressHealth("u", "h", "10.0.0.1", 80, "unhealthy")])
+
+    async def play() -> None:
+        assert await node.report() == {"event": "ready"}
+        told = "u ('h', '10.0.0.1', 80) unhealthy False"
+        assert node.engines[0].calls == ["apply 1", told, "start"]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert asyncio.run(node.running(play)) == 0
 
 
 def test_snapshot_the_policy_refuses_leaves_the_one_before(tmp_path: Path) -> None:

@@ -234,6 +234,7 @@ class Control:
         """Give the monitor of health what workers report, and what is set by hand its way to other nodes."""
         node.publisher.take_health_reports = node.health.take_reports
         node.publisher.forget_worker = node.health.forget_worker
+        node.publisher.current_health = node.health.states
         node.health.on_manual = lambda message: relay.take(ClusterEvent(HEALTH_CHANNEL, message, is_for_others=True))
         relay.handlers[HEALTH_CHANNEL] = node.health.take_manual
 

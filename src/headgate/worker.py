@@ -61,6 +61,7 @@ class Worker:
         self._subscriber: Subscriber | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self._announcer: Any = None
+        self._early_health: list[HealthStates] = []
         self._is_started = False
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
@@ -306,6 +307,9 @@ class Worker:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        early, self._early_health = self._early_health, []
+        for states in early:
+            self._set_health(states)
         engine.start()
         self._is_started = True
         self._channel.report("ready")
@@ -331,6 +335,13 @@ class Worker:
 
     def take_health(self, states: HealthStates) -> None:
         """Put states of upstreams' addresses in force, as control says."""
+        if self._is_started:
+            self._set_health(states)
+        else:
+            # There is no plan yet that has the upstreams.
+            self._early_health.append(states)
+
+    def _set_health(self, states: HealthStates) -> None:
         if self._engine is not None:
             for one in states.states:
                 self._engine.set_health(one.upstream, (one.host, one.ip, one.port), one.health, is_reset=one.is_reset)

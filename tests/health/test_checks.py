@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from headgate.engine import Thresholds
 from headgate.entities.registry import ENTITY_TYPES
 from headgate.health.checks import Checks
@@ -16,7 +18,6 @@ def checks(**healthchecks: Any) -> Checks:
 def test_nothing_is_probed_by_default() -> None:
     read = checks()
     assert not read.probing.is_on
-    assert not read.probing.is_asked_for
     assert read.passive_thresholds == Thresholds(0, 0, 0, 0)
     assert read.threshold_percent == 0
 
@@ -38,6 +39,16 @@ def test_limits_and_statuses_are_those_of_the_entity() -> None:
     ]
 
 
-def test_grpc_is_asked_for_and_not_probed() -> None:
-    probing = checks(active={"type": "grpc", "healthy": {"interval": 1}}).probing
-    assert (probing.is_asked_for, probing.is_on) == (True, False)
+@pytest.mark.parametrize(
+    ("name", "is_tls", "is_grpc"),
+    [
+        ("tcp", False, False),
+        ("http", False, False),
+        ("https", True, False),
+        ("grpc", False, True),
+        ("grpcs", True, True),
+    ],
+)
+def test_every_type_is_probed(name: str, is_tls: bool, is_grpc: bool) -> None:
+    probing = checks(active={"type": name, "healthy": {"interval": 1}}).probing
+    assert (probing.is_on, probing.is_tls, probing.is_grpc) == (True, is_tls, is_grpc)

@@ -105,8 +105,20 @@ def test_a_change_that_a_worker_made_is_taken_over() -> None:
         await world.report(1, pool(("10.0.0.1", "healthy")))
         await world.report(1, changed("unhealthy"))
         assert world.states() == ["unhealthy"]
+        # The worker holds on to what it decided until it hears the same.
         await world.report(1, changed("unhealthy"))
-        assert world.states() == ["unhealthy"]
+        assert world.states() == ["unhealthy", "unhealthy"]
+        assert len(world.told) == 1
+
+    play(snapshot(PASSIVE, "target.test:80"), scenario)
+
+
+def test_what_is_unhealthy_is_given_to_workers_that_are_new() -> None:
+    async def scenario(world: World) -> None:
+        assert world.monitor.states() == HealthStates([])
+        await world.report(1, pool(("10.0.0.1", "healthy"), ("10.0.0.2", "healthy")))
+        await world.report(1, changed("unhealthy"))
+        assert [(one.ip, one.health) for one in world.monitor.states().states] == [("10.0.0.1", "unhealthy")]
 
     play(snapshot(PASSIVE, "target.test:80"), scenario)
 
@@ -129,6 +141,16 @@ def test_a_pool_that_is_ahead_of_the_configuration_is_kept_until_that_is_in_forc
         assert world.target()[0] == "HEALTHY"
 
     play(EMPTY, scenario)
+
+
+@pytest.mark.parametrize("before", [EMPTY, snapshot({}, "target.test:80")])
+def test_what_traffic_shows_ahead_of_the_configuration_is_not_lost(before: Snapshot) -> None:
+    async def scenario(world: World) -> None:
+        await world.report(1, pool(("10.0.0.1", "healthy")), changed("unhealthy"))
+        world.current = snapshot(PASSIVE, "target.test:80", revision=2)
+        assert world.target()[0] == "UNHEALTHY"
+
+    play(before, scenario)
 
 
 def test_what_is_shown_of_a_target() -> None:

@@ -255,6 +255,13 @@ impl Live {
             upstream.balancer.configure(&upstream.plan);
         }
     }
+
+    /// Have the balancers that are new report what they have, once this plan is in force.
+    pub fn announce_balancers(&self) {
+        for balancer in self.balancers.values() {
+            balancer.announce();
+        }
+    }
 }
 
 impl LiveRoute {

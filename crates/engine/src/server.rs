@@ -95,7 +95,9 @@ impl Server {
         let live = Live::build(plan, &self.foundation, Some(&previous), attachment)?;
         let notices = live.notices.clone();
         live.configure_balancers();
-        self.gateway.swap(Arc::new(live));
+        let live = Arc::new(live);
+        self.gateway.swap(live.clone());
+        live.announce_balancers();
         retire(previous);
         Ok(notices)
     }

@@ -88,6 +88,8 @@ class Publisher:
         """Called with a worker's process id and what it reports."""
         self.forget_worker: Callable[[int], None] | None = None
         """Called with the process id of a worker whose link has ended."""
+        self.current_health: Callable[[], HealthStates] | None = None
+        """Gives what a worker that is new should know before it serves."""
         self.take_cluster_event: Callable[[ClusterEvent], Awaitable[None]] | None = None
         self._current = initial
         self._offered = initial
@@ -241,6 +243,8 @@ class Publisher:
             self._workers.add(worker)
             if self._publishing.locked() and self._waiting:
                 self._waiting[worker] = asyncio.get_running_loop().create_future()
+            if self.current_health is not None:
+                await worker.send(self.current_health())
             await worker.send(await self._whole(self._offered))
             while (body := await read_body(reader, MAX_UP_BYTES)) is not None:
                 self._take(worker, up_decoder.decode(body))

@@ -6,8 +6,6 @@ from typing import Any, Self
 
 from headgate.engine import Thresholds
 
-PROBED_TYPES = ("http", "https", "tcp")
-
 
 @dataclass(frozen=True)
 class Probing:
@@ -28,13 +26,18 @@ class Probing:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is anything to probe."""
-        return self.type in PROBED_TYPES and self.is_asked_for
+        """Whether there is anything to probe: an interval is set."""
+        return self.healthy_interval_s > 0 or self.unhealthy_interval_s > 0
 
     @property
-    def is_asked_for(self) -> bool:
-        """Whether an interval is set."""
-        return self.healthy_interval_s > 0 or self.unhealthy_interval_s > 0
+    def is_tls(self) -> bool:
+        """Whether TLS is spoken with targets."""
+        return self.type in ("https", "grpcs")
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether targets are asked by the gRPC health checking protocol."""
+        return self.type in ("grpc", "grpcs")
 
     def observation(self, status: int) -> str | None:
         """Return what a status counts as; None: nothing. 0 is a status that could not be read."""

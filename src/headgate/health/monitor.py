@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from headgate.cluster.frames import AddressHealth, HealthStates
 from headgate.errors import GatewayError
-from headgate.health.checks import PROBED_TYPES, Checks
-from headgate.health.pools import AddressKey, Changed, Observed, Pool, PoolAddress, PoolTarget, decode_reports
+from headgate.health.checks import Checks
+from headgate.health.pools import AddressKey, Changed, Observed, Pool, PoolAddress, PoolTarget, Report, decode_reports
 from headgate.health.probe import probe
 from headgate.health.upstream import HEALTHY_STATES, CheckedAddress, UpstreamHealth, target_of
 from headgate.policy.compile import has_checker
@@ -32,6 +32,8 @@ _log = logging.getLogger("headgate.health")
 _TICK_S = 0.1
 # Nothing is probed: only changes of the configuration are looked for.
 _IDLE_TICK_S = 1.0
+# Per upstream and worker; a configuration is in force here moments after it is there.
+_MOST_EARLY_REPORTS: Final = 1_000
 
 
 def _is_called(target: PoolTarget, one: PoolAddress, name: str | None) -> bool:
@@ -68,7 +70,7 @@ class HealthMonitor:
         self.on_manual: Callable[[dict[str, Any]], Awaitable[None]] | None = None
         self._snapshot: Snapshot | None = None
         self._upstreams: dict[str, UpstreamHealth] = {}
-        self._early: dict[tuple[int, str], Pool] = {}
+        self._early: dict[tuple[int, str], list[Report]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._work: set[asyncio.Task[None]] = set()
 
@@ -92,14 +94,26 @@ class HealthMonitor:
         self._renew()
         for report in decode_reports(body):
             upstream = self._upstreams.get(report.upstream)
-            if upstream is None:
-                if isinstance(report, Pool):
-                    # Workers run a configuration a moment before it is in force here.
-                    self._early[pid, report.upstream] = report
-            elif isinstance(report, Pool):
-                self._spread(upstream, upstream.take_pool(pid, report))
+            is_known = upstream is not None and (isinstance(report, Pool) or upstream.checks.has_checker)
+            if upstream is not None and is_known:
+                self._take_report(pid, upstream, report)
             else:
-                self._take_seen(upstream, report)
+                self._take_early(pid, report)
+
+    def _take_early(self, pid: int, report: Report) -> None:
+        """Keep a report for later: workers run a configuration a moment before it is in force here."""
+        waiting = self._early.setdefault((pid, report.upstream), [])
+        if isinstance(report, Pool):
+            # It is whole, with the states that what was seen before has led to.
+            waiting.clear()
+        if len(waiting) < _MOST_EARLY_REPORTS:
+            waiting.append(report)
+
+    def _take_report(self, pid: int, upstream: UpstreamHealth, report: Report) -> None:
+        if isinstance(report, Pool):
+            self._spread(upstream, upstream.take_pool(pid, report))
+        else:
+            self._take_seen(upstream, report)
 
     def _take_seen(self, upstream: UpstreamHealth, report: Observed | Changed) -> None:
         key = AddressKey(report.host, report.ip, report.port)
@@ -110,6 +124,22 @@ class HealthMonitor:
             self._observe(upstream, key, known, report.observation, report.count, upstream.checks.passive_thresholds)
         elif known.is_healthy != (report.health in HEALTHY_STATES):
             self._set(upstream, key, known, report.health)
+        else:
+            # The worker holds on to its decision until it hears that it is ours, too.
+            self._spread(upstream, [key])
+
+    def states(self) -> HealthStates:
+        """Return the states of all addresses that are not simply healthy: for a worker that is new."""
+        self._renew()
+        return HealthStates(
+            [
+                AddressHealth(upstream.id, key.host, key.ip, key.port, known.machine.health)
+                for upstream in self._upstreams.values()
+                if upstream.checks.has_checker
+                for key, known in upstream.addresses.items()
+                if known.machine.health != "healthy"
+            ]
+        )
 
     def forget_worker(self, pid: int) -> None:
         """Drop what a worker used: it has ended."""
@@ -208,8 +238,7 @@ class HealthMonitor:
     def _changed(
         self, upstream: UpstreamHealth, key: AddressKey, before: str, after: str, *, is_reset: bool = False
     ) -> None:
-        # Workers need to hear of first failures only where successes count; else a late word of them would put an
-        # address back that a worker has just put out.
+        # Workers need to hear of first failures only where successes count: they report successes from then on.
         if after != "mostly_healthy" or is_reset or upstream.checks.passive_thresholds.successes:
             self._spread(upstream, [key], is_reset=is_reset)
         if (before in HEALTHY_STATES) == (after in HEALTHY_STATES):
@@ -247,26 +276,19 @@ class HealthMonitor:
         for entity in snapshot.all("upstreams"):
             upstream = known.get(entity["id"])
             checks = Checks.of(entity, has_checker=has_checker(entity["healthchecks"]))
-            is_new = upstream is None or upstream.checks != checks
             if upstream is None:
                 upstream = UpstreamHealth(entity["id"], entity["name"], checks)
             elif upstream.checks.has_checker and not checks.has_checker:
                 # Nothing is marked without checks.
                 for checked in upstream.addresses.values():
                     checked.machine.set("healthy")
-            if is_new and checks.probing.is_asked_for and checks.probing.type not in PROBED_TYPES:
-                _log.warning(
-                    "upstream %s: active checks of type %s are not run, there is no gRPC health protocol here: "
-                    "use tcp, http or https",
-                    entity["name"],
-                    checks.probing.type,
-                )
             upstream.name, upstream.checks = entity["name"], checks
             self._upstreams[entity["id"]] = upstream
         early, self._early = self._early, {}
-        for (pid, upstream_id), pool in early.items():
+        for (pid, upstream_id), reports in early.items():
             if (upstream := self._upstreams.get(upstream_id)) is not None:
-                self._spread(upstream, upstream.take_pool(pid, pool))
+                for report in reports:
+                    self._take_report(pid, upstream, report)
 
     # === probes
 
@@ -288,7 +310,7 @@ class HealthMonitor:
     async def _probe(self, upstream: UpstreamHealth, key: AddressKey, known: CheckedAddress) -> None:
         checks = upstream.checks
         try:
-            context = self._context(checks) if checks.probing.type == "https" else None
+            context = self._context(checks) if checks.probing.is_tls else None
             observation = await probe(key, checks, context)
             if observation is not None and upstream.addresses.get(key) is known and upstream.checks.has_checker:
                 self._observe(upstream, key, known, observation, 1, upstream.checks.probing.thresholds)
@@ -300,7 +322,7 @@ class HealthMonitor:
             known.is_probed = False
 
     def _context(self, checks: Checks) -> ssl.SSLContext:
-        name = f"{checks.probing.is_verified} {checks.client_certificate_id}"
+        name = f"{checks.probing.is_verified} {checks.probing.is_grpc} {checks.client_certificate_id}"
         context = self._contexts.get(name)
         if context is None:
             context = self._contexts[name] = self._new_context(checks)
@@ -308,6 +330,8 @@ class HealthMonitor:
 
     def _new_context(self, checks: Checks) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if checks.probing.is_grpc:
+            context.set_alpn_protocols(["h2"])
         if not checks.probing.is_verified:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""One probe of one address: connect, and over HTTP ask for a path and read the status line.
+"""One probe of one address: connect, and over HTTP ask for a path and read the status line, over gRPC for a service.
 
 Knows nothing of states and intervals. Each operation has the timeout of its own, as the reference has it.
 """
@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ssl
 
+from headgate.health import grpc_call
 from headgate.health.checks import Checks
 from headgate.health.pools import AddressKey
 
@@ -17,7 +18,7 @@ _MOST_STATUS_BYTES = 8_192
 async def probe(key: AddressKey, checks: Checks, context: ssl.SSLContext | None) -> str | None:
     """Probe an address; returns the name of the observation, None when the status counts as nothing.
 
-    Args: `context`: for https.
+    Args: `context`: for https and grpcs.
     """
     probing = checks.probing
     writer: asyncio.StreamWriter | None = None
@@ -30,6 +31,17 @@ async def probe(key: AddressKey, checks: Checks, context: ssl.SSLContext | None)
             )
         if probing.type == "tcp":
             return "success"
+        if probing.is_grpc:
+            is_serving = await grpc_call.is_serving(
+                reader,
+                writer,
+                service=probing.path.strip("/"),
+                scheme="http" if context is None else "https",
+                authority=host,
+                metadata=probing.headers,
+                timeout_s=probing.timeout_s,
+            )
+            return "success" if is_serving else "http_failure"
         writer.write(_request(probing.path, probing.headers, host))
         async with asyncio.timeout(probing.timeout_s):
             await writer.drain()
@@ -38,10 +50,11 @@ async def probe(key: AddressKey, checks: Checks, context: ssl.SSLContext | None)
         return "tcp_failure" if not line else probing.observation(_status(line))
     except TimeoutError:
         return "timeout"
+    except OSError:
+        # TLS too: a certificate that is not believed is a ValueError as well.
+        return "tcp_failure"
     except ValueError:
         return probing.observation(0)
-    except (OSError, ssl.SSLError):
-        return "tcp_failure"
     finally:
         if writer is not None:
             writer.transport.abort()

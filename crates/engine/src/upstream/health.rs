@@ -5,7 +5,7 @@
 //! its probes.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
@@ -180,10 +180,20 @@ impl HealthMachine {
 }
 
 /// A state machine that requests read without a lock.
+///
+/// Two decide about it: the traffic of this worker, at once, and control, for the whole node. What control says may have
+/// been on its way while this worker decided; until control confirms such a decision, only a reset by hand undoes it.
 #[derive(Debug, Default)]
 pub struct HealthCell {
     shown: AtomicU8,
-    machine: Mutex<HealthMachine>,
+    decided: Mutex<Decided>,
+}
+
+#[derive(Debug, Default)]
+struct Decided {
+    machine: HealthMachine,
+    /// Traffic has put the address in or out of use, and control has not said the same yet.
+    is_unconfirmed: bool,
 }
 
 impl HealthCell {
@@ -203,23 +213,55 @@ impl HealthCell {
     }
 
     /// Count an observation; returns the state before and after. Costs an atomic read for a success of a healthy address.
+    ///
+    /// Where the address comes into or out of use by it, control has to be told.
     pub fn observe(&self, observation: Observation, thresholds: &Thresholds) -> (Health, Health) {
-        let before = self.get();
-        if observation == Observation::Success && before == Health::Healthy {
-            return (before, before);
+        let shown = self.get();
+        if observation == Observation::Success && shown == Health::Healthy {
+            return (shown, shown);
         }
-        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        machine.observe(observation, 1, thresholds);
-        self.shown.store(machine.health() as u8, Ordering::Relaxed);
-        (before, machine.health())
+        let mut decided = self.lock();
+        let before = decided.machine.health();
+        decided.machine.observe(observation, 1, thresholds);
+        let after = decided.machine.health();
+        if before.is_healthy() != after.is_healthy() {
+            decided.is_unconfirmed = true;
+        }
+        self.shown.store(after as u8, Ordering::Relaxed);
+        (before, after)
     }
 
-    /// Set the state; counters start from zero. Returns whether it is another one now.
-    pub fn set(&self, health: Health) -> bool {
-        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_changed = machine.health() != health;
-        machine.set(health);
+    /// Take over what control says; counters go on when the state is the same, unless `is_reset`. Returns whether the
+    /// address has come into or out of use.
+    pub fn take(&self, health: Health, is_reset: bool) -> bool {
+        let mut decided = self.lock();
+        let before = decided.machine.health();
+        let is_confirming = before.is_healthy() == health.is_healthy();
+        if decided.is_unconfirmed && !is_confirming && !is_reset {
+            return false;
+        }
+        decided.is_unconfirmed = false;
+        if before != health || is_reset {
+            decided.machine.set(health);
+            self.shown.store(health as u8, Ordering::Relaxed);
+        }
+        !is_confirming
+    }
+
+    /// Believe control again, which is told the state as a whole.
+    pub fn confirm(&self) {
+        self.lock().is_unconfirmed = false;
+    }
+
+    /// Set the state; counters start from zero.
+    pub fn set(&self, health: Health) {
+        let mut decided = self.lock();
+        decided.machine.set(health);
+        decided.is_unconfirmed = false;
         self.shown.store(health as u8, Ordering::Relaxed);
-        has_changed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Decided> {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

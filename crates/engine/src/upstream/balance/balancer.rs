@@ -53,8 +53,12 @@ struct Members {
     plan: Arc<UpstreamPlan>,
     names: FxHashMap<Arc<str>, Result<Records, ResolveError>>,
     addresses: FxHashMap<AddressKey, Known>,
+    /// What control said of addresses that are not known here yet, and when.
+    told: FxHashMap<AddressKey, (Health, Instant)>,
     /// As reported last.
     pool: Vec<PoolTarget>,
+    /// The plan that made this balancer is in force: what control answers to a report finds it.
+    is_announced: bool,
 }
 
 #[derive(Debug)]
@@ -84,7 +88,9 @@ impl Balancer {
                 plan: plan.clone(),
                 names: FxHashMap::default(),
                 addresses: FxHashMap::default(),
+                told: FxHashMap::default(),
                 pool: Vec::new(),
+                is_announced: false,
             }),
         };
         this.take_plan(plan, &mut this.lock());
@@ -185,11 +191,11 @@ impl Balancer {
     pub fn refresh(self: &Arc<Self>, resolver: &Resolver) {
         let mut members = self.lock();
         let now = Instant::now();
-        members.addresses.retain(|_, known| {
-            known
-                .gone_since
-                .is_none_or(|since| now.saturating_duration_since(since) < REMEMBERED)
-        });
+        let is_recent = |since: Instant| now.saturating_duration_since(since) < REMEMBERED;
+        members
+            .addresses
+            .retain(|_, known| known.gone_since.is_none_or(is_recent));
+        members.told.retain(|_, (_, since)| is_recent(*since));
         let mut has_changed = false;
         for name in names_of(&members.plan) {
             match resolver.cached(&name) {
@@ -208,25 +214,38 @@ impl Balancer {
         }
     }
 
-    /// Set what control says of an address; one that is not known here is passed over. Its counters go on when the
-    /// state is the same, unless `is_reset`.
+    /// Take over what control says of an address, known here or not yet. Its counters go on when the state is the same,
+    /// unless `is_reset`. A decision of this worker that control has not heard of is kept (`HealthCell`).
     pub fn set_health(&self, key: &AddressKey, health: Health, is_reset: bool) {
         let mut members = self.lock();
         let Some(known) = members.addresses.get(key) else {
+            if health.is_healthy() {
+                members.told.remove(key);
+            } else {
+                members.told.insert(key.clone(), (health, Instant::now()));
+            }
             return;
         };
-        let before = known.address.health.get();
-        if before != health || is_reset {
-            known.address.health.set(health);
-        }
-        if before.is_healthy() != health.is_healthy() {
+        if known.address.health.take(health, is_reset) {
             self.rebuild(&mut members, true);
+        }
+    }
+
+    /// Report the pool from now on: the plan that made this balancer is in force.
+    pub fn announce(&self) {
+        if !self.lock().is_announced {
+            self.report_pool();
         }
     }
 
     /// Report the whole pool again, for a control that knows nothing yet.
     pub fn report_pool(&self) {
-        let members = self.lock();
+        let mut members = self.lock();
+        members.is_announced = true;
+        // Before the states are read: what traffic decides from here on is reported behind the pool.
+        for known in members.addresses.values() {
+            known.address.health.confirm();
+        }
         self.reports.pool(&self.id, pool_of(&members));
     }
 
@@ -392,7 +411,9 @@ impl Balancer {
         }));
         if !is_health_only && pool != members.pool {
             members.pool.clone_from(&pool);
-            self.reports.pool(&self.id, pool);
+            if members.is_announced {
+                self.reports.pool(&self.id, pool);
+            }
         }
     }
 
@@ -416,6 +437,7 @@ impl Members {
 
     /// Make the addresses that are new, mark those that are gone.
     fn renew_addresses(&mut self, epoch: Instant, now: Instant) {
+        let is_checked = self.plan.passive_checks.is_some();
         let mut wanted: FxHashMap<AddressKey, Option<Arc<str>>> = FxHashMap::default();
         for target in &self.plan.targets {
             for (key, _, srv_name) in addresses_of(target, &self.names) {
@@ -429,9 +451,16 @@ impl Members {
             };
         }
         for (key, srv_name) in wanted {
-            self.addresses.entry(key.clone()).or_insert_with(|| Known {
-                address: Arc::new(Address::new(key, srv_name, epoch)),
-                gone_since: None,
+            let told = self.told.remove(&key);
+            self.addresses.entry(key.clone()).or_insert_with(|| {
+                let address = Address::new(key, srv_name, epoch);
+                if let (Some((health, _)), true) = (told, is_checked) {
+                    address.health.set(health);
+                }
+                Known {
+                    address: Arc::new(address),
+                    gone_since: None,
+                }
             });
         }
     }

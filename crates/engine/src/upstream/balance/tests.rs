@@ -490,6 +490,32 @@ fn an_address_that_comes_back_is_as_healthy_as_it_was() {
     assert_eq!(hosts, ["10.0.0.1"; 4]);
 }
 
+#[test]
+fn what_control_says_of_an_address_to_come_counts_once_it_is_there() {
+    let both = algorithm("round-robin", &[1, 1]);
+    let mut one = (*both).clone();
+    one.targets.remove(0);
+    let balancer = balancer(&Arc::new(one));
+    set_health(&balancer, "10.0.0.0", Health::Unhealthy);
+    balancer.configure(&both);
+    let hosts: Vec<String> = (0..4)
+        .map(|_| host_of(&balancer.pick(&Wish::default(), &[]).expect("an address")))
+        .collect();
+    assert_eq!(hosts, ["10.0.0.1"; 4]);
+}
+
+#[tokio::test]
+async fn a_late_word_of_control_does_not_put_back_what_traffic_took_out() {
+    let balancer = balancer(&plan(passive(1), &[("10.0.0.1", 1)]));
+    balancer.announce();
+    lease(&balancer).await.report(Outcome::Failed);
+    set_health(&balancer, "10.0.0.1", Health::MostlyHealthy);
+    assert!(balancer.pick(&Wish::default(), &[]).is_none());
+    set_health(&balancer, "10.0.0.1", Health::Unhealthy);
+    set_health(&balancer, "10.0.0.1", Health::Healthy);
+    assert!(balancer.pick(&Wish::default(), &[]).is_some());
+}
+
 fn passive(threshold: u32) -> serde_json::Value {
     serde_json::json!({
         "passive_checks": {
@@ -509,6 +535,8 @@ async fn failures_of_traffic_take_an_address_out_and_are_reported() {
         counter.fetch_add(1, Ordering::Relaxed);
     });
     let balancer = Balancer::new(&plan(passive(3), &[("10.0.0.1", 1)]), reports.clone());
+    assert!(reports.take(100).is_empty(), "its plan is not in force yet");
+    balancer.announce();
     assert!(matches!(reports.take(100).as_slice(), [Report::Pool { .. }]));
     let lease = lease(&balancer).await;
     for outcome in [

@@ -87,7 +87,47 @@ fn the_cell_shows_what_the_machine_says() {
     assert_eq!(cell.observe(Success, &LIMITS), (Health::Healthy, Health::Healthy));
     assert_eq!(cell.observe(Timeout, &LIMITS), (Health::Healthy, Health::Unhealthy));
     assert!(!cell.is_healthy());
-    assert!(cell.set(Health::Healthy));
-    assert!(!cell.set(Health::Healthy));
+    cell.set(Health::Healthy);
     assert!(cell.is_healthy());
+}
+
+#[test]
+fn what_was_on_its_way_does_not_undo_a_decision_of_this_worker() {
+    let cell = HealthCell::default();
+    cell.observe(Timeout, &LIMITS);
+    assert!(!cell.take(Health::MostlyHealthy, false));
+    assert_eq!(cell.get(), Health::Unhealthy, "control did not know yet");
+    assert!(!cell.take(Health::Unhealthy, false), "confirmed");
+    assert!(cell.take(Health::Healthy, false), "and decided anew by control");
+    assert!(cell.is_healthy());
+}
+
+#[test]
+fn a_decision_to_use_an_address_again_is_kept_in_the_same_way() {
+    let cell = HealthCell::default();
+    cell.set(Health::Unhealthy);
+    cell.observe(Success, &LIMITS);
+    cell.observe(Success, &LIMITS);
+    assert!(!cell.take(Health::MostlyUnhealthy, false));
+    assert!(cell.is_healthy());
+    assert!(cell.take(Health::Unhealthy, true), "what is set by hand counts at once");
+}
+
+#[test]
+fn a_control_that_was_told_everything_is_believed() {
+    let cell = HealthCell::default();
+    cell.observe(Timeout, &LIMITS);
+    cell.confirm();
+    assert!(cell.take(Health::Healthy, false));
+}
+
+#[test]
+fn the_same_state_again_leaves_the_counters_unless_it_is_a_reset() {
+    for (is_reset, expected) in [(false, Health::Unhealthy), (true, Health::MostlyHealthy)] {
+        let cell = HealthCell::default();
+        cell.observe(TcpFailure, &LIMITS);
+        assert!(!cell.take(Health::MostlyHealthy, is_reset));
+        cell.observe(TcpFailure, &LIMITS);
+        assert_eq!(cell.get(), expected);
+    }
 }
