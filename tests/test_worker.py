@@ -75,6 +75,15 @@ class NativeStandIn:
     def stats(self) -> dict[str, int]:
         return {"total_requests": 5}
 
+    def resolve(self, name: str, kind: str | None, callback: Callable[..., None]) -> bool:
+        return False
+
+    def resolve_next(self, name: str, callback: Callable[..., None]) -> bool:
+        return False
+
+    def name_usage(self, limit: int) -> list[tuple[str, tuple[int, int, int, int, int]]]:
+        return [("a.test", (1, 2, 3, 4, 5))][:limit]
+
     def on_health_reports(self, callback: Callable[[], None]) -> None:
         self.wake = callback
 
@@ -175,6 +184,8 @@ def test_worker_serves_after_its_first_snapshot_and_drains_on_quit(tmp_path: Pat
         own = ("timers_running", "timers_total", "shared_dict_used_bytes")
         assert reply.counters == {"total_requests": 5, **dict.fromkeys(own, 0)}
         assert reply.resident_bytes > 1_000_000
+        (reply,) = (await node.publisher.stats(most_names=9)).values()
+        assert reply.names == {"a.test": (1, 2, 3, 4, 5)}
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGQUIT)
 

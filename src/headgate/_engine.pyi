@@ -352,6 +352,16 @@ class Engine:
         """Report the pool of every upstream again, with the states of its addresses."""
     def set_health(self, upstream_id: str, address: tuple[str, str, int], health: str, is_reset: bool) -> None:
         """Set the state of an address (host, ip, port); unknown ones are passed over. `is_reset`: counters, too."""
+    def resolve(self, name: str, kind: str | None, callback: Any) -> bool:
+        """Resolve a name as the engine does for itself; `kind`: A, AAAA or SRV only.
+
+        `callback(records, None)` or `callback(None, text)` is called on the engine thread; a record is its address, and
+        (port or None, weight, target) of an SRV record. False, and no call, while the engine does not run.
+        """
+    def resolve_next(self, name: str, callback: Any) -> bool:
+        """As `resolve`, with the one record whose turn it is."""
+    def name_usage(self, limit: int) -> list[tuple[str, tuple[int, int, int, int, int]]]:
+        """How names were used, most used first: hits, stale hits, misses, queries that succeeded, that failed."""
     def reopen_logs(self) -> None:
         """Open the access log anew (log rotation)."""
     @property

@@ -4,17 +4,18 @@ Owns the JSON form of `EngineSettings` (crates/engine/src/settings.rs); every de
 `headgate.config`. `Engine` is the worker's; `explain_route` asks the same router without serving.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from headgate.config.load import Settings
 from headgate.config.tls import read_pem
 from headgate.entities import routes
 from headgate.entities.registry import ENTITY_TYPES, Registry
-from headgate.errors import EngineError, PlanError
+from headgate.errors import EngineError, NameResolutionError, PlanError
 from headgate.node import default_certificate
 from headgate.node.ticket_secret import TicketSecret, TicketState
 from headgate.version import SERVER_TOKEN
@@ -57,6 +58,13 @@ class NativeEngine(Protocol):
     def take_health_reports(self, limit: int) -> bytes | None: ...
     def report_pools(self) -> None: ...
     def set_health(self, upstream_id: str, address: tuple[str, str, int], health: str, is_reset: bool) -> None: ...
+    def resolve(self, name: str, kind: str | None, callback: Callable[..., None]) -> bool: ...
+    def resolve_next(self, name: str, callback: Callable[..., None]) -> bool: ...
+    def name_usage(self, limit: int) -> list[tuple[str, tuple[int, int, int, int, int]]]: ...
+
+
+ResolvedRecord: TypeAlias = tuple[str, tuple[int | None, int, str] | None]
+"""An address, and what an SRV record says beside it: port, weight and target."""
 
 
 class Thresholds(NamedTuple):
@@ -180,6 +188,44 @@ class Engine:
     def set_health(self, upstream_id: str, address: tuple[str, str, int], health: str, *, is_reset: bool) -> None:
         """Set the state of an address (target's host, ip, port) as control says."""
         self._native.set_health(upstream_id, address, health, is_reset)
+
+    async def resolve(self, name: str, kind: str | None = None) -> list[ResolvedRecord] | None:
+        """Resolve a name by the settings `dns_*`, with the cache that requests have, too.
+
+        Args: `kind`: `A`, `AAAA` or `SRV` only, whatever `dns_order` says.
+        Returns: None while the engine does not run.
+        Raises: NameResolutionError.
+        """
+        return await _answered(lambda callback: self._native.resolve(name, kind, callback))
+
+    async def resolve_next(self, name: str) -> list[ResolvedRecord] | None:
+        """Do as `resolve` with the one record whose turn it is: they take turns, by weight those of SRV."""
+        return await _answered(lambda callback: self._native.resolve_next(name, callback))
+
+    def name_usage(self, limit: int) -> dict[str, tuple[int, int, int, int, int]]:
+        """Return how names were used, most used first: hits, stale hits, misses, queries that succeeded, that failed.
+
+        A name that was asked for one kind of records has that behind a colon.
+        """
+        return dict(self._native.name_usage(limit))
+
+
+async def _answered(ask: Callable[[Callable[..., None]], bool]) -> list[ResolvedRecord] | None:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[ResolvedRecord]] = loop.create_future()
+
+    def settle(records: list[ResolvedRecord] | None, fault: str | None) -> None:
+        if answer.done():
+            return
+        if records is None:
+            answer.set_exception(NameResolutionError(fault or ""))
+        else:
+            answer.set_result(records)
+
+    def take(records: list[ResolvedRecord] | None, fault: str | None) -> None:
+        loop.call_soon_threadsafe(settle, records, fault)
+
+    return await answer if ask(take) else None
 
 
 def need_body_type() -> Callable[[int, Any], Any]:

@@ -48,6 +48,10 @@ class EngineError(GatewayError):
     """The engine refused a command or failed to start."""
 
 
+class NameResolutionError(GatewayError):
+    """A name has no address, or no name server says so."""
+
+
 class ControlError(GatewayError):
     """Two processes of a node did not understand one another."""
 

@@ -100,8 +100,15 @@ class Worker:
             _log.critical("link to control failed", exc_info=link.exception())
             self._exit_code = 1
         if self._engine is not None:
+            self._close_resolver()
             self._engine.stop()
         return self._exit_code
+
+    @staticmethod
+    def _close_resolver() -> None:
+        from headgate.pdk._node import node
+
+        node.resolver = None
 
     def _open_store_to_plugins(self, subscriber: Subscriber) -> None:
         """Give `kong.db` the way to the store, and what it must know of the types of entities."""
@@ -302,6 +309,8 @@ class Worker:
         await asyncio.to_thread(_apply, engine, plan, change)
         if self._is_started:
             return
+        from headgate.pdk._node import node as pdk_node
+
         # What was loaded so far lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
@@ -312,6 +321,7 @@ class Worker:
             self._set_health(states)
         engine.start()
         self._is_started = True
+        pdk_node.resolver = engine
         self._channel.report("ready")
 
     def _reopen_logs(self) -> None:
@@ -327,11 +337,12 @@ class Worker:
             self._stopping.set()
         raise RefusedError(faults)
 
-    def stats(self, serial: int) -> StatsReply:
-        """Return the engine's counters and this process's memory."""
+    def stats(self, serial: int, most_names: int) -> StatsReply:
+        """Return the engine's counters, this process's memory and the use of up to so many names."""
         counters = dict(self._engine.stats()) if self._engine is not None and self._is_started else {}
         counters |= _own_counters()
-        return StatsReply(serial, counters, _resident_bytes(), len(gc.get_objects(0)))
+        names = self._engine.name_usage(most_names) if self._engine is not None and most_names else {}
+        return StatsReply(serial, counters, _resident_bytes(), len(gc.get_objects(0)), names)
 
     def take_health(self, states: HealthStates) -> None:
         """Put states of upstreams' addresses in force, as control says."""

@@ -56,7 +56,7 @@ class Worker:
         self.deltas += 1
         self.taken.set()
 
-    def stats(self, serial: int) -> StatsReply:
+    def stats(self, serial: int, most_names: int) -> StatsReply:
         return StatsReply(serial, {}, 0, 0)
 
     def take_health(self, states: HealthStates) -> None: ...

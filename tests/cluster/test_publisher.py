@@ -47,8 +47,9 @@ class FakeWorker:
         self.deltas.append(Delta.decode(body))
         await self.take_snapshot(revision, body)
 
-    def stats(self, serial: int) -> StatsReply:
-        return StatsReply(serial, {"total_requests": self.index + 1}, 1000, 5)
+    def stats(self, serial: int, most_names: int) -> StatsReply:
+        names = {"a.test": (self.index, 0, 0, 0, 0)} if most_names else {}
+        return StatsReply(serial, {"total_requests": self.index + 1}, 1000, 5, names)
 
     def take_health(self, states: HealthStates) -> None:
         self.health.append(states)
@@ -179,6 +180,9 @@ def test_counters_come_from_every_worker(tmp_path: Path) -> None:
     async def scenario(publisher: Publisher, workers: list[FakeWorker]) -> None:
         replies = await publisher.stats()
         assert {pid: reply.counters["total_requests"] for pid, reply in replies.items()} == {100: 1, 101: 2}
+        assert all(reply.names == {} for reply in replies.values())
+        replies = await publisher.stats(most_names=5)
+        assert replies[101].names == {"a.test": (1, 0, 0, 0, 0)}
 
     run(tmp_path, scenario)
 

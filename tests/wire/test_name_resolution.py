@@ -1,11 +1,12 @@
 """Names of services: records and their order, ageing, and name servers that are silent, lie, truncate or change."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.support.documents import document
-from tests.support.gateway import Gateway
+from tests.support.gateway import PLUGIN_DIRECTORY, Gateway
 from tests.support.http1 import Response
 from tests.support.name_server import Manner, NameServer
 from tests.support.upstream import Connection, Request, Script, Upstream
@@ -182,3 +183,57 @@ def test_the_order_of_kinds_is_a_setting(first: Upstream, name_server: NameServe
     with Gateway(document(services=[service]), **settings) as gateway:
         assert _body(gateway, "ordered") == "first"
     assert name_server.asked("ordered.test", "SRV") == 0
+
+
+@pytest.fixture(scope="module")
+def asking(name_server: NameServer) -> Iterator[Gateway]:
+    """A gateway whose plugin asks `kong.dns`."""
+    configuration = document(routes=[{"paths": ["/"]}]) | {"plugins": [{"name": "resolves"}]}
+    settings = {"workers": 1, "dns_resolver": name_server.address, "plugins": "resolves"}
+    with Gateway(configuration, plugin_path=PLUGIN_DIRECTORY, **settings) as running:
+        yield running
+
+
+def _told(gateway: Gateway, query: str) -> Any:
+    response = gateway.get(f"/?{query}")
+    assert response.status == 200, response.body
+    return response.json()
+
+
+def test_plugins_resolve_by_the_settings_and_the_cache_of_requests(asking: Gateway, name_server: NameServer) -> None:
+    name_server.records["plugin.test", "A"] = ["127.0.0.1", "127.0.0.2"]
+    name_server.records["plugin.test", "AAAA"] = ["::1"]
+    four = [{"name": "plugin.test", "address": f"127.0.0.{last}", "type": 1} for last in (1, 2)]
+    for _ in range(3):
+        # The name server turns them around.
+        assert sorted(_told(asking, "name=plugin.test"), key=lambda one: one["address"]) == four
+    assert _told(asking, "name=plugin.test&type=28") == [{"name": "plugin.test", "address": "::1", "type": 28}]
+    assert sorted(_told(asking, "name=plugin.test&port=80") for _ in range(2)) == [["127.0.0.1", 80], ["127.0.0.2", 80]]
+    assert (name_server.asked("plugin.test", "A"), name_server.asked("plugin.test", "AAAA")) == (1, 1)
+
+
+def test_plugins_get_the_ports_of_srv(asking: Gateway, name_server: NameServer) -> None:
+    name_server.records["service.test", "SRV"] = ["1 7 8080 host.test."]
+    name_server.records["host.test", "A"] = ["127.0.0.9"]
+    record = {"name": "service.test", "address": "127.0.0.9", "type": 33}
+    assert _told(asking, "name=service.test&type=33") == [record | {"port": 8080, "weight": 7, "target": "host.test"}]
+    assert _told(asking, "name=service.test&port=80") == ["127.0.0.9", 8080]
+
+
+def test_plugins_are_told_why_a_name_has_no_address(asking: Gateway, name_server: NameServer) -> None:
+    assert _told(asking, "name=missing.test") == "dns server error: 3 name error"
+    name_server.records["broken.test", "A"] = ["127.0.0.1"]
+    name_server.manners["broken.test"] = Manner.FAILURE
+    assert _told(asking, "name=broken.test") == "dns server error: 2 server failure"
+
+
+def test_the_use_of_names_is_shown(asking: Gateway, name_server: NameServer) -> None:
+    name_server.records["shown.test", "A"] = ["127.0.0.1"]
+    for _ in range(3):
+        _told(asking, "name=shown.test")
+    _told(asking, "name=unknown.test")
+    shown = asking.admin_request("GET", "/status/dns").json()
+    assert shown["worker"] == {"id": 0, "count": 1}
+    once = {"hit": 0, "stale": 0, "miss": 1, "query_succ": 0, "query_fail": 1, "runs": 1}
+    assert shown["stats"]["shown.test"] == once | {"hit": 2, "query_succ": 1, "query_fail": 0, "runs": 3}
+    assert shown["stats"]["unknown.test"] == once

@@ -16,6 +16,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::health::named as named_health;
 use crate::logging;
+use crate::resolve;
 use crate::runner::PythonRunner;
 
 create_exception!(
@@ -168,6 +169,30 @@ impl Engine {
             }
         });
         Ok(())
+    }
+
+    fn resolve(&self, py: Python<'_>, name: String, kind: Option<&str>, callback: Py<PyAny>) -> PyResult<bool> {
+        let kind = kind.map(resolve::kind_named).transpose()?;
+        Ok(py.detach(|| {
+            self.server.resolve(name, kind, move |answer| {
+                resolve::hand_over(&callback, answer.map(|records| records.to_vec()));
+            })
+        }))
+    }
+
+    fn resolve_next(&self, py: Python<'_>, name: String, callback: Py<PyAny>) -> bool {
+        py.detach(|| {
+            self.server.resolve_next(name, move |answer| {
+                resolve::hand_over(&callback, answer.map(|record| vec![record]));
+            })
+        })
+    }
+
+    fn name_usage(&self, py: Python<'_>, limit: usize) -> Vec<(String, resolve::UsageTuple)> {
+        let used = py.detach(|| self.server.gateway().upstreams.resolver.usage(limit));
+        used.into_iter()
+            .map(|(name, usage)| (name, resolve::counters(usage)))
+            .collect()
     }
 
     fn reopen_logs(&self) {

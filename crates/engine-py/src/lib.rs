@@ -17,6 +17,7 @@ mod health;
 mod logging;
 mod need_body;
 mod record;
+mod resolve;
 mod runner;
 mod websocket;
 

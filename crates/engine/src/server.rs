@@ -4,13 +4,15 @@
 //! one thread with one tokio current-thread runtime; nothing here is shared with another engine but inherited sockets.
 
 use std::any::Any;
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::gateway::Gateway;
@@ -27,7 +29,7 @@ use crate::upstream::attempt::Upstreams;
 use crate::upstream::http2::Http2Connections;
 use crate::upstream::pool::Pool;
 use crate::upstream::reports::HealthReports;
-use crate::upstream::resolve::Resolver;
+use crate::upstream::resolve::{Record, RecordKind, Records, ResolveError, Resolver};
 
 /// Idle upstream connections are looked through this often.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub struct Server {
     stop: Notify,
     /// One plan is built at a time, so that each starts from its predecessor.
     applying: Mutex<()>,
+    /// The runtime of the engine thread, once that runs.
+    runtime: OnceLock<Handle>,
 }
 
 impl Server {
@@ -75,6 +79,7 @@ impl Server {
             foundation,
             stop: Notify::new(),
             applying: Mutex::new(()),
+            runtime: OnceLock::new(),
         })
     }
 
@@ -127,6 +132,8 @@ impl Server {
     /// The runtime or a socket cannot be set up.
     pub fn run(&self, sockets: Vec<OwnedFd>) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Set by an earlier run, if at all: an engine runs once.
+        let _ = self.runtime.set(runtime.handle().clone());
         runtime.block_on(async {
             for (socket, settings) in sockets.into_iter().zip(&self.gateway.settings.listeners) {
                 let settings = Arc::new(settings.clone());
@@ -181,6 +188,34 @@ impl Server {
     #[must_use]
     pub fn health_reports(&self) -> &Arc<HealthReports> {
         &self.foundation.health_reports
+    }
+
+    /// Resolve a name as the engine does for itself, from any thread; `wanted`: records of this kind only. `done` is
+    /// called on the engine thread. Returns false, and calls nothing, while the engine does not run.
+    pub fn resolve(
+        &self,
+        name: String,
+        wanted: Option<RecordKind>,
+        done: impl FnOnce(Result<Records, ResolveError>) + Send + 'static,
+    ) -> bool {
+        let resolver = self.gateway.upstreams.resolver.clone();
+        self.on_runtime(async move { done(resolver.resolve_kind(&name, wanted).await) })
+    }
+
+    /// As `resolve`, for the one record whose turn it is.
+    pub fn resolve_next(&self, name: String, done: impl FnOnce(Result<Record, ResolveError>) + Send + 'static) -> bool {
+        let resolver = self.gateway.upstreams.resolver.clone();
+        self.on_runtime(async move { done(resolver.resolve_next(&name).await) })
+    }
+
+    fn on_runtime(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        match self.runtime.get() {
+            Some(runtime) => {
+                runtime.spawn(work);
+                true
+            }
+            None => false,
+        }
     }
 
     /// What all requests share.

@@ -44,6 +44,7 @@ def admin_app(node: Node) -> ASGIApp:
     table: list[tuple[str, dict[str, Handler]]] = [
         ("/", {"GET": information.root}),
         ("/status", {"GET": information.status}),
+        ("/status/dns", {"GET": debug.names}),
         ("/endpoints", {"GET": information.endpoints}),
         ("/config", {"GET": configuration.get, "POST": configuration.post}),
         ("/batch", {"POST": BatchEndpoint(node, derived).post}),

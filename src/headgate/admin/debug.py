@@ -1,4 +1,4 @@
-"""/debug/node/log-level and /timers: looking into a running node, and having it say more for a while."""
+"""/debug/node/log-level, /timers and /status/dns: looking into a running node, and having it say more for a while."""
 
 import asyncio
 import logging
@@ -13,6 +13,8 @@ from headgate.node.logs import LEVELS, level_name, set_level
 
 _DEFAULT_TIMEOUT_S = 60.0
 _LONGEST_TIMEOUT_S = 100_000_000.0
+_MOST_NAMES = 1_000
+"""Of each worker; a cache may hold many more."""
 _log = logging.getLogger("headgate.admin")
 
 
@@ -67,6 +69,27 @@ class DebugEndpoints:
         set_level(level)
         _log.log(max(LEVELS[level], LEVELS["notice"]), "log level changed to %s", level)
         await self._node.publisher.broadcast(Event(LOG_LEVEL_EVENT, {"level": level}))
+
+    async def names(self, request: Request) -> Response:
+        """Answer how the workers' resolvers used their caches, by name, the most used ones."""
+        total: dict[str, list[int]] = {}
+        replies = await self._node.publisher.stats(most_names=_MOST_NAMES)
+        for reply in replies.values():
+            for name, counts in reply.names.items():
+                known = total.get(name, [0] * len(counts))
+                total[name] = [one + other for one, other in zip(known, counts, strict=True)]
+        stats = {
+            name: {
+                "runs": hits + stale + misses,
+                "hit": hits,
+                "stale": stale,
+                "miss": misses,
+                "query_succ": succeeded,
+                "query_fail": failed,
+            }
+            for name, (hits, stale, misses, succeeded, failed) in total.items()
+        }
+        return Json({"worker": {"id": 0, "count": self._node.bootstrap.worker_count}, "stats": stats})
 
     async def timers(self, request: Request) -> Response:
         """Answer how many timers of plugins the workers have."""

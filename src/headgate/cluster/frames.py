@@ -67,18 +67,20 @@ class Nack(msgspec.Struct, tag="nack"):
 
 
 class StatsRequest(msgspec.Struct, tag="stats?"):
-    """Down: ask for counters."""
+    """Down: ask for counters, and for the use of up to `most_names` names."""
 
     serial: int
+    most_names: int = 0
 
 
 class StatsReply(msgspec.Struct, tag="stats"):
-    """Up: counters of the engine, with the worker's memory."""
+    """Up: counters of the engine, with the worker's memory; `names` as `Engine.name_usage` gives them."""
 
     serial: int
     counters: dict[str, int]
     resident_bytes: int
     python_objects: int
+    names: dict[str, tuple[int, int, int, int, int]] = {}
 
 
 class StoreRequest(msgspec.Struct, tag="store?"):

@@ -203,8 +203,11 @@ class Publisher:
         frame = await self._whole(self._current)
         await asyncio.gather(*(self._send_or_drop(worker, frame) for worker in list(self._workers)))
 
-    async def stats(self) -> Mapping[int, StatsReply]:
-        """Ask all workers for their counters; by process id, without those that do not answer in 2 s."""
+    async def stats(self, most_names: int = 0) -> Mapping[int, StatsReply]:
+        """Ask all workers for their counters; by process id, without those that do not answer in 2 s.
+
+        Args: `most_names`: how many names of each worker's resolver to tell of.
+        """
         self._stats_serial += 1
         serial = self._stats_serial
         workers = set(self._workers)
@@ -213,7 +216,7 @@ class Publisher:
         if not workers:
             done.set_result(None)
         for worker in workers:
-            self._start(self._send_or_drop(worker, StatsRequest(serial)))
+            self._start(self._send_or_drop(worker, StatsRequest(serial, most_names)))
         try:
             deadline = asyncio.get_running_loop().time() + _STATS_TIMEOUT_S
             while len(self._replies[serial]) < len(workers & self._workers):

@@ -71,8 +71,8 @@ class Receiver(Protocol):
         Raises: UnknownBaseError when another one is in force.
         """
 
-    def stats(self, serial: int) -> StatsReply:
-        """Return the counters."""
+    def stats(self, serial: int, most_names: int) -> StatsReply:
+        """Return the counters, and the use of up to so many names."""
 
     def take_event(self, event: Event) -> None:
         """Handle an event from control."""
@@ -195,7 +195,7 @@ class Subscriber:
                     self._newest = message
                     self._has_newest.set()
                 elif isinstance(message, StatsRequest):
-                    await self.send(self._receiver.stats(message.serial))
+                    await self.send(self._receiver.stats(message.serial, message.most_names))
                 elif isinstance(message, StoreReply):
                     waiting = self._store_replies.get(message.serial)
                     if waiting is not None and not waiting.done():

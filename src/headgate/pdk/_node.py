@@ -37,6 +37,19 @@ class Broadcast(Protocol):
     def __call__(self, channel: str, data: Any, delay_s: float, is_for_others: bool, /) -> object: ...
 
 
+class NameResolver(Protocol):
+    """The engine's resolver; None while the engine does not run. Raises: NameResolutionError.
+
+    A record is its address, and (port or None, weight, target) where it comes from an SRV record.
+    """
+
+    async def resolve(
+        self, name: str, kind: str | None = None, /
+    ) -> list[tuple[str, tuple[int | None, int, str] | None]] | None: ...
+
+    async def resolve_next(self, name: str, /) -> list[tuple[str, tuple[int | None, int, str] | None]] | None: ...
+
+
 class EntityWriter(Protocol):
     """The way to the store for `kong.db`; operation is `insert`, `update`, `upsert` or `delete`."""
 
@@ -75,6 +88,7 @@ class Node:
         "max_response_headers",
         "max_uri_args",
         "post_event",
+        "resolver",
         "sampling_rate",
         "snapshot",
         "statistics",
@@ -93,6 +107,7 @@ class Node:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.statistics: Callable[[], Mapping[str, int]] | None = None
         self.post_event: Callable[[str, dict[str, Any]], object] | None = None
+        self.resolver: NameResolver | None = None
         self.configure({}, None)
 
     def configure(self, configuration: Mapping[str, Any], node_id: str | None) -> None:

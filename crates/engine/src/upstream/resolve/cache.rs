@@ -42,6 +42,29 @@ pub(super) enum Freshness {
     Stale,
 }
 
+/// How one name was used since it is in the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Answered from the cache, within the time to live.
+    pub hits: u64,
+    /// Answered from the cache after that, while it was asked for anew.
+    pub stale: u64,
+    /// Had to wait for a name server.
+    pub misses: u64,
+    /// Queries that gave records.
+    pub succeeded: u64,
+    /// Queries that gave none.
+    pub failed: u64,
+}
+
+impl Usage {
+    /// How often the name was looked up.
+    #[must_use]
+    pub fn lookups(&self) -> u64 {
+        self.hits + self.stale + self.misses
+    }
+}
+
 /// One name's answer.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -53,6 +76,7 @@ pub(super) struct Entry {
     turns: Turns,
     /// The kind of records that answered last, kept over failures.
     kind: Option<RecordKind>,
+    usage: Usage,
 }
 
 impl Entry {
@@ -89,8 +113,18 @@ impl Cache {
         }
     }
 
-    /// The entry of `host` if it may be served at `now`.
+    /// The entry of `host` if it may be served at `now`, which counts as a use.
     pub(super) fn get(&mut self, host: &str, now: Instant) -> Option<(Freshness, &mut Entry)> {
+        let (freshness, entry) = self.find(host, now)?;
+        match freshness {
+            Freshness::Fresh => entry.usage.hits += 1,
+            Freshness::Stale => entry.usage.stale += 1,
+        }
+        Some((freshness, entry))
+    }
+
+    /// As `get`, for a lookup that was counted when it began to wait.
+    pub(super) fn find(&mut self, host: &str, now: Instant) -> Option<(Freshness, &mut Entry)> {
         let entry = self.entries.get_mut(host)?;
         let freshness = match entry.fresh_until {
             Some(fresh_until) if now >= entry.stale_until.max(fresh_until) => return None,
@@ -106,6 +140,15 @@ impl Cache {
         self.entries.get(host)?.kind
     }
 
+    /// How every name that name servers are asked for was used.
+    pub(super) fn usage(&self) -> Vec<(Arc<str>, Usage)> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.fresh_until.is_some())
+            .map(|(name, entry)| (name.clone(), entry.usage))
+            .collect()
+    }
+
     /// Keep records that do not age: literals and the hosts file.
     pub(super) fn put_fixed(&mut self, host: &str, records: Records) -> &mut Entry {
         self.insert(
@@ -118,12 +161,14 @@ impl Cache {
                 is_recently_used: false,
                 turns: Turns::default(),
                 kind: None,
+                usage: Usage::default(),
             },
         )
     }
 
-    /// Keep the outcome of a query and give what should be served now, which is the stale answer if asking failed.
-    pub(super) fn put(&mut self, host: &str, timed: TimedAnswer, now: Instant) -> Answer {
+    /// Keep the outcome of a query, for which `misses` lookups waited, and give what should be served now, which is the
+    /// stale answer if asking failed.
+    pub(super) fn put(&mut self, host: &str, timed: TimedAnswer, misses: u64, now: Instant) -> Answer {
         let lifetimes = self.lifetimes;
         let fresh_for = match &timed.answer {
             Ok(_) => lifetimes.valid_ttl.unwrap_or(timed.ttl),
@@ -131,10 +176,17 @@ impl Cache {
             Err(ResolveError::Other(_)) => lifetimes.error_ttl,
         };
         let fresh_until = now + fresh_for;
+        let mut usage = self.entries.get(host).map_or_else(Usage::default, |old| old.usage);
+        usage.misses += misses;
+        match &timed.answer {
+            Ok(_) => usage.succeeded += 1,
+            Err(_) => usage.failed += 1,
+        }
         let old = self.entries.get_mut(host);
         if let (Err(ResolveError::Other(_)), Some(old)) = (&timed.answer, old) {
             if old.answer.is_ok() && now < old.stale_until {
                 old.fresh_until = Some(fresh_until);
+                old.usage = usage;
                 return old.answer.clone();
             }
         }
@@ -157,6 +209,7 @@ impl Cache {
                 is_recently_used: false,
                 turns,
                 kind: timed.kind.or(last_kind),
+                usage,
             },
         );
         answer

@@ -1,6 +1,7 @@
 //! The hosts file: names with fixed addresses.
 //!
-//! Read once when the worker starts. As with DNS, IPv4 addresses come first and IPv6 counts only without them.
+//! Read once when the worker starts. As with DNS, IPv4 addresses come first and IPv6 counts only without them, unless it
+//! is asked for.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -8,12 +9,19 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Record, Records};
+use super::{Record, RecordKind, Records};
 
 /// Lower-case name to addresses.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    names: FxHashMap<Box<str>, Records>,
+    names: FxHashMap<Box<str>, Named>,
+}
+
+/// The addresses of one name.
+#[derive(Debug)]
+struct Named {
+    v4: Records,
+    v6: Records,
 }
 
 impl Hosts {
@@ -48,17 +56,30 @@ impl Hosts {
         }
         let names = found
             .into_iter()
-            .map(|(name, mut addresses)| {
-                if addresses.iter().any(IpAddr::is_ipv4) {
-                    addresses.retain(IpAddr::is_ipv4);
-                }
-                (name, addresses.into_iter().map(Record::plain).collect())
+            .map(|(name, addresses)| {
+                let of = |is_wanted: fn(&IpAddr) -> bool| {
+                    let wanted = addresses.iter().copied().filter(&is_wanted);
+                    wanted.map(Record::plain).collect::<Records>()
+                };
+                let named = Named {
+                    v4: of(IpAddr::is_ipv4),
+                    v6: of(IpAddr::is_ipv6),
+                };
+                (name, named)
             })
             .collect();
         Self { names }
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Records> {
-        self.names.get(name).map(Arc::clone)
+    /// The addresses of a name; `wanted`: those that such records would have. Never empty.
+    pub(super) fn get(&self, name: &str, wanted: Option<RecordKind>) -> Option<Records> {
+        let named = self.names.get(name)?;
+        let chosen = match wanted {
+            Some(RecordKind::Aaaa) => &named.v6,
+            Some(RecordKind::A) => &named.v4,
+            _ if named.v4.is_empty() => &named.v6,
+            _ => &named.v4,
+        };
+        Some(chosen).filter(|addresses| !addresses.is_empty()).map(Arc::clone)
     }
 }

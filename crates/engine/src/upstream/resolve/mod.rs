@@ -21,6 +21,7 @@ mod records;
 #[cfg(test)]
 mod tests;
 
+pub use self::cache::Usage;
 use self::cache::{Cache, Entry, Freshness, Lifetimes};
 use self::hosts::Hosts;
 use self::query::DnsClient;
@@ -74,7 +75,40 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     cache: Cache,
-    queries: FxHashMap<Box<str>, watch::Receiver<Option<Answer>>>,
+    /// By the key of the question.
+    queries: FxHashMap<Box<str>, Query>,
+}
+
+/// A question that is under way.
+#[derive(Debug)]
+struct Query {
+    answer: watch::Receiver<Option<Answer>>,
+    /// How many wait for it, or did.
+    waiting: u64,
+}
+
+/// What is asked: the records of a name by the set order, or those of one kind.
+#[derive(Debug, Clone)]
+struct Question<'host> {
+    host: Cow<'host, str>,
+    wanted: Option<RecordKind>,
+}
+
+impl<'host> Question<'host> {
+    fn new(host: &'host str, wanted: Option<RecordKind>) -> Self {
+        Self {
+            host: canonical(host),
+            wanted,
+        }
+    }
+
+    /// Under what its answer is kept: the name, for one kind with what no name can have.
+    fn key(&self) -> Cow<'_, str> {
+        match self.wanted {
+            None => Cow::Borrowed(&self.host),
+            Some(kind) => Cow::Owned(format!("{}\0{}", self.host, kind.name())),
+        }
+    }
 }
 
 impl Resolver {
@@ -111,7 +145,18 @@ impl Resolver {
     /// # Cancel safety
     /// Safe: the query goes on and its answer is kept.
     pub async fn resolve(&self, host: &str) -> Result<Records, ResolveError> {
-        match self.find(host, Entry::records) {
+        self.resolve_kind(host, None).await
+    }
+
+    /// As `resolve`; `wanted`: the records of this kind only, whatever the set order is.
+    ///
+    /// # Errors
+    /// See `ResolveError`.
+    ///
+    /// # Cancel safety
+    /// Safe: the query goes on and its answer is kept.
+    pub async fn resolve_kind(&self, host: &str, wanted: Option<RecordKind>) -> Result<Records, ResolveError> {
+        match self.find(&Question::new(host, wanted), Entry::records) {
             Lookup::Found(answer) => answer,
             Lookup::Asked(query) => await_answer(query).await,
         }
@@ -125,13 +170,14 @@ impl Resolver {
     /// # Cancel safety
     /// Safe: the query goes on and its answer is kept.
     pub async fn resolve_next(&self, host: &str) -> Result<Record, ResolveError> {
-        match self.find(host, Entry::next_record) {
+        let question = Question::new(host, None);
+        match self.find(&question, Entry::next_record) {
             Lookup::Found(answer) => answer,
             Lookup::Asked(query) => {
                 let records = await_answer(query).await?;
                 // The turn is taken from the cache entry so that waiters of one query spread over the records.
-                match self.cached_next(host) {
-                    Some(next) => next,
+                match self.lock().cache.find(&question.key(), Instant::now()) {
+                    Some((_, entry)) => entry.next_record(),
                     None => records.first().cloned().ok_or(ResolveError::NotFound),
                 }
             }
@@ -143,68 +189,95 @@ impl Resolver {
     /// None: `resolve` has to ask. An expired answer that may still be served starts its own refresh.
     #[must_use]
     pub fn cached(&self, host: &str) -> Option<Result<Records, ResolveError>> {
-        self.look_up(host, &mut self.lock(), Entry::records)
+        self.look_up(&Question::new(host, None), &mut self.lock(), Entry::records)
     }
 
     /// As `cached`, giving the one record whose turn it is.
     #[must_use]
     pub fn cached_next(&self, host: &str) -> Option<Result<Record, ResolveError>> {
-        self.look_up(host, &mut self.lock(), Entry::next_record)
+        self.look_up(&Question::new(host, None), &mut self.lock(), Entry::next_record)
     }
 
-    /// Find `host` in the cache or make sure that a query for it is under way.
-    fn find<T>(&self, host: &str, read: fn(&mut Entry) -> Result<T, ResolveError>) -> Lookup<T> {
+    /// How the names in the cache were used, the most used first, at most `limit`; without literals and the hosts file.
+    #[must_use]
+    pub fn usage(&self, limit: usize) -> Vec<(String, Usage)> {
+        let mut found = self.lock().cache.usage();
+        found.sort_by_key(|(name, usage)| (std::cmp::Reverse(usage.lookups()), name.clone()));
+        found.truncate(limit);
+        found
+            .into_iter()
+            .map(|(key, usage)| (key.replace('\0', ":"), usage))
+            .collect()
+    }
+
+    /// Find the answer in the cache or make sure that a query for it is under way.
+    fn find<T>(&self, question: &Question<'_>, read: fn(&mut Entry) -> Result<T, ResolveError>) -> Lookup<T> {
         let mut state = self.lock();
-        match self.look_up(host, &mut state, read) {
+        match self.look_up(question, &mut state, read) {
             Some(answer) => Lookup::Found(answer),
-            None => Lookup::Asked(self.ask(&canonical(host), &mut state)),
+            None => Lookup::Asked(self.ask(question, &mut state, 1)),
         }
     }
 
     fn look_up<T>(
         &self,
-        host: &str,
+        question: &Question<'_>,
         state: &mut State,
         read: fn(&mut Entry) -> Result<T, ResolveError>,
     ) -> Option<Result<T, ResolveError>> {
-        let host = canonical(host);
-        let now = Instant::now();
-        if let Some((freshness, entry)) = state.cache.get(&host, now) {
+        let key = question.key();
+        if let Some((freshness, entry)) = state.cache.get(&key, Instant::now()) {
             let answer = read(entry);
             if freshness == Freshness::Stale {
-                self.ask(&host, state);
+                self.ask(question, state, 0);
             }
             return Some(answer);
         }
-        let fixed = self.fixed_records(&host)?;
-        Some(read(state.cache.put_fixed(&host, fixed)))
+        match self.fixed_records(question)? {
+            Ok(fixed) => Some(read(state.cache.put_fixed(&key, fixed))),
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// Addresses that need no name server.
-    fn fixed_records(&self, host: &str) -> Option<Records> {
+    fn fixed_records(&self, question: &Question<'_>) -> Option<Answer> {
+        let host: &str = &question.host;
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if let Ok(address) = literal.unwrap_or(host).parse::<IpAddr>() {
-            return Some(Arc::from([Record::plain(address)]));
-        }
-        self.shared.hosts.get(host)
+        let addresses: Records = match literal.unwrap_or(host).parse::<IpAddr>() {
+            Ok(address) => Arc::from([Record::plain(address)]),
+            Err(_) => self.shared.hosts.get(host, question.wanted)?,
+        };
+        let is_wanted = |record: &Record| question.wanted.is_none_or(|kind| kind.has(record.address));
+        Some(if addresses.iter().all(is_wanted) {
+            Ok(addresses)
+        } else {
+            Err(ResolveError::NotFound)
+        })
     }
 
-    /// Join the query for `host` that is under way, or start one.
-    fn ask(&self, host: &str, state: &mut State) -> watch::Receiver<Option<Answer>> {
-        if let Some(query) = state.queries.get(host) {
-            return query.clone();
+    /// Join the query that is under way, or start one; `waiting`: how many more wait for it.
+    fn ask(&self, question: &Question<'_>, state: &mut State, waiting: u64) -> watch::Receiver<Option<Answer>> {
+        let key = question.key();
+        if let Some(query) = state.queries.get_mut(&*key) {
+            query.waiting += waiting;
+            return query.answer.clone();
         }
         let (sender, receiver) = watch::channel(None);
-        state.queries.insert(host.into(), receiver.clone());
+        let query = Query {
+            answer: receiver.clone(),
+            waiting,
+        };
+        state.queries.insert(key.as_ref().into(), query);
         let shared = Arc::clone(&self.shared);
-        let last = state.cache.last_kind(host);
-        let host: Box<str> = host.into();
+        let last = state.cache.last_kind(&key);
+        let key: Box<str> = key.into();
+        let (host, wanted): (Box<str>, _) = (question.host.as_ref().into(), question.wanted);
         tokio::spawn(async move {
             let asking = AskingGuard {
                 shared: &shared,
-                host: &host,
+                key: &key,
             };
-            let timed = shared.client.query(&host, last).await;
+            let timed = shared.client.query(&host, wanted, last).await;
             let answer = asking.finish(timed);
             // No receiver: every request that waited has gone.
             sender.send(Some(answer)).ok();
@@ -226,20 +299,21 @@ impl Shared {
 /// Takes the query off the list however it ends, so that a name is never stuck as being asked for.
 struct AskingGuard<'task> {
     shared: &'task Shared,
-    host: &'task str,
+    key: &'task str,
 }
 
 impl AskingGuard<'_> {
     /// Keep the answer, and give what waiting requests should see.
     fn finish(self, timed: TimedAnswer) -> Answer {
         let mut state = self.shared.lock();
-        state.cache.put(self.host, timed, Instant::now())
+        let misses = state.queries.get(self.key).map_or(0, |query| query.waiting);
+        state.cache.put(self.key, timed, misses, Instant::now())
     }
 }
 
 impl Drop for AskingGuard<'_> {
     fn drop(&mut self) {
-        self.shared.lock().queries.remove(self.host);
+        self.shared.lock().queries.remove(self.key);
     }
 }
 

@@ -65,10 +65,12 @@ impl DnsClient {
         })
     }
 
-    /// Ask for the records of `host`; `last` is the kind that answered the last time.
-    pub(super) async fn query(&self, host: &str, last: Option<RecordKind>) -> TimedAnswer {
+    /// Ask for the records of `host`, of the `wanted` kind or in the set order; `last` is the kind that answered the last
+    /// time.
+    pub(super) async fn query(&self, host: &str, wanted: Option<RecordKind>, last: Option<RecordKind>) -> TimedAnswer {
         let mut failure = ResolveError::NotFound;
-        for kind in kinds(&self.order, last) {
+        let asked = wanted.map_or_else(|| kinds(&self.order, last), |kind| vec![kind]);
+        for kind in asked {
             match self.query_kind(host, kind).await {
                 Ok((records, ttl)) => {
                     return TimedAnswer {

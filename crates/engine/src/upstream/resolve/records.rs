@@ -57,6 +57,35 @@ pub enum RecordKind {
     Aaaa,
 }
 
+impl RecordKind {
+    /// The name of the record type.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Srv => "SRV",
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+        }
+    }
+
+    /// The kind of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Srv, Self::A, Self::Aaaa]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+
+    /// Whether records of this kind lead to such an address.
+    pub(super) fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Srv => true,
+            Self::A => address.is_ipv4(),
+            Self::Aaaa => address.is_ipv6(),
+        }
+    }
+}
+
 /// Whose turn it is among a name's records: each as often as its weight says, without runs.
 ///
 /// As `balance::round_robin`: every record gets its weight as credit, the one with the most is taken and pays the sum.

@@ -65,7 +65,7 @@ fn freshness(cache: &mut Cache, now: Instant) -> Option<Freshness> {
 fn an_answer_is_fresh_for_its_ttl_then_stale_then_gone() {
     let start = Instant::now();
     let mut cache = cache(10);
-    cache.put("a.test", found(&[1], 10), start).expect("answer");
+    cache.put("a.test", found(&[1], 10), 0, start).expect("answer");
     assert_eq!(freshness(&mut cache, start + seconds(9)), Some(Freshness::Fresh));
     assert_eq!(freshness(&mut cache, start + seconds(10)), Some(Freshness::Stale));
     assert_eq!(freshness(&mut cache, start + seconds(109)), Some(Freshness::Stale));
@@ -84,7 +84,7 @@ fn the_set_ttl_overrides_the_records() {
         },
         10,
     );
-    cache.put("a.test", found(&[1], 1), start).expect("answer");
+    cache.put("a.test", found(&[1], 1), 0, start).expect("answer");
     assert_eq!(freshness(&mut cache, start + seconds(59)), Some(Freshness::Fresh));
     assert_eq!(freshness(&mut cache, start + seconds(60)), None);
 }
@@ -94,7 +94,7 @@ fn failures_are_remembered_shortly_and_never_stale() {
     let start = Instant::now();
     let mut cache = cache(10);
     for (error, ttl_s) in [(ResolveError::NotFound, 30), (broken(), 1)] {
-        assert!(cache.put("a.test", failed(error), start).is_err());
+        assert!(cache.put("a.test", failed(error), 0, start).is_err());
         assert_eq!(
             freshness(&mut cache, start + seconds(ttl_s) - Duration::from_millis(1)),
             Some(Freshness::Fresh)
@@ -107,8 +107,8 @@ fn failures_are_remembered_shortly_and_never_stale() {
 fn a_failed_refresh_leaves_the_stale_answer_until_its_end() {
     let start = Instant::now();
     let mut cache = cache(10);
-    cache.put("a.test", found(&[1], 10), start).expect("answer");
-    let served = cache.put("a.test", failed(broken()), start + seconds(20));
+    cache.put("a.test", found(&[1], 10), 0, start).expect("answer");
+    let served = cache.put("a.test", failed(broken()), 0, start + seconds(20));
     assert_eq!(served, Ok([record(1)].into()));
     assert_eq!(
         freshness(&mut cache, start + seconds(20)),
@@ -117,18 +117,18 @@ fn a_failed_refresh_leaves_the_stale_answer_until_its_end() {
     );
     assert_eq!(freshness(&mut cache, start + seconds(21)), Some(Freshness::Stale));
     let late = start + Duration::from_millis(109_900);
-    cache.put("a.test", failed(broken()), late).expect("still stale");
+    cache.put("a.test", failed(broken()), 0, late).expect("still stale");
     assert_eq!(freshness(&mut cache, start + seconds(111)), None);
-    assert!(cache.put("a.test", failed(broken()), start + seconds(111)).is_err());
+    assert!(cache.put("a.test", failed(broken()), 0, start + seconds(111)).is_err());
 }
 
 #[test]
 fn a_vanished_name_replaces_the_stale_answer() {
     let start = Instant::now();
     let mut cache = cache(10);
-    cache.put("a.test", found(&[1], 10), start).expect("answer");
+    cache.put("a.test", found(&[1], 10), 0, start).expect("answer");
     let now = start + seconds(20);
-    let served = cache.put("a.test", failed(ResolveError::NotFound), now);
+    let served = cache.put("a.test", failed(ResolveError::NotFound), 0, now);
     assert_eq!(served, Err(ResolveError::NotFound));
 }
 
@@ -140,10 +140,10 @@ fn records_take_turns_also_across_a_refresh() {
         let (_, entry) = cache.get("a.test", now).expect("entry");
         Entry::next_record(entry).expect("record").address
     };
-    cache.put("a.test", found(&[1, 2, 3], 10), start).expect("answer");
+    cache.put("a.test", found(&[1, 2, 3], 10), 0, start).expect("answer");
     assert_eq!(next(&mut cache, start), address(1));
     assert_eq!(next(&mut cache, start), address(2));
-    cache.put("a.test", found(&[1, 2, 3], 10), start).expect("answer");
+    cache.put("a.test", found(&[1, 2, 3], 10), 0, start).expect("answer");
     assert_eq!(next(&mut cache, start), address(3));
     assert_eq!(next(&mut cache, start), address(1));
 }
@@ -152,10 +152,10 @@ fn records_take_turns_also_across_a_refresh() {
 fn a_full_cache_drops_a_name_that_was_not_used() {
     let start = Instant::now();
     let mut cache = cache(2);
-    cache.put("used", found(&[1], 10), start).expect("answer");
-    cache.put("unused", found(&[2], 10), start).expect("answer");
+    cache.put("used", found(&[1], 10), 0, start).expect("answer");
+    cache.put("unused", found(&[2], 10), 0, start).expect("answer");
     assert!(cache.get("used", start).is_some());
-    cache.put("new", found(&[3], 10), start).expect("answer");
+    cache.put("new", found(&[3], 10), 0, start).expect("answer");
     assert!(cache.get("used", start).is_some());
     assert!(cache.get("unused", start).is_none());
     assert!(cache.get("new", start).is_some());
@@ -167,16 +167,78 @@ fn hosts_file_gives_ipv4_before_ipv6_and_ignores_comments() {
         "127.0.0.1 localhost Local # the machine\n::1 localhost\n# 10.0.0.1 out\n\n10.0.0.2 a b\n10.0.0.3\ta\n::2 six\nbad line\n",
     );
     assert_eq!(
-        hosts.get("localhost").as_deref(),
+        hosts.get("localhost", None).as_deref(),
         Some(&[Record::plain(IpAddr::V4(Ipv4Addr::LOCALHOST))][..])
     );
-    assert_eq!(hosts.get("local").map(|found| found.len()), Some(1));
-    assert_eq!(hosts.get("a").as_deref(), Some(&[record(2), record(3)][..]));
+    assert_eq!(hosts.get("local", None).map(|found| found.len()), Some(1));
+    assert_eq!(hosts.get("a", None).as_deref(), Some(&[record(2), record(3)][..]));
     assert_eq!(
-        hosts.get("six").as_deref(),
+        hosts.get("six", None).as_deref(),
         Some(&[Record::plain(IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 2)))][..])
     );
-    assert_eq!(hosts.get("out"), None);
+    assert_eq!(hosts.get("out", None), None);
+}
+
+#[test]
+fn hosts_file_gives_one_kind_of_addresses_where_that_is_asked_for() {
+    let hosts = Hosts::parse("127.0.0.1 localhost four\n::1 localhost\n");
+    let loopback = Record::plain(IpAddr::V6(Ipv6Addr::LOCALHOST));
+    assert_eq!(
+        hosts.get("localhost", Some(RecordKind::Aaaa)).as_deref(),
+        Some(&[loopback][..])
+    );
+    assert_eq!(
+        hosts.get("localhost", Some(RecordKind::A)).map(|found| found.len()),
+        Some(1)
+    );
+    assert_eq!(
+        hosts.get("four", Some(RecordKind::Aaaa)),
+        None,
+        "a name server may know more"
+    );
+}
+
+#[test]
+fn one_kind_of_records_is_asked_for_and_kept_apart_from_the_order() {
+    with_name_server(|resolver, asked| async move {
+        let four = resolver.resolve_kind("two.test.", Some(RecordKind::A)).await;
+        assert_eq!(four, Ok([record(1), record(2)].into()));
+        let six = resolver.resolve_kind("two.test.", Some(RecordKind::Aaaa)).await;
+        assert_eq!(six, Err(ResolveError::NotFound));
+        assert_eq!(resolver.cached("two.test."), None);
+        assert_eq!(resolver.resolve_kind("two.test.", Some(RecordKind::A)).await, four);
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        let literal = resolver.resolve_kind("10.0.0.1", Some(RecordKind::Aaaa)).await;
+        assert_eq!(literal, Err(ResolveError::NotFound));
+    });
+}
+
+#[test]
+fn the_use_of_names_is_counted() {
+    with_name_server(|resolver, _| async move {
+        let (first, second) = tokio::join!(resolver.resolve_next("two.test."), resolver.resolve("two.test."));
+        assert!(first.is_ok() && second.is_ok());
+        for _ in 0..3 {
+            assert!(resolver.cached("two.test.").is_some());
+        }
+        assert!(resolver.resolve("missing.test.").await.is_err());
+        assert!(resolver.resolve("10.0.0.1").await.is_ok());
+        assert!(resolver.resolve_kind("one.test.", Some(RecordKind::A)).await.is_ok());
+        let used = |hits, misses, succeeded, failed| Usage {
+            hits,
+            stale: 0,
+            misses,
+            succeeded,
+            failed,
+        };
+        let expected = [
+            ("two.test.".to_owned(), used(3, 2, 1, 0)),
+            ("missing.test.".to_owned(), used(0, 1, 0, 1)),
+            ("one.test.:A".to_owned(), used(0, 1, 1, 0)),
+        ];
+        assert_eq!(resolver.usage(10), expected);
+        assert_eq!(resolver.usage(1), expected[..1]);
+    });
 }
 
 /// A name server on a real socket that answers by name and counts what it is asked for A records.
@@ -346,7 +408,11 @@ fn a_stale_answer_is_served_while_one_refresh_runs() {
             let stale = resolver.cached("expired.test.").expect("stale");
             assert_eq!(stale, Ok([record(9)].into()));
         }
-        let refresh = resolver.lock().queries.get("expired.test.").cloned();
+        let refresh = resolver
+            .lock()
+            .queries
+            .get("expired.test.")
+            .map(|query| query.answer.clone());
         await_answer(refresh.expect("refresh under way")).await.expect("answer");
         assert_eq!(asked.load(Ordering::SeqCst), 2);
     });
@@ -434,8 +500,8 @@ fn the_kind_that_answered_is_asked_for_first_the_next_time() {
         assert_eq!(resolver.lock().cache.last_kind("two.test."), Some(RecordKind::A));
         let mut cache = cache(10);
         let start = Instant::now();
-        cache.put("a.test", found(&[1], 0), start).expect("answer");
-        cache.put("a.test", failed(broken()), start).expect("stale");
+        cache.put("a.test", found(&[1], 0), 0, start).expect("answer");
+        cache.put("a.test", failed(broken()), 0, start).expect("stale");
         assert_eq!(
             cache.last_kind("a.test"),
             Some(RecordKind::A),
