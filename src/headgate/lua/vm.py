@@ -106,7 +106,9 @@ class Vm:
         try:
             return self.require(name)
         except (LuaFaultError, LuaSyntaxError) as error:
-            raise PluginLoadError(f"error loading module '{name}':\n{error}") from error
+            head = f"error loading module '{name}':"
+            text = str(error).removeprefix(head).lstrip()
+            raise PluginLoadError(f"{head}\n{_without_frames_of_the_host(text)}") from error
 
     def forget(self, prefix: str) -> None:
         """Have modules below a name loaded anew."""
@@ -331,6 +333,13 @@ class Vm:
     def _cancel(self, task: Any) -> None:
         if task is not None:
             task.cancel()
+
+
+def _without_frames_of_the_host(text: str) -> str:
+    """Return a text without the lines of its trace that are no Lua file's; without the trace when none is left."""
+    message, mark, trace = text.partition("\nstack traceback:\n")
+    frames = [line for line in trace.splitlines() if not line.startswith(("\t[C]: ", '\t[string "<python>"]'))]
+    return message + mark + "\n".join(frames) if frames else message
 
 
 def _start_task(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -54,7 +54,8 @@ def command(plugin: str, conf: str | None, plugin_path: tuple[str, ...], is_json
         if faults:
             raise click.exceptions.Exit(1)
         return
+    for result in results:
+        if not result.faults:
+            click.echo(f"plugin {result.name} is valid ({result.where})")
     if faults:
         raise fault_error(f"in {plugin}", faults)
-    for result in results:
-        click.echo(f"plugin {result.name} is valid ({result.where})")
