@@ -33,13 +33,14 @@ from headgate.node.kept import DatabaseKeeper, is_posted_since, keep, kept, kept
 from headgate.policy.catalog import Catalog, load_catalog
 from headgate.policy.configuration import load_configuration, log_ordering
 from headgate.store.base import Store
+from headgate.store.known import KnownEntities
 from headgate.store.snapshot import EMPTY, Snapshot
 
 _log = logging.getLogger("headgate.control")
 
 
-def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog) -> Snapshot:
-    """Return the configuration to start with.
+def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog, known: KnownEntities | None = None) -> Snapshot:
+    """Return the configuration to start with. `known` takes the entities of a document.
 
     Raises: StartError with a text for a person.
     """
@@ -50,10 +51,10 @@ def initial_snapshot(bootstrap: Bootstrap, catalog: Catalog) -> Snapshot:
         snapshot = kept(settings.prefix)
     if snapshot is None and datastore.declarative_config is not None:
         path = Path(datastore.declarative_config).expanduser()
-        snapshot = parse_declarative(path, catalog, settings.general)
+        snapshot = parse_declarative(path, catalog, settings.general, known)
     elif snapshot is None and datastore.declarative_config_string is not None:
         try:
-            snapshot = _load(datastore.declarative_config_string, catalog, settings.general)
+            snapshot = _load(datastore.declarative_config_string, catalog, settings.general, known=known)
         except DeclarativeError as error:
             raise StartError([f"error parsing declarative config:\n{error.report()}"]) from error
     elif snapshot is None:
@@ -105,7 +106,7 @@ def stored_snapshot(store: Store) -> Snapshot:
         raise _start_error(f"cannot read the database: {error}", error) from error
 
 
-def parse_declarative(path: Path, catalog: Catalog, settings: General) -> Snapshot:
+def parse_declarative(path: Path, catalog: Catalog, settings: General, known: KnownEntities | None = None) -> Snapshot:
     """Parse a declarative file.
 
     Raises: StartError with the report of every fault.
@@ -115,18 +116,25 @@ def parse_declarative(path: Path, catalog: Catalog, settings: General) -> Snapsh
     except OSError as error:
         raise StartError([f"cannot read declarative config file {path}: {error.strerror}"]) from error
     try:
-        return _load(text, catalog, settings, path.name)
+        return _load(text, catalog, settings, path.name, known)
     except DeclarativeError as error:
         raise StartError([f"error parsing declarative config file {path}:\n{error.report()}"]) from error
 
 
-def _load(text: str | bytes, catalog: Catalog, settings: General, filename: str | None = None) -> Snapshot:
+def _load(
+    text: str | bytes,
+    catalog: Catalog,
+    settings: General,
+    filename: str | None = None,
+    known: KnownEntities | None = None,
+) -> Snapshot:
     return load_configuration(
         text,
         catalog,
         filename=filename,
         ordering_algorithm=settings.plugin_ordering_algorithm,
         is_broken_allowed=settings.allow_broken_plugins,
+        known=known,
     )
 
 
@@ -264,10 +272,11 @@ class Control:
             raise StartError(error.faults) from error
         self._catalog = catalog
         if settings.datastore.database == "off":
-            initial = initial_snapshot(self._bootstrap, catalog)
+            known = KnownEntities()
+            initial = initial_snapshot(self._bootstrap, catalog, known)
             if is_kept_used(self._bootstrap):
                 self._look_over(initial)
-            return Node(self._bootstrap, catalog, initial)
+            return Node(self._bootstrap, catalog, initial, known=known)
         if settings.datastore.database == "postgres":
             self._keeper = DatabaseKeeper(settings.prefix, settings.datastore)
         try:

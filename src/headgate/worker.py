@@ -130,7 +130,7 @@ class Worker:
         settings = self._bootstrap.settings
         configure_node(settings.node_configuration(), self._bootstrap.node_id)
         node.generation = self._bootstrap.generation
-        self._announcer = Announcer()
+        self._announcer = Announcer(settings.general.crud_events_max_pending)
         attach_worker(
             loop,
             lambda: {} if self._engine is None else self._engine.stats(),

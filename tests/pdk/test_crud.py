@@ -37,7 +37,7 @@ def test_keys_of_an_entity_as_it_was_and_as_it_is_are_forgotten() -> None:
 
 
 def test_events_come_in_order_with_their_data(caplog: pytest.LogCaptureFixture) -> None:
-    announcer = _crud.Announcer()
+    announcer = _crud.Announcer(most_pending=50_000)
     got: list[Any] = []
 
     async def slow(data: Any, event: str, source: str, pid: int) -> None:
@@ -64,12 +64,11 @@ def test_events_come_in_order_with_their_data(caplog: pytest.LogCaptureFixture) 
     assert got[100:] == [("notes", "delete", "notes", "x"), ("notes:delete", "delete", "notes", "x")]
 
 
-def test_more_changes_than_can_wait_are_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(_crud, "MOST_PENDING", 2)
+def test_more_changes_than_can_wait_are_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
 
     async def main() -> None:
-        announcer = _crud.Announcer()
+        announcer = _crud.Announcer(most_pending=2)
         announcer.announce([Change("notes", "create", {"id": str(number)}, None) for number in range(3)])
         task = announcer._task
         assert task is not None

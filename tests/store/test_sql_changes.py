@@ -174,7 +174,7 @@ def test_waiting_ends_with_a_write_of_another_node(
     other.close()
     if not is_sqlite(common_engine):
         assert store._notifications is not None
-        assert store._notifications.is_listening
+        assert store._notifications.listen()
 
 
 @pytest.fixture

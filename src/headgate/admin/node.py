@@ -24,10 +24,13 @@ from headgate.policy.configuration import broken_plugins, load_configuration
 from headgate.policy.ordering_check import check_ordering
 from headgate.schema import with_deprecated_fields
 from headgate.store.base import Operations, Result, Store
+from headgate.store.known import KnownEntities
 from headgate.store.memory import MemoryStore
 from headgate.store.snapshot import Snapshot
 
 _PUBLISH_TIMEOUT_S = 30.0
+_WHOLE_SHARE = 4
+"""When more than this part of a configuration differs, it travels whole. Own choice: that costs about the same then."""
 IN_FORCE_TIMEOUT_S = 10.0
 """How long the answer to a write waits until the workers run it. Own choice: the patience of clients."""
 
@@ -52,7 +55,14 @@ class Written(Generic[Result]):
 class Node:
     """The node as Admin and Status API see it: settings, plugins, the configuration in force, the workers."""
 
-    def __init__(self, bootstrap: Bootstrap, catalog: Catalog, initial: Snapshot, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        catalog: Catalog,
+        initial: Snapshot,
+        store: Store | None = None,
+        known: KnownEntities | None = None,
+    ) -> None:
         self.bootstrap = bootstrap
         self.settings = bootstrap.settings
         self.catalog = catalog
@@ -74,6 +84,7 @@ class Node:
         )
         self.is_exiting = False
         self._is_loading = False
+        self._known = KnownEntities() if known is None else known
         self._read: tuple[Snapshot, MemoryStore] | None = None
         self._catching_up: set[asyncio.Task[str | None]] = set()
         self._broken: tuple[int, list[dict[str, str]]] | None = None
@@ -166,9 +177,13 @@ class Node:
     async def replace(self, snapshot: Snapshot) -> Snapshot:
         """Put a whole configuration into force on all workers; returns it with its revision.
 
+        Where it is much like the one before, only what differs travels.
         Raises: the errors of `Publisher.publish`.
         """
-        published = await self.publisher.publish(snapshot, _PUBLISH_TIMEOUT_S)
+        current = self.snapshot
+        delta = await asyncio.to_thread(current.delta_to, snapshot, len(current) // _WHOLE_SHARE)
+        change = None if delta is None else (current, delta)
+        published = await self.publisher.publish(snapshot, _PUBLISH_TIMEOUT_S, change)
         if self._memory is not None:
             self._memory.replace(published)
         return published
@@ -191,6 +206,7 @@ class Node:
                 self.catalog,
                 ordering_algorithm=general.plugin_ordering_algorithm,
                 is_broken_allowed=general.allow_broken_plugins,
+                known=self._known,
             )
             published = await self.replace(parsed)
             await asyncio.to_thread(keep, self.settings.prefix, published, is_posted=True)

@@ -157,6 +157,12 @@ class General:
         "60000",
         "How long an async or blocking handler may take before its request ends with 500; 0 is no limit.",
     )
+    crud_events_max_pending: int = setting(
+        Number(minimum=1),
+        "50000",
+        "Changed entities that wait in a worker for handlers of crud events; of more at once these handlers are not "
+        "told, with a warning, while caches are still emptied. Waiting ones are held in memory, old and new.",
+    )
 
     db_cache_ttl: float = setting(
         Number(minimum=0, is_whole=False),

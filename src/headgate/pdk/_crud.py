@@ -18,9 +18,6 @@ from headgate.pdk.db import cache_keys_of
 from headgate.pdk.worker_events import has_handlers, start
 
 SOURCE = "crud"
-MOST_PENDING = 50_000
-"""Changes that wait for their handlers; of more than that only the cache hears."""
-
 _AT_ONCE = 64
 _HANDLER_S = 5.0
 _log = logging.getLogger("headgate.plugin")
@@ -53,9 +50,13 @@ def forget(changed: Iterable[Change]) -> None:
 
 
 class Announcer:
-    """Delivers `crud` events of this worker, in the order of the changes."""
+    """Delivers `crud` events of this worker, in the order of the changes.
 
-    def __init__(self) -> None:
+    Args: most_pending, changes that wait for their handlers; of more than that only the cache hears.
+    """
+
+    def __init__(self, most_pending: int) -> None:
+        self._most_pending = most_pending
         self._pending: deque[Change] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -66,10 +67,12 @@ class Announcer:
 
     def announce(self, changed: list[Change]) -> None:
         """Have the handlers called for some changes; on the loop."""
-        room = MOST_PENDING - len(self._pending)
+        room = self._most_pending - len(self._pending)
         if len(changed) > room:
             _log.warning(
-                "%d changed entities at once: crud events of %d are not delivered", len(changed), len(changed) - room
+                "%d changed entities at once: crud events of %d are not delivered (crud_events_max_pending)",
+                len(changed),
+                len(changed) - room,
             )
         self._pending.extend(changed[:room])
         if self._pending and (self._task is None or self._task.done()):

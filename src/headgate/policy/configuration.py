@@ -14,6 +14,7 @@ from headgate.policy.ordering_check import check_ordering
 from headgate.schema import validate
 from headgate.store.cipher import WITHOUT_KEYS, Cipher
 from headgate.store.declarative import load_declarative
+from headgate.store.known import KnownEntities
 from headgate.store.snapshot import Snapshot
 
 _log = logging.getLogger("headgate.policy")
@@ -27,11 +28,13 @@ def load_configuration(
     ordering_algorithm: str = LEGACY,
     is_broken_allowed: bool = False,
     cipher: Cipher = WITHOUT_KEYS,
+    known: KnownEntities | None = None,
 ) -> Snapshot:
     """Return the snapshot of a declarative document; what is only doubtful about its order is logged as warnings.
 
     Args: ordering_algorithm and is_broken_allowed are the settings `plugin_ordering_algorithm` and
-    `allow_broken_plugins`; cipher opens what an export has sealed.
+    `allow_broken_plugins`; cipher opens what an export has sealed; known, the entities of the document before, taken
+    over where this one says the same.
     Raises: DeclarativeError with every fault.
     """
     warnings: list[str] = []
@@ -49,6 +52,7 @@ def load_configuration(
         is_broken_allowed=is_broken_allowed,
         plugin_faults=plugin_faults,
         cipher=cipher,
+        known=known,
     )
     for warning in warnings:
         _log.warning("%s", warning)

@@ -22,6 +22,7 @@ from headgate.store.base import checked_ttl
 from headgate.store.cipher import WITHOUT_KEYS, Cipher, SealedError, is_sealed
 from headgate.store.document import parse_document
 from headgate.store.entries import EXPECTED_STRING, Document, Entry
+from headgate.store.known import KnownEntities
 from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
 
@@ -40,13 +41,15 @@ def load_declarative(
     is_broken_allowed: bool = False,
     plugin_faults: Callable[[Snapshot], Mapping[str, Mapping[str, Any]]] | None = None,
     cipher: Cipher = WITHOUT_KEYS,
+    known: KnownEntities | None = None,
 ) -> Snapshot:
     """Return the snapshot that a document describes.
 
     Args: filename decides the format by its ending (else JSON, then YAML is tried); now, Unix time in seconds, is given
     to entities without timestamps; is_broken_allowed takes plugin instances whose configuration their plugin rejects as
     they are; plugin_faults finds what only all plugin instances together show, by instance id and field; cipher opens
-    what an export has sealed.
+    what an export has sealed; known, the entities of the document before: those of which this one says the same are
+    taken over as they are. It takes those of this document, when that is without faults.
     Raises: DeclarativeError, with every fault of the document.
     Source: declarative reference; one deviation: a reference that does not resolve is reported at its field in the
     entry's place, so that it can stand beside the entry's other faults.
@@ -55,7 +58,7 @@ def load_declarative(
         document = Document(parse_document(text, filename), entity_types)
         for entry in document:
             _open_sealed(entry, cipher)
-        _check(document, plugin_types, time.time() if now is None else now, is_broken_allowed)
+        _check(document, plugin_types, time.time() if now is None else now, is_broken_allowed, known)
     _raise_faults(document)
     entities = {
         name: {entity["id"]: entity for entity in sorted(_entities(entries), key=_by_id)}
@@ -67,6 +70,8 @@ def load_declarative(
     for entry in document.entries["plugins"] if found else ():
         entry.errors.update(found.get(entry.id, {}))
     _raise_faults(document)
+    if known is not None:
+        known.replace((entry.digest, entry.entity) for entry in document if entry.digest is not None)
     return snapshot
 
 
@@ -138,11 +143,20 @@ def _entities(entries: list[Entry]) -> list[dict[str, Any]]:
     return [entry.entity for entry in entries]
 
 
-def _check(document: Document, plugin_types: Mapping[str, PluginType], now: float, is_broken_allowed: bool) -> None:
+def _check(
+    document: Document,
+    plugin_types: Mapping[str, PluginType],
+    now: float,
+    is_broken_allowed: bool,
+    known: KnownEntities | None,
+) -> None:
     indexes = {name: _index(entries) for name, entries in document.entries.items()}
     for entry in document:
         if entry.unreadable is None:
-            _resolve_and_examine(entry, indexes, plugin_types, now, is_broken_allowed)
+            data, faults = _resolved_data(entry, indexes)
+            if known is not None and not faults and _is_taken_over(entry, data, known, document.is_transforming):
+                continue
+            _examine(entry, data, faults, plugin_types, now, is_broken_allowed)
     for entries in document.entries.values():
         _check_unique(entries)
     _check_server_names(document)
@@ -176,13 +190,8 @@ def _index(entries: list[Entry]) -> dict[str, Entry]:
     return index
 
 
-def _resolve_and_examine(
-    entry: Entry,
-    indexes: Mapping[str, Mapping[str, Entry]],
-    plugin_types: Mapping[str, PluginType],
-    now: float,
-    is_broken_allowed: bool,
-) -> None:
+def _resolved_data(entry: Entry, indexes: Mapping[str, Mapping[str, Entry]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what an entry says, references as ids, and the faults of these."""
     data = dict(entry.given)
     data["id"] = entry.id if isinstance(data.get("id"), str) else data.get("id")
     faults: dict[str, str] = {}
@@ -194,6 +203,30 @@ def _resolve_and_examine(
             data[name], fault = _resolved(name, key, data[name], indexes)
             if fault is not None:
                 faults[name] = fault
+    return data, faults
+
+
+def _is_taken_over(entry: Entry, data: dict[str, Any], known: KnownEntities, is_transforming: bool) -> bool:
+    """Give an entry the entity that is known for what it says; tell whether there is one."""
+    # A certificate's names are those that refer to it, and time counts from the load.
+    if entry.errors or entry.type.name == "certificates" or (entry.type.has_ttl and data.get("ttl") is not None):
+        return False
+    entry.digest = known.digest(entry.type.name, data, is_transforming=is_transforming)
+    entity = None if entry.digest is None else known.get(entry.digest)
+    if entity is None:
+        return False
+    entry.entity, entry.is_known = entity, True
+    return True
+
+
+def _examine(
+    entry: Entry,
+    data: dict[str, Any],
+    faults: dict[str, str],
+    plugin_types: Mapping[str, PluginType],
+    now: float,
+    is_broken_allowed: bool,
+) -> None:
     if entry.type.has_ttl:
         try:
             ttl = checked_ttl(entry.type.name, True, data.pop("ttl", None))
@@ -302,7 +335,7 @@ def _transform(document: Document) -> None:
         if not entries or entries[0].type.transform is None:
             continue
         for entry in entries:
-            if entry.is_faulty:
+            if entry.is_faulty or entry.is_known:
                 continue
             try:
                 entry.entity = entry.type.transformed(entry.entity, entry.given)

@@ -43,6 +43,8 @@ class Entry:
     entity: dict[str, Any] = field(default_factory=dict)
     unreadable: str | None = None
     expires_at: float | None = None
+    digest: bytes | None = None
+    is_known: bool = False
 
     @property
     def is_faulty(self) -> bool:

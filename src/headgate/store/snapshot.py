@@ -163,6 +163,28 @@ class Snapshot:
         other._take_indexes(self, replaced)
         return other
 
+    def delta_to(self, later: "Snapshot", most: int) -> Delta | None:
+        """Return what makes a later snapshot of this one; None when more than `most` entities differ."""
+        delta = Delta(later.configuration_hash)
+        for type_ in dict.fromkeys((*self.entities, *later.entities)):
+            before, after = self.entities.get(type_, _NO_ENTITIES), later.entities.get(type_, _NO_ENTITIES)
+            gone = [identifier for identifier in before if identifier not in after]
+            come = [
+                entity
+                for identifier, entity in after.items()
+                if ((known := before.get(identifier)) is not entity and known != entity)
+                or self.expires.get(identifier) != later.expires.get(identifier)
+            ]
+            if gone:
+                delta.removed[type_] = gone
+            if come:
+                delta.changed[type_] = come
+                ends = {one["id"]: later.expires[one["id"]] for one in come if one["id"] in later.expires}
+                delta.expires.update(ends)
+            if len(delta) > most:
+                return None
+        return delta
+
     def _take_indexes(self, earlier: "Snapshot", replaced: Mapping[str, tuple[list[Entity], list[Entity]]]) -> None:
         # Copied first: another thread may be adding an index to the earlier snapshot.
         for name, unique in list(earlier._unique.items()):

@@ -1,6 +1,6 @@
 """Waiting for PostgreSQL to say that something was written, by whichever node.
 
-Owns the one connection that listens; it is none of the pool's. Whoever waits also looks from time to time: a pooler
+Owns the one connection that listens; it is none of the pool's. Whoever waits also looks, twice a second: a pooler
 between node and database may swallow notifications, and a broken connection may look alive.
 """
 
@@ -68,11 +68,6 @@ class Notifications:
         self._is_closed = True
         with self._waiting:
             self._drop()
-
-    @property
-    def is_listening(self) -> bool:
-        """Whether the connection was there when it was last used."""
-        return self._connection is not None
 
     @property
     def _errors(self) -> type[Exception]:

@@ -38,9 +38,9 @@ from headgate.store.sql.tables import Tables, reference_name
 from headgate.store.sql.transaction import SqlTransaction
 
 _STATE_ID: Final = 1
+# Looked at so often in any case: notifications come at once, but a pooler may swallow them, and a connection that is
+# listened on may only look alive. One small statement, where each node looks for messages as often anyway.
 _POLL_S: Final = 0.5
-# Notifications come at once; this finds a connection that only looks alive.
-_LISTENING_POLL_S: Final = 5.0
 # What decides which plugin instances meet on one request.
 _PLACED: Final = frozenset(("plugins", "routes", "consumer_group_consumers"))
 
@@ -67,7 +67,6 @@ class SqlStore(Store):
         self._written_revision = 0
         self.events = EventLog(engine)
         self._notifications = None if is_sqlite(engine) else Notifications(engine)
-        self._looked_at_s = float("-inf")
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -143,22 +142,16 @@ class SqlStore(Store):
         while True:
             # Before the look, so that nothing is missed between it and the wait.
             is_listening = self._notifications is not None and self._notifications.listen()
-            is_looked_at = not is_listening or time.monotonic() - self._looked_at_s >= _LISTENING_POLL_S
-            if is_looked_at:
-                current = self.revision()
-                self._looked_at_s = time.monotonic()
-                if current != revision:
-                    return current
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                return revision
+            current = self.revision()
+            left_s = min(_POLL_S, deadline_s - time.monotonic())
+            if current != revision or left_s <= 0:
+                return current
             if self._notifications is not None and is_listening:
-                if self._notifications.wait(left_s) or not self._notifications.is_listening:
-                    self._looked_at_s = float("-inf")
+                self._notifications.wait(left_s)
             else:
                 with self._written:
                     # Other processes write too: nothing wakes this one for them.
-                    self._written.wait(min(_POLL_S, left_s))
+                    self._written.wait(left_s)
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
