@@ -1,6 +1,7 @@
 """A steady load of keep-alive requests from threads, which keeps count of every outcome."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -21,11 +22,26 @@ class Load:
 
     Only a connection that the server announced to close (`Connection: close`) is left without a failure; every other
     end counts as one, so that a server has to drain properly to come out clean.
+
+    Args: `rate_per_s`: requests offered by all clients together, evenly; None: each as fast as it is answered. `body`:
+        sent with every request.
     """
 
-    def __init__(self, connect: Callable[[], Client], target: str, client_count: int = 8) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        target: str,
+        client_count: int = 8,
+        *,
+        rate_per_s: float | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
+    ) -> None:
         self._connect = connect
         self._target = target
+        self._method = method
+        self._body = body
+        self._pause_s = 0.0 if rate_per_s is None else client_count / rate_per_s
         self._stop = threading.Event()
         self._progress = threading.Condition()
         self.outcome = Outcome()
@@ -37,6 +53,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let every client finish its request, and no other begin."""
         self._stop.set()
         for thread in self._threads:
             thread.join(15)
@@ -49,11 +69,13 @@ class Load:
 
     def _run(self) -> None:
         client: Client | None = None
-        while not self._stop.is_set():
+        due_s = time.monotonic()
+        while not self._stop.wait(max(0.0, due_s - time.monotonic())):
+            due_s += self._pause_s
             try:
                 if client is None:
                     client = self._connect()
-                response = client.request("GET", self._target)
+                response = client.request(self._method, self._target, None, self._body)
             except (OSError, Truncated) as error:
                 self._record(f"{type(error).__name__}: {error}")
                 client = self._closed(client)

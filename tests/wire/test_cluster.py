@@ -19,6 +19,7 @@ from headgate.store.sql.migrate import Migrator
 from headgate.testing.gateway import Answer, Gateway, run
 from tests.support import postgres
 from tests.support.tcp_relay import TcpRelay
+from tests.support.upstream import Script, Upstream
 
 pytestmark = pytest.mark.wire
 
@@ -136,6 +137,33 @@ def test_writes_on_each_of_three_nodes_are_live_on_all_and_a_killed_one_is_not_m
     assert list(traffic.statuses) == [200]
     hashes = {node.request("GET", "/status", to="admin").json()["configuration_hash"] for node in nodes[:2]}
     assert len(hashes) == 1
+
+
+def test_health_that_is_set_by_hand_holds_on_all_nodes(nodes: list[Gateway]) -> None:
+    def tells(name: str) -> Script:
+        return lambda request, connection: connection.respond(name.encode())
+
+    def answers(node: Gateway) -> set[str]:
+        return {node.request("GET", "/by-hand").body.decode() for _ in range(6)}
+
+    def shown(node: Gateway) -> list[str]:
+        return sorted(one["health"] for one in write(node, "GET", "/upstreams/by-hand.up/health").json()["data"])
+
+    with Upstream(default=tells("a")) as first, Upstream(default=tells("b")) as second:
+        checks = {"passive": {"unhealthy": {"tcp_failures": 5}}}
+        assert write(nodes[0], "POST", "/upstreams", {"name": "by-hand.up", "healthchecks": checks}).status == 201
+        for one in (first, second):
+            made = write(nodes[0], "POST", "/upstreams/by-hand.up/targets", {"target": f"127.0.0.1:{one.port}"})
+            assert made.status == 201, made.body
+        assert write(nodes[0], "PUT", "/services/by-hand", {"host": "by-hand.up"}).status == 200
+        assert write(nodes[0], "POST", "/services/by-hand/routes", {"paths": ["/by-hand"]}).status == 201
+        until(nodes, lambda node: answers(node) == {"a", "b"})
+        until(nodes, lambda node: shown(node) == ["HEALTHY", "HEALTHY"])
+        target = f"/upstreams/by-hand.up/targets/127.0.0.1:{first.port}"
+        assert write(nodes[1], "PUT", f"{target}/unhealthy").status == 204
+        until(nodes, lambda node: answers(node) == {"b"} and shown(node) == ["HEALTHY", "UNHEALTHY"])
+        assert write(nodes[2], "PUT", f"{target}/127.0.0.1:{first.port}/healthy").status == 204
+        until(nodes, lambda node: answers(node) == {"a", "b"} and shown(node) == ["HEALTHY", "HEALTHY"])
 
 
 def test_nodes_serve_without_their_database_refuse_writes_and_catch_up(
