@@ -6,7 +6,9 @@ import pytest
 from cryptography import x509
 
 from headgate.pdk import kong
-from headgate.testing import Request
+from headgate.testing import Request, Stream
+from headgate.testing.plan import MemoryPlan, MemorySnapshot
+from headgate.testing.stream import MemoryStream
 from tests.pdk.calls import continued, phase
 from tests.support.certificates import Authority
 
@@ -38,6 +40,9 @@ def test_the_server_name_is_known_in_later_phases() -> None:
         assert kong.client.tls.get_server_name() == "own.test"
     with phase("access"):
         assert kong.client.tls.get_server_name() is None
+    stream = Stream(protocol="tls_passthrough", server_name="own.test")
+    with continued(MemoryStream(stream, MemoryPlan(MemorySnapshot({}), None, None), 0), "preread"):
+        assert kong.client.tls.get_server_name() == "own.test"
 
 
 def test_the_chain_and_the_verdict_of_a_plugin_are_in_the_record() -> None:

@@ -52,7 +52,7 @@ MATRIX: dict[str, str] = {
     "client.tls.request_client_certificate client.tls.disable_session_reuse "
     # Own functions: the contract leaves these to the library below it.
     "client.tls.set_certificate": "- + - - - - - - - - - - - - - - -",
-    "client.tls.get_server_name": "- + - + + + + + + + - - - + - - +",
+    "client.tls.get_server_name": "- + - + + + + + + + + - - + - - +",
     # `certificate`: no handler runs in client_hello.
     "client.tls.disable_http2_alpn": "- + + - - - - - - - - - - - - - -",
     "client.tls.get_full_client_certificate_chain": "- - - + + + + - - + - - - + - - +",
@@ -206,7 +206,7 @@ def refusal(name: str, phase: Phase) -> str:
 def test_in_the_log_phase_of_streams_functions_of_requests_are_refused() -> None:
     of_streams = {
         "client.get_ip client.get_port client.get_forwarded_ip client.get_forwarded_port client.get_protocol",
-        "router.get_route router.get_service log.serialize log.set_serialize_value",
+        "router.get_route router.get_service log.serialize log.set_serialize_value client.tls.get_server_name",
     }
     # A port of the listener is one of a stream too; what has no guard runs everywhere.
     expected = {name for names in of_streams for name in names.split()} | {"request.get_port"}

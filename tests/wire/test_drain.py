@@ -17,6 +17,7 @@ import pytest
 from tests.support.documents import document
 from tests.support.gateway import PLUGIN_DIRECTORY, Gateway, run
 from tests.support.http1 import Client, wait_until
+from tests.support.http2_websockets import Http2
 from tests.support.stream_peers import DatagramServer, StreamServer
 from tests.support.websockets import EchoServer, close_frame, frame, handshake, read_frame
 
@@ -64,6 +65,31 @@ class WebSocket:
         self._client.close()
 
 
+class Http2WebSocket:
+    """A stream of HTTP/2 through a `ws` service."""
+
+    phase = "ws_close"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._client = Http2(gateway)
+        self._stream = self._client.open("/ws")
+        self.port = self._client.local_port
+
+    def say(self, text: bytes) -> None:
+        self._client.send(self._stream, frame(TEXT, text))
+        assert self._client.read_frame(self._stream) == (TEXT, text)
+
+    def leave(self) -> None:
+        self._client.send(self._stream, frame(0x88, b"\x03\xe8"))
+        assert self._client.read_frame(self._stream) == close_frame(1000)
+        self._client.close()
+
+    def expect_end(self) -> None:
+        assert self._client.read_frame(self._stream) == close_frame(1001)
+        self._client.wait_for_end(self._stream)
+        self._client.close()
+
+
 class Stream:
     """Plain bytes."""
 
@@ -92,6 +118,7 @@ class Stream:
 
 KINDS: dict[str, Callable[[Gateway], Conversation]] = {
     "WebSocket": lambda gateway: WebSocket(gateway, "/ws", "ws_close"),
+    "WebSocket over HTTP/2": Http2WebSocket,
     "tunnel": lambda gateway: WebSocket(gateway, "/http", "log"),
     "TCP": Stream,
 }

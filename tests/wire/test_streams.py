@@ -311,7 +311,7 @@ def test_passthrough_leaves_the_bytes_to_the_upstream(gateway: Gateway, peers: P
         assert client.recv(100) == b"sealed"
     assert peers.tls.server_names[-1] == "through.test"
     record = logged(log_path, port)
-    assert record["protocol"] == "tls_passthrough"
+    assert (record["protocol"], record["server_name"]) == ("tls_passthrough", "through.test")
     assert "tls" not in record["session"]
     assert record["session"]["received"] > 300
 

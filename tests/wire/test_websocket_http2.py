@@ -4,128 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 
 from tests.support import websockets as ws
-from tests.support.certificates import insecure_context
 from tests.support.documents import document
 from tests.support.gateway import PLUGIN_DIRECTORY, Gateway
-from tests.support.http1 import Client, wait_until
+from tests.support.http1 import wait_until
+from tests.support.http2_websockets import Http2
 from tests.support.upstream import Connection, Request, Upstream
 from tests.support.websockets import EchoServer, close_frame, frame, read_frame
 
 TEXT, CLOSE = 0x81, 0x88
-
-
-class Http2:
-    """A connection of HTTP/2 on which WebSockets are opened, over TLS or by prior knowledge."""
-
-    def __init__(self, gateway: Gateway, *, is_tls: bool = False) -> None:
-        self.scheme = "https" if is_tls else "http"
-        if is_tls:
-            self._client = Client(gateway.tls, tls=insecure_context("h2"), server_name="a.test", timeout_s=20)
-        else:
-            self._client = Client(gateway.prior_knowledge, timeout_s=20)
-        self.connection = H2Connection(
-            H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
-        )
-        self.connection.initiate_connection()
-        self.status: dict[int, int] = {}
-        self.headers: dict[int, dict[str, str]] = {}
-        self.data: dict[int, bytes] = {}
-        self.ended: set[int] = set()
-        self.was_reset: dict[int, int] = {}
-        self.flush()
-
-    def __enter__(self) -> "Http2":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-
-    def flush(self) -> None:
-        self._client.send(self.connection.data_to_send())
-
-    def receive(self) -> None:
-        """Take what comes next and keep it by stream."""
-        data = self._client.socket.recv(65536)
-        if not data:
-            raise EOFError("connection closed")
-        for event in self.connection.receive_data(data):
-            self._take(event)
-        self.flush()
-
-    def _take(self, event: Event) -> None:
-        if isinstance(event, ResponseReceived):
-            fields = {_text(name): _text(value) for name, value in event.headers or []}
-            self.status[event.stream_id] = int(fields[":status"])
-            self.headers[event.stream_id] = fields
-        elif isinstance(event, DataReceived):
-            self.data[event.stream_id] = self.data.get(event.stream_id, b"") + event.data
-            if event.flow_controlled_length:
-                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        elif isinstance(event, StreamEnded):
-            self.ended.add(event.stream_id)
-        elif isinstance(event, StreamReset):
-            self.was_reset[event.stream_id] = int(event.error_code)
-
-    def ask(self, path: str, *additions: tuple[str, str], protocol: str = "websocket") -> int:
-        """Send an extended CONNECT and wait for its answer; returns the stream."""
-        stream: int = self.connection.get_next_available_stream_id()
-        head = [
-            (":method", "CONNECT"),
-            (":protocol", protocol),
-            (":scheme", self.scheme),
-            (":path", path),
-            (":authority", "gateway.test"),
-            ("sec-websocket-version", "13"),
-            *additions,
-        ]
-        self.connection.send_headers(stream, head)
-        self.flush()
-        while stream not in self.status and stream not in self.was_reset:
-            self.receive()
-        return stream
-
-    def open(self, path: str, *additions: tuple[str, str]) -> int:
-        """Open a WebSocket."""
-        stream = self.ask(path, *additions)
-        assert self.status[stream] == 200
-        assert stream not in self.ended
-        return stream
-
-    def send(self, stream: int, data: bytes) -> None:
-        """Send bytes as the windows allow."""
-        while data:
-            room = min(self.connection.local_flow_control_window(stream), self.connection.max_outbound_frame_size)
-            if room == 0:
-                self.receive()
-                continue
-            self.connection.send_data(stream, data[:room])
-            data = data[room:]
-            self.flush()
-
-    def take(self, stream: int, count: int) -> bytes:
-        """Return the next bytes of a stream."""
-        while len(self.data.get(stream, b"")) < count:
-            assert stream not in self.ended
-            assert stream not in self.was_reset
-            self.receive()
-        taken, self.data[stream] = self.data[stream][:count], self.data[stream][count:]
-        return taken
-
-    def read_frame(self, stream: int) -> tuple[int, bytes]:
-        return read_frame(lambda count: self.take(stream, count))
-
-    def wait_for_end(self, stream: int) -> None:
-        while stream not in self.ended and stream not in self.was_reset:
-            self.receive()
-
-
-def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode()
 
 
 @pytest.fixture(scope="module")
@@ -307,4 +195,4 @@ def test_the_access_log_has_it_at_its_end(gateway: Gateway) -> None:
         http2.send(stream, frame(CLOSE, b"\x03\xe8"))
         http2.wait_for_end(stream)
     log = gateway.prefix / "logs" / "access.log"
-    assert wait_until(lambda: '"GET /plain?logged HTTP/2" 101 5' in log.read_text()), log.read_text()
+    assert wait_until(lambda: '"GET /plain?logged HTTP/2.0" 101 5' in log.read_text()), log.read_text()

@@ -11,7 +11,13 @@ from headgate.phases import Phase
 
 CERTIFICATE_CHAIN = REWRITE_ACCESS_BALANCER | Phase.RESPONSE | FINISHED
 SERVER_NAME = (
-    Phase.CERTIFICATE | REWRITE_ACCESS_BALANCER | Phase.RESPONSE | Phase.HEADER_FILTER | Phase.BODY_FILTER | FINISHED
+    Phase.CERTIFICATE
+    | REWRITE_ACCESS_BALANCER
+    | Phase.RESPONSE
+    | Phase.HEADER_FILTER
+    | Phase.BODY_FILTER
+    | Phase.PREREAD
+    | FINISHED
 )
 CLIENT_VERIFY = REWRITE_ACCESS_BALANCER | Phase.RESPONSE
 
@@ -21,9 +27,12 @@ class ClientTls:
 
     __slots__ = ()
 
-    @phases(SERVER_NAME)
+    @phases(SERVER_NAME, is_for_streams=True)
     def get_server_name(self, call: Call) -> str | None:
-        """Return the name that the client asked for in its TLS handshake (SNI), lower case; None without one."""
+        """Return the name that the client asked for in its TLS handshake (SNI), lower case; None without one.
+
+        In streams also where TLS passes through.
+        """
         exchange = call.exchange
         if call.phase == Phase.CERTIFICATE:
             return cast(Handshake, exchange).server_name

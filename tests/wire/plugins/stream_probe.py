@@ -54,6 +54,7 @@ class Handler(Plugin[Config]):
             "ip": kong.client.get_ip(),
             "port": kong.client.get_port(),
             "forwarded": [kong.client.get_forwarded_ip(), kong.client.get_forwarded_port()],
+            "server_name": kong.client.tls.get_server_name(),
             "route_name": (kong.router.get_route() or {}).get("name"),
         }
         try:

@@ -195,7 +195,7 @@ pub fn refuse_without_route(gateway: &Gateway, exchange: &mut Exchange, cause: &
         .and_then(|session| session.server_name.as_deref())
         .unwrap_or("-");
     gateway.refused_streams.write(|more| {
-        tracing::warn!(
+        tracing::error!(
             request_id = exchange.id_text(),
             client = %connection.peer_ip_text,
             "{cause} (to {}, server name {name}): connection closed{more}",

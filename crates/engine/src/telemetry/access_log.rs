@@ -120,10 +120,10 @@ fn line(buffer: &mut Vec<u8>, exchange: &Exchange) {
     push_time(buffer, seconds);
     let _ = write!(buffer, "] \"{} ", exchange.sent_method());
     push_escaped(buffer, exchange.request.target());
-    let version = exchange.request.version.via();
+    let version = exchange.request.version.number();
     let _ = write!(
         buffer,
-        " HTTP/{version}\" {} {} \"",
+        " HTTP/{version:.1}\" {} {} \"",
         exchange.response.status, exchange.response_bytes
     );
     push_escaped(buffer, text(Known::Referer));

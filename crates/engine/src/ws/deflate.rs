@@ -247,6 +247,7 @@ fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn answer_to(offer: &str) -> Option<String> {
         accept([offer.as_bytes()].into_iter()).map(|(_, answer)| answer)
@@ -353,6 +354,39 @@ mod tests {
         .take(100_000)
         .collect();
         assert_eq!(Deflate::WIDEST.compress(&noise), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_came_is_refused_or_within_the_limit(
+            data in proptest::collection::vec(any::<u8>(), 0..400),
+            limit_bytes in 0_usize..2000,
+        ) {
+            if let Ok(message) = decompress(&data, limit_bytes) {
+                prop_assert!(message.len() <= limit_bytes);
+            }
+        }
+
+        #[test]
+        fn what_was_compressed_is_read_back(
+            word in proptest::collection::vec(any::<u8>(), 1..40),
+            times in 1_usize..3000,
+            window_bits in LEAST_WINDOW_BITS..=MOST_WINDOW_BITS,
+        ) {
+            let message = word.repeat(times);
+            if let Some(packed) = (Deflate { window_bits }).compress(&message) {
+                prop_assert!(packed.len() < message.len());
+                prop_assert!(packed.len() <= most_compressed_bytes(message.len()));
+                prop_assert_eq!(&decompress(&packed, message.len()).expect("whole")[..], &message[..]);
+                prop_assert!(decompress(&packed, message.len() - 1).is_err());
+            }
+        }
+
+        #[test]
+        fn no_header_of_extensions_is_too_strange(value in "[ -~]{0,80}") {
+            let _ = accept([value.as_bytes()].into_iter());
+            let _ = adopt([value.as_bytes()].into_iter());
+        }
     }
 
     #[test]
