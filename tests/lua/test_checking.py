@@ -34,7 +34,7 @@ kong.cache:get("x") kong.db.consumers:select(1) kong.ctx.shared.x = ngx.shared.y
     )
     found = [fault.removeprefix(f"{tmp_path}/handler.lua:") for fault in unsupported_calls(tmp_path)]
     assert found == [
-        "1: require 'resty.mysql': there is no such module",
+        "1: require 'resty.mysql': there is no such module; put the work behind a service, or write it in Python",
         "5: ngx.location.capture is not supported",
         "6: kong.nothing is not there",
         "7: ngx.var.no_such_variable is always nil",
