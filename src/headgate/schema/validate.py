@@ -346,7 +346,8 @@ class _RecordScope:
         return parts
 
     def value(self, path: str) -> Any:
-        parts = self._path(path)
+        # The commonest call by far.
+        parts = self.record.paths.get(path) or self._path(path)
         return self.data.get(parts[0], ABSENT) if len(parts) == 1 else _at(self.data, parts)
 
     def holds_reference(self, paths: tuple[str, ...]) -> bool:
