@@ -22,6 +22,7 @@ CHILD = str(Path(__file__).parent / "node" / "child_process.py")
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headgate.node.children.child_arguments", lambda role, fd: [CHILD, "--channel-fd", str(fd)])
+    monkeypatch.setattr("headgate.supervisor.is_forking_possible", lambda: False)
 
 
 class Running:

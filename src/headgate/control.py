@@ -306,9 +306,13 @@ class Control:
 
 
 def main() -> int:
-    """Run the control process of the bootstrap document on the channel named by the arguments."""
+    """Run the control process on the channel named by the arguments."""
+    return run(channel_from_arguments(sys.argv[1:]))
+
+
+def run(channel: ParentChannel) -> int:
+    """Run the control process of the bootstrap document that the channel brings; returns the exit code."""
     parent_pid = os.getppid()
-    channel = channel_from_arguments(sys.argv[1:])
     bootstrap = channel.read_bootstrap()
     die_with_parent(parent_pid)
     setproctitle.setproctitle("headgate: control")

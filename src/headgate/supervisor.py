@@ -22,6 +22,7 @@ from headgate.config.load import Settings, load_settings
 from headgate.errors import SettingsError
 from headgate.node import default_certificate, logs
 from headgate.node.children import Child, Generation, GenerationPlan, StartFailedError
+from headgate.node.forking import Template, is_forking_possible
 from headgate.node.prefix import Prefix
 from headgate.node.sockets import SocketTable
 from headgate.node.ticket_secret import TicketSecret
@@ -75,6 +76,7 @@ class Supervisor:
         self._on_started = on_started
         self._prefix = Prefix(settings.prefix)
         self._sockets = SocketTable()
+        self._template = Template(settings.general.plugins) if is_forking_possible() else None
         self._generation: Generation | None = None
         self._stopping_generations: list[Generation] = []
         self._generation_number = 0
@@ -101,6 +103,8 @@ class Supervisor:
             loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
             await self._start_or_stop()
         finally:
+            if self._template is not None:
+                await self._template.stop()
             self._sockets.close_except(None)
             self._prefix.remove_memory_directory()
             self._prefix.release()
@@ -154,6 +158,7 @@ class Supervisor:
             memory_path=self._prefix.memory_path / "dict",
             log_path=error_log_path(settings, self._is_in_background),
             ticket_secret=self._ticket_secret_of(settings),
+            template=self._template,
         )
         return Generation(plan)
 

@@ -115,6 +115,7 @@ class Worker:
         from headgate.pdk._node import node
 
         node.write_entity = subscriber.write_entity
+        node.read_forms = self._catalog.read_forms()
         node.cache_keys = {kind.name: kind.cache_key for kind in self._catalog.entity_types.values() if kind.cache_key}
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -451,9 +452,13 @@ def _resident_bytes() -> int:
 
 
 def main() -> int:
-    """Run the worker of the bootstrap document on the channel named by the arguments."""
+    """Run the worker on the channel named by the arguments."""
+    return run(channel_from_arguments(sys.argv[1:]))
+
+
+def run(channel: ParentChannel) -> int:
+    """Run the worker of the bootstrap document that the channel brings; returns the exit code."""
     parent_pid = os.getppid()
-    channel = channel_from_arguments(sys.argv[1:])
     bootstrap = channel.read_bootstrap()
     die_with_parent(parent_pid)
     setproctitle.setproctitle(f"headgate: worker {bootstrap.index}")

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +96,23 @@ class Bootstrap:
 class ParentChannel:
     """The child's end of the channel to the supervisor."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, descriptors: Mapping[int, int] | None = None) -> None:
+        """Args: descriptors, the numbers that the supervisor knows to those here, where they differ."""
         self._socket = socket.socket(fileno=fd)
+        self._descriptors = descriptors or {}
         self.taking_over = asyncio.Event()
         """Set when the supervisor has ended what served before; noticed by `wait_for_end`."""
 
     def read_bootstrap(self) -> Bootstrap:
         """Wait for the bootstrap line."""
         with self._socket.makefile("rb", buffering=0) as stream:
-            return Bootstrap.decode(stream.readline())
+            line = stream.readline()
+        if not line:
+            raise SystemExit("the supervisor is gone")
+        bootstrap = Bootstrap.decode(line)
+        here = self._descriptors
+        listeners = tuple(replace(each, fd=here.get(each.fd, each.fd)) for each in bootstrap.listeners)
+        return replace(bootstrap, listeners=listeners)
 
     def report(self, event: str, **data: object) -> None:
         """Send an event; a parent that is gone is noticed by `wait_for_end`, not here."""

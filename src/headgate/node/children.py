@@ -13,9 +13,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from headgate.config.load import Settings
 from headgate.node.bootstrap import Bootstrap, ChildListener, child_arguments, child_environment
+from headgate.node.forking import Template
 from headgate.node.sockets import Bound, SocketTable
 from headgate.node.ticket_secret import TicketSecret
 
@@ -24,6 +26,17 @@ _KILL_AFTER_S = 3.0
 _HAND_OVER_S = 5.0
 # A report of faults in a large declarative file is one line.
 _EVENT_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class Process(Protocol):
+    """The part of an asyncio process that is used here."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def send_signal(self, signal: int) -> None: ...
+    async def wait(self) -> int: ...
 
 
 class StartFailedError(Exception):
@@ -40,7 +53,7 @@ class Child:
 
     role: str
     index: int
-    process: asyncio.subprocess.Process
+    process: Process
     channel: socket.socket
     faults: list[str] = field(default_factory=list)
     checked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,6 +150,7 @@ class GenerationPlan:
     memory_path: Path
     log_path: Path | None
     ticket_secret: TicketSecret
+    template: Template | None = None
 
 
 class Generation:
@@ -226,16 +240,9 @@ class Generation:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                fd = theirs.fileno()
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *child_arguments(role, fd),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=[fd, *(listener.fd for listener in listeners)],
-                    env=child_environment(),
-                )
+                process = await self._process(role, theirs.fileno(), [listener.fd for listener in listeners])
         except BaseException:
-            # A stop while the process is being made, for one; asyncio ends what it has begun.
+            # A stop while the process is being made, for one; asyncio ends what it has begun, a fork finds nobody.
             ours.close()
             raise
         with contextlib.suppress(ConnectionError):
@@ -244,6 +251,20 @@ class Generation:
         child = Child(role, index, process, ours)
         child.watch()
         return child
+
+    async def _process(self, role: str, fd: int, descriptors: list[int]) -> Process:
+        """Return a new process of a role: forked from the template, else an interpreter of its own."""
+        template = self.plan.template
+        forked = None if template is None else await template.fork(role, fd, descriptors)
+        if forked is not None:
+            return forked
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *child_arguments(role, fd),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=[fd, *descriptors],
+            env=child_environment(),
+        )
 
     def _bound_for(self, role: str) -> list[Bound]:
         if role == "worker":
