@@ -393,7 +393,15 @@ def check_expression(expression: str, is_stream: bool) -> list[str]:
 def explain_route(plan: bytes, request: bytes) -> dict[str, Any]:
     """Ask the router for the route of a described request, without serving.
 
-    `plan`: JSON as for `Engine.apply`. `request`: JSON with method, host, target, headers (pairs), sni, is_tls, port.
+    `plan`: JSON as for `Engine.apply`. `request`: JSON with method, host, target, headers (pairs), sni, is_tls, source
+    and destination ({ip, port}, null for what is not known).
     Returns route (position or None), normalized_path, matched_prefix, upstream_path, captures ([unnamed], {named}).
+    Raises ValueError with the list of faults.
+    """
+
+def explain_stream(plan: bytes, stream: bytes) -> int | None:
+    """Ask the router for the route of a described stream: its position in the plan.
+
+    `stream`: JSON with transport (`tcp`, `tls`, `udp`), sni, source and destination ({ip, port}).
     Raises ValueError with the list of faults.
     """

@@ -1,7 +1,7 @@
 """The only importer of the native module: node settings to engine settings, and a typed handle of one engine.
 
 Owns the JSON form of `EngineSettings` (crates/engine/src/settings.rs); every default in it comes from
-`headgate.config`. `Engine` is the worker's; `explain_route` asks the same router without serving.
+`headgate.config`. `Engine` is the worker's; `find_route` asks the same router without serving.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from headgate.config.load import Settings
 from headgate.config.tls import read_pem
@@ -18,11 +18,8 @@ from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import EngineError, NameResolutionError, PlanError
 from headgate.node import default_certificate
 from headgate.node.ticket_secret import TicketSecret, TicketState
+from headgate.policy.description import Description, RouteMatch
 from headgate.version import SERVER_TOKEN
-
-if TYPE_CHECKING:
-    from headgate.policy.explain import RouteMatch
-
 
 _WEBSOCKET_CLOSING_MS = 5000
 """Beyond it, a draining worker would be killed while its clients still read their close frames."""
@@ -247,35 +244,28 @@ def check_expression(expression: str, is_stream: bool = False) -> list[str]:
     return _engine.check_expression(expression, is_stream)
 
 
-def explain_route(
-    plan: bytes,
-    *,
-    method: str,
-    host: str,
-    target: str,
-    headers: Sequence[tuple[str, str]] = (),
-    sni: str | None = None,
-    is_tls: bool = False,
-    port: int = 80,
-) -> "RouteMatch":
-    """Ask the router for the route of a described request, without serving.
+def find_route(plan: bytes, description: Description) -> RouteMatch:
+    """Ask the router for the route of a described request or stream, without serving.
 
-    Args: `plan` as for `Engine.apply`; `target`: path with query; `port`: that of the listener.
+    Args: `plan` as for `Engine.apply`.
     Raises: PlanError with every fault of the plan's routes.
     """
     from headgate import _engine
-    from headgate.policy.explain import RouteMatch
 
-    request = {
-        "method": method,
-        "host": host,
-        "target": target,
-        "headers": [list(header) for header in headers],
-        "sni": sni,
-        "is_tls": is_tls,
-        "port": port,
-    }
+    ends = {"source": description.source._asdict(), "destination": description.destination._asdict()}
     try:
+        if description.is_stream:
+            stream = {"transport": description.scheme, "sni": description.sni, **ends}
+            return RouteMatch(_engine.explain_stream(plan, json.dumps(stream).encode()))
+        request = {
+            "method": description.method,
+            "host": description.host,
+            "target": description.target,
+            "headers": [["Host", description.host], *map(list, description.headers)],
+            "sni": description.sni,
+            "is_tls": description.is_tls,
+            **ends,
+        }
         found = _engine.explain_route(plan, json.dumps(request).encode())
     except ValueError as error:
         raise PlanError(_faults(error)) from error

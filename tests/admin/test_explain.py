@@ -46,12 +46,34 @@ def test_request_without_a_route_is_explained(api: Api) -> None:
 
 
 def test_all_bad_arguments_are_told_at_once(api: Api) -> None:
-    answer = api.call("GET", "/explain?scheme=ftp&path=x&port=70000&header=x&consumer=nobody")
+    answer = api.call("GET", "/explain?scheme=ftp&path=x&port=70000&header=x&consumer=nobody&hots=a")
     assert answer.status_code == 400
     assert answer.json()["fields"] == {
-        "scheme": "expected one of: http, https",
+        "scheme": "expected one of: http, https, ws, wss, tcp, tls, udp",
         "path": "should start with: /",
         "port": "value should be between 1 and 65535",
-        "header": "expected name:value",
+        "header": "expected NAME:VALUE, got: x",
         "consumer": "no consumer has this username, custom id or id",
+        "hots": "unknown argument",
+    }
+
+
+def test_stream_is_explained_too(api: Api) -> None:
+    api.load("""
+_format_version: "3.0"
+services:
+- name: db
+  protocol: tcp
+  host: db.test
+  port: 5432
+  routes:
+  - {name: near, protocols: [tcp], sources: [{ip: 10.0.0.0/8}]}
+""")
+    told = api.get("/explain?scheme=tcp&port=9000&source=10.1.2.3")
+    assert (told["route"]["name"], told["service"]["name"]) == ("near", "db")
+    assert api.get("/explain?scheme=tcp&port=9000&source=11.1.2.3")["route"] is None
+    answer = api.call("GET", "/explain?scheme=udp&path=/")
+    assert answer.json()["fields"] == {
+        "path": "a stream has none",
+        "port": "a stream needs the port that it connects to, here or with the destination",
     }

@@ -75,7 +75,9 @@ def test_the_settings_name_the_file_and_json_has_everything(
     [
         (["--path", "http://shop.test/items"], "--scheme http --host shop.test --path /items"),
         (["--consumer", "nobody"], "no consumer has the username, custom id or id 'nobody'"),
-        (["--header", "nonsense"], "a header is NAME:VALUE, got: nonsense"),
+        (["--header", "nonsense"], "--header: expected NAME:VALUE, got: nonsense"),
+        (["--source", "nowhere"], "--source: expected IP, IP:PORT or [IP]:PORT"),
+        (["--scheme", "tcp"], "--port: a stream needs the port that it connects to, here or with the destination"),
         (["--declarative", "/no/such.yml"], "no file at: /no/such.yml"),
     ],
 )
@@ -91,3 +93,38 @@ def test_without_any_configuration_it_says_how_to_give_one(capsys: pytest.Captur
     error = capsys.readouterr().err
     assert error.startswith("Error: there is no configuration: ")
     assert "Give one with --declarative FILE" in error
+
+
+STREAMS = """
+_format_version: "3.0"
+services:
+- {name: db, protocol: tcp, host: db.test, port: 5432}
+- {name: sealed, protocol: tcp, host: sealed.test, port: 443}
+routes:
+- {name: near, service: {name: db}, protocols: [tcp], sources: [{ip: 10.0.0.0/8}], destinations: [{port: 9000}]}
+- {name: passed, service: {name: sealed}, protocols: [tls_passthrough], snis: [sealed.test]}
+plugins:
+- {name: file-log, instance_name: streams, protocols: [tcp, tls_passthrough], config: {path: /dev/null}}
+- {name: file-log, instance_name: web, route: {name: near}, protocols: [tcp], config: {path: /dev/null}}
+"""
+
+
+def test_stream_is_explained_by_its_addresses_and_server_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "streams.yml"
+    path.write_text(
+        STREAMS.replace("{name: db}", "db").replace("{name: sealed}", "sealed").replace("{name: near}", "near")
+    )
+    arguments = ["explain", "-d", str(path), "--scheme", "tcp", "--source", "10.1.2.3:5555", "--destination"]
+    assert main([*arguments, "127.0.0.1:9000"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[:2] == ["route near", "service db"]
+    assert "* route near web runs: level 10 (route) is the most specific level that applies" in lines
+    assert "log file-log" in lines
+    assert main(["explain", "-d", str(path), "--scheme", "tls", "--port", "9443", "--sni", "sealed.test"]) == 0
+    assert capsys.readouterr().out.startswith("route    passed")
+    assert main(["explain", "-d", str(path), "--scheme", "tcp", "--port", "9000", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["route"] is None
+    assert told["notes"] == ["No route matched: only global instances run, in log; the stream is closed."]

@@ -1,6 +1,6 @@
-//! `explain_route`: the router's answer to a described request.
+//! The routers' answers to described requests and streams.
 
-use headgate_engine::explain::explain;
+use headgate_engine::explain::{explain, explain_stream as explain_engine_stream};
 use headgate_engine::router::Subsystem;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,6 +15,12 @@ pub fn check_expression(expression: &str, is_stream: bool) -> Vec<String> {
     headgate_engine::router::check_expression(expression, subsystem)
         .err()
         .unwrap_or_default()
+}
+
+/// Say which route of a plan a described stream takes; both are JSON.
+#[pyfunction]
+pub fn explain_stream(plan: &[u8], stream: &[u8]) -> PyResult<Option<usize>> {
+    explain_engine_stream(plan, stream).map_err(|faults| PyValueError::new_err((faults,)))
 }
 
 /// Say which route of a plan a described request takes; both are JSON.

@@ -36,6 +36,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ERROR_MESSAGES", texts)?;
     module.add("PlanError", py.get_type::<engine::PlanError>())?;
     module.add_function(wrap_pyfunction!(explain::explain_route, module)?)?;
+    module.add_function(wrap_pyfunction!(explain::explain_stream, module)?)?;
     module.add_function(wrap_pyfunction!(explain::check_expression, module)?)?;
     module.add_class::<exchange::PyExchange>()?;
     module.add_class::<handshake::PyHandshake>()?;

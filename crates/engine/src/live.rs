@@ -288,19 +288,7 @@ impl LiveRoute {
 /// The router of the stream routes of a plan.
 fn stream_router(flavor: Flavor, routes: &[RoutePlan]) -> Result<StreamRouter, Vec<String>> {
     let mut faults = Vec::new();
-    let mut rules = Vec::with_capacity(routes.len());
-    for route in routes {
-        rules.push(StreamRule {
-            id: route.id.clone(),
-            created_at: route.created_at,
-            protocols: route.protocols.clone(),
-            snis: route.snis.clone().unwrap_or_default(),
-            sources: addresses_of(route.sources.as_deref()),
-            destinations: addresses_of(route.destinations.as_deref()),
-            expression: route.expression.clone(),
-            priority: route.priority,
-        });
-    }
+    let rules: Vec<_> = routes.iter().map(stream_rule_of).collect();
     for route in routes.iter().filter(|route| !route.is_stream()) {
         faults.push(format!("routes.{}: a route of HTTP behind those of streams", route.id));
     }
@@ -326,6 +314,21 @@ pub(crate) fn fault_texts<'a>(faults: &[RouterFault], route: impl Fn(usize) -> O
 /// What is said of a route without the service that it names.
 pub(crate) fn unknown_service(route: &RoutePlan) -> String {
     format!("routes.{}.service: no service at this position", route.id)
+}
+
+/// The matching half of a planned stream route.
+#[must_use]
+pub fn stream_rule_of(route: &RoutePlan) -> StreamRule {
+    StreamRule {
+        id: route.id.clone(),
+        created_at: route.created_at,
+        protocols: route.protocols.clone(),
+        snis: route.snis.clone().unwrap_or_default(),
+        sources: addresses_of(route.sources.as_deref()),
+        destinations: addresses_of(route.destinations.as_deref()),
+        expression: route.expression.clone(),
+        priority: route.priority,
+    }
 }
 
 /// The matching half of a planned route.

@@ -12,12 +12,13 @@ from starlette.responses import Response
 
 from headgate.admin.answers import AnswerError, Json
 from headgate.admin.node import Node
-from headgate.engine import explain_route
+from headgate.engine import find_route
 from headgate.errors import PlanError
 from headgate.policy.compile import CompiledPlan, compile_plan
+from headgate.policy.description import DescriptionError, described
 from headgate.policy.explain import Explanation, explain, find_consumer
 
-_PORTS = {"http": 80, "https": 443}
+WORDS = ("scheme", "method", "path", "host", "sni", "source", "destination", "port", "consumer")
 
 
 class ExplainEndpoint:
@@ -30,50 +31,34 @@ class ExplainEndpoint:
     async def get(self, request: Request) -> Response:
         """Answer the explanation.
 
-        Query: `method`, `path`, `host`, `scheme`, `port`, `sni`, `header` (`name:value`, repeated), `consumer`
-        (username, custom id or id).
+        Query: `scheme`, `method`, `path`, `host`, `header` (`name:value`, repeated), `sni`, `source` and `destination`
+        (`ip:port`), `port`, `consumer` (username, custom id or id).
         """
         result = await asyncio.to_thread(self._explain, request)
         return Json(dataclasses.asdict(result))
 
     def _explain(self, request: Request) -> Explanation:
         query = request.query_params
-        scheme, target, host = query.get("scheme", "http"), query.get("path", "/"), query.get("host", "localhost")
-        port, sni = query.get("port", ""), query.get("sni")
-        fields: dict[str, str] = {}
-        if scheme not in _PORTS:
-            fields["scheme"] = "expected one of: http, https"
-        if not target.startswith("/"):
-            fields["path"] = "should start with: /"
-        if port and not (port.isdigit() and 0 < int(port) < 65536):
-            fields["port"] = "value should be between 1 and 65535"
-        headers = [("Host", host)]
-        for text in query.getlist("header"):
-            name, separator, value = text.partition(":")
-            if not separator or not name.strip():
-                fields["header"] = "expected name:value"
-            headers.append((name.strip(), value.strip()))
+        faults: dict[str, str] = {}
+        description = None
+        try:
+            description = described({name: query.get(name) for name in WORDS} | {"header": query.getlist("header")})
+        except DescriptionError as error:
+            faults |= error.faults
+        faults |= {name: "unknown argument" for name in query if name not in (*WORDS, "header")}
         snapshot = self._node.snapshot
         consumer = find_consumer(snapshot, query["consumer"]) if "consumer" in query else None
         if "consumer" in query and consumer is None:
-            fields["consumer"] = "no consumer has this username, custom id or id"
-        if fields:
-            raise AnswerError(400, {"message": "bad query arguments", "fields": fields})
+            faults.setdefault("consumer", "no consumer has this username, custom id or id")
+        if faults or description is None:
+            raise AnswerError(400, {"message": "bad query arguments", "fields": faults})
         try:
             plan = self._compiled()
-            match = explain_route(
-                plan.engine_plan(),
-                method=query.get("method", "GET").upper(),
-                host=host,
-                target=target,
-                headers=headers,
-                sni=sni if sni is not None or scheme == "http" else host.partition(":")[0],
-                is_tls=scheme == "https",
-                port=int(port) if port else _PORTS[scheme],
-            )
+            match = find_route(plan.engine_plan(), description)
         except PlanError as error:
             raise AnswerError(409, {"message": str(error)}) from error
-        return explain(plan.snapshot, plan, match, consumer=consumer, is_tls=scheme == "https")
+        is_tls, is_stream = description.is_tls, description.is_stream
+        return explain(plan.snapshot, plan, match, consumer=consumer, is_tls=is_tls, is_stream=is_stream)
 
     def _compiled(self) -> CompiledPlan:
         """Return the plan of the configuration in force."""

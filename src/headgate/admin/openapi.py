@@ -10,6 +10,7 @@ from typing import Any
 
 from headgate.admin.answers import Handler
 from headgate.admin.entities import Endpoint
+from headgate.admin.explain import WORDS as EXPLAIN_WORDS
 from headgate.admin.json_schema import answer_schema, body_schema
 from headgate.admin.serving import NOT_IN_FORCE_HEADER, REVISION_HEADER
 from headgate.admin.writes import Write
@@ -24,9 +25,7 @@ _FORM = "application/x-www-form-urlencoded"
 _ARGUMENTS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "/status": {"unit": {"enum": ["b", "k", "m", "g"]}, "scale": {"type": "integer", "minimum": 0}},
     "/config": {"check_hash": {"type": "string"}, "flatten_errors": {"type": "string"}},
-    "/explain": {
-        name: {"type": "string"} for name in ("method", "path", "host", "scheme", "port", "sni", "header", "consumer")
-    },
+    "/explain": {name: {"type": "string"} for name in (*EXPLAIN_WORDS, "header")},
     "/debug/node/log-level/{level}": {"timeout": {"type": "number", "minimum": 0}},
 }
 _PAGED: Mapping[str, dict[str, Any]] = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -21,19 +22,22 @@ from headgate.cli.options import (
 from headgate.cli.output import CommandError, fault_error, print_json
 from headgate.cli.table import print_table
 from headgate.errors import PluginLoadError
+from headgate.policy.description import SCHEMES, DescriptionError, described
 from headgate.policy.explain import Explanation, explain, find_consumer
 
-_PORTS = {"http": 80, "https": 443}
+_IP = "IP[:PORT]"
 
 
 @click.command("explain")
-@click.option("--method", default="GET", show_default=True, metavar="NAME", help="Method of the request.")
-@click.option("--path", "target", default="/", show_default=True, metavar="PATH", help="Path, with query if any.")
-@click.option("--host", default="localhost", show_default=True, metavar="NAME", help="Host header, with port if any.")
-@click.option("--scheme", type=click.Choice(("http", "https")), default="http", show_default=True)
-@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header; may be given several times.")
-@click.option("--sni", metavar="NAME", help="TLS server name; with https the host is taken when it is not given.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the listener (default: that of the scheme).")
+@click.option("--method", metavar="NAME", help="Method of the request.  [default: GET]")
+@click.option("--path", metavar="PATH", help="Path, with query if any.  [default: /]")
+@click.option("--host", metavar="NAME", help="Host header, with port if any.  [default: localhost]")
+@click.option("--scheme", type=click.Choice(SCHEMES), default="http", show_default=True)
+@click.option("--header", multiple=True, metavar="NAME:VALUE", help="A header; may be given several times.")
+@click.option("--sni", metavar="NAME", help="TLS server name; with https and wss the host when it is not given.")
+@click.option("--source", metavar=_IP, help="The client.  [default: unknown, which no route with sources takes]")
+@click.option("--destination", metavar=_IP, help="What it has connected to.  [default: unknown]")
+@click.option("--port", metavar="NUMBER", help="Port of the listener.  [default: that of the scheme; streams need it]")
 @click.option("--consumer", metavar="NAME", help="Username, custom id or id of an authenticated consumer.")
 @declarative_option
 @conf_option
@@ -42,34 +46,33 @@ _PORTS = {"http": 80, "https": 443}
 @json_option
 @verbosity_options
 def command(
-    method: str,
-    target: str,
-    host: str,
-    scheme: str,
-    headers: tuple[str, ...],
-    sni: str | None,
-    port: int | None,
-    consumer: str | None,
     declarative: str | None,
     conf: str | None,
     prefix: str | None,
     plugin_path: tuple[str, ...],
     is_json: bool,
+    consumer: str | None,
+    **given: Any,
 ) -> None:
     """Show the route a request takes, which instance of each plugin runs and why, and the order in every phase.
 
-    The configuration is the file given with --declarative, else the one the settings name, else the one that the
-    node in the prefix runs. Nothing is sent anywhere and no plugin's handler is called.
+    With the scheme tcp, tls or udp it is a stream. The configuration is the file given with --declarative, else the one
+    the settings name, else the one that the node in the prefix runs. Nothing is sent anywhere and no plugin's handler
+    is called.
 
     \b
     Examples:
       headgate explain --path /orders --host shop.test
       headgate explain --path /orders --consumer anna --declarative kong.yml --json
+      headgate explain --scheme tls --port 9443 --sni db.test --source 10.1.2.3
     """
-    from headgate.engine import explain_route
+    from headgate.engine import find_route
 
-    if not target.startswith("/"):
-        raise CommandError(f"the path must start with /: {target}", hint=_target_hint(target))
+    try:
+        description = described({**given, "consumer": consumer})
+    except DescriptionError as error:
+        lines = [f"--{name}: {text}" for name, text in error.faults.items()]
+        raise CommandError("\n".join(lines), hint=_target_hint(given["path"] or "")) from error
     settings = settings_or_fail(conf, overrides(prefix, plugin_path))
     try:
         catalog = plugin_catalog(settings)
@@ -82,18 +85,8 @@ def command(
         known = find_consumer(snapshot, consumer)
         if known is None:
             raise CommandError(f"no consumer has the username, custom id or id '{consumer}'")
-    is_tls = scheme == "https"
-    match = explain_route(
-        plan.engine_plan(),
-        method=method.upper(),
-        host=host,
-        target=target,
-        headers=[("Host", host), *map(_header, headers)],
-        sni=sni if sni is not None or not is_tls else host.partition(":")[0],
-        is_tls=is_tls,
-        port=port or _PORTS[scheme],
-    )
-    result = explain(snapshot, plan, match, consumer=known, is_tls=is_tls)
+    match = find_route(plan.engine_plan(), description)
+    result = explain(snapshot, plan, match, consumer=known, is_tls=description.is_tls, is_stream=description.is_stream)
     if is_json:
         print_json(dataclasses.asdict(result))
         return
@@ -105,13 +98,6 @@ def _target_hint(target: str) -> str | None:
     if parts.scheme and parts.netloc:
         return f"For a URL: --scheme {parts.scheme} --host {parts.netloc} --path {parts.path or '/'}"
     return None
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition(":")
-    if not separator or not name.strip():
-        raise CommandError(f"a header is NAME:VALUE, got: {text}")
-    return name.strip(), value.strip()
 
 
 def _print(result: Explanation) -> None:
@@ -137,7 +123,8 @@ def _facts(result: Explanation) -> Iterator[tuple[str, str]]:
     if result.route is None:
         return
     yield "service", str(result.service) if result.service is not None else "none"
-    yield "path", match.normalized_path
+    if match.normalized_path:
+        yield "path", match.normalized_path
     if match.matched_prefix is not None:
         yield "matched by", match.matched_prefix
     if match.named_captures or match.unnamed_captures:

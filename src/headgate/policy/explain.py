@@ -1,7 +1,7 @@
 """Why a request is handled as it is: its route, which instance of each plugin runs, and in which order.
 
 Owns the record that `headgate explain` prints and the Admin API serves, and the words for every reason. It decides
-nothing: the route is the router's answer (`engine.explain_route`), instances and orders are those of the compiled
+nothing: the route is the router's answer (`engine.find_route`), instances and orders are those of the compiled
 chain. Called for people, never while serving.
 """
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from headgate.phases import Phase
 from headgate.policy.chain import GLOBAL_PHASES, WEBSOCKET_PHASES, Chain, LateSlot, PluginInstance
-from headgate.policy.compile import HTTP_SUBSYSTEM, CompiledPlan
+from headgate.policy.compile import HTTP_SUBSYSTEM, STREAM_SUBSYSTEM, CompiledPlan
+from headgate.policy.description import RouteMatch
 from headgate.policy.precedence import LEVELS, Level, Scope
 from headgate.store.snapshot import Snapshot
 
@@ -26,18 +27,6 @@ _ORDERED_PHASES = (
 )
 _WEBSOCKET_ORDER = (Phase.CERTIFICATE, Phase.REWRITE, Phase.WS_HANDSHAKE, *WEBSOCKET_PHASES)
 _KINDS = {"consumer": "consumers", "consumer_group": "consumer_groups", "route": "routes", "service": "services"}
-
-
-@dataclass(frozen=True)
-class RouteMatch:
-    """What the router says of a described request; `route` is a position in the plan, None when nothing matched."""
-
-    route: int | None
-    normalized_path: str
-    matched_prefix: str | None = None
-    upstream_path: str | None = None
-    unnamed_captures: tuple[str, ...] = ()
-    named_captures: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,12 +113,15 @@ def explain(
     *,
     consumer: Mapping[str, Any] | None = None,
     is_tls: bool = False,
+    is_stream: bool = False,
 ) -> Explanation:
-    """Explain a request that the router has matched.
+    """Explain a request or a stream that the router has matched.
 
     Args: `plan` compiled from `snapshot`; `consumer`: who the client is, taken as known from the start of access;
-        `is_tls`: whether a TLS handshake came before.
+        `is_tls`: whether a TLS handshake comes first.
     """
+    if is_stream:
+        return _explain_stream(snapshot, plan, match, is_tls=is_tls)
     groups = groups_of(snapshot, consumer) if consumer is not None else []
     route = service = None
     chain: Chain | None = None
@@ -153,6 +145,28 @@ def explain(
         {phase.label: turns for phase, turns in orders.items() if turns},
         tuple(notes),
     )
+
+
+def _explain_stream(snapshot: Snapshot, plan: CompiledPlan, match: RouteMatch, *, is_tls: bool) -> Explanation:
+    route = service = None
+    order: dict[str, tuple[Turn, ...]] = {}
+    notes: tuple[str, ...] = ()
+    if match.route is None:
+        notes = ("No route matched: only global instances run, in log; the stream is closed.",)
+        steps = {Phase.LOG: plan.stream_globals.log}
+    else:
+        route, service, chain = plan.route(match.route), plan.service(match.route), plan.stream_chain(match.route)
+        steps = {Phase.PREREAD: chain.preread, Phase.LOG: chain.log}
+        if is_tls and "tls_passthrough" not in route["protocols"]:
+            steps = {Phase.CERTIFICATE: plan.stream_globals.certificate, **steps}
+    for phase, taken in steps.items():
+        if taken:
+            order[phase.label] = tuple(Turn(step[0].name, step[0].id) for step in taken)
+    running = plan.stream_chain(match.route).instances if match.route is not None else ()
+    winners = {one.name: one for one in running} or {step[0].name: step[0] for step in steps[Phase.LOG]}
+    stream = _Request(snapshot, plan, route, service, None, (), is_stream=True)
+    choices = tuple(stream.choices(winners))
+    return Explanation(match, _named(route), _named(service), None, (), choices, order, notes)
 
 
 def _client_notes(chain: Chain, consumer: Mapping[str, Any] | None, groups: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -221,16 +235,22 @@ class _Request:
         service: Mapping[str, Any] | None,
         consumer: Mapping[str, Any] | None,
         groups: Sequence[Mapping[str, Any]],
+        *,
+        is_stream: bool = False,
     ) -> None:
         self._snapshot = snapshot
         self._plan = plan
-        self._has_route = route is not None
+        self._is_stream = is_stream
         self._ids = {
             "route": {route["id"]} if route is not None else set(),
             "service": {service["id"]} if service is not None else set(),
             "consumer": {consumer["id"]} if consumer is not None else set(),
             "consumer_group": {group["id"] for group in groups},
         }
+
+    @property
+    def _subsystem(self) -> frozenset[str]:
+        return STREAM_SUBSYSTEM if self._is_stream else HTTP_SUBSYSTEM
 
     def choices(self, winners: Mapping[str, PluginInstance]) -> list[PluginChoice]:
         """Return every plugin with instances; those that run first, in their order, then the others by name."""
@@ -252,7 +272,7 @@ class _Request:
         level: int | None = None
         if not entity.get("enabled", True):
             reason = "is disabled"
-        elif HTTP_SUBSYSTEM.isdisjoint(entity.get("protocols") or HTTP_SUBSYSTEM):
+        elif self._subsystem.isdisjoint(entity.get("protocols") or HTTP_SUBSYSTEM):
             reason = f"is for other protocols: {', '.join(entity['protocols'])}"
         elif instance is None:
             reason = "is not part of the plan"
@@ -280,6 +300,8 @@ class _Request:
             entity = self._reference(kind, wanted)
             if kind == "consumer_group":
                 return f"is for the consumer group {entity}, which the client is not in"
+            if kind == "consumer" and self._is_stream:
+                return f"is for the consumer {entity}; a stream has none"
             if kind == "consumer" and not self._ids[kind]:
                 return f"is for the consumer {entity}; the client is not known"
             return f"is for the {kind} {entity}"
@@ -288,7 +310,7 @@ class _Request:
     def _outcome(self, instance: PluginInstance, level: int | None, winner: PluginInstance | None) -> str:
         own = _level_text(level)
         if winner is None:
-            return "runs in no phase of a request without a route"
+            return f"runs in no phase of a {'stream' if self._is_stream else 'request'} without a route"
         if instance.id == winner.id:
             return f"runs: {own} is the most specific level that applies"
         if instance.scope == winner.scope:
