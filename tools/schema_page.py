@@ -48,7 +48,13 @@ _ATTRIBUTES: list[Row] = [
         "c",
     ),
     ('contains="a"', "a list has this item", list[str], {"contains": "a"}, ["b"]),
-    ("is_regex=True", "is a regular expression", str, {"is_regex": True}, "["),
+    (
+        "is_regex=True",
+        "is a regular expression in the syntax of PCRE: use it with the library `regex`",
+        str,
+        {"is_regex": True},
+        "[",
+    ),
     ("uuid=True", "is a UUID", str, {"uuid": True}, "1"),
     ("timestamp=True", "is a time in seconds", int, {"timestamp": True}, -1),
     (
@@ -211,6 +217,8 @@ These say something about the field instead of checking it:
 | `referenceable=True` | the text may be `{vault://…}`; checks are skipped for it, the handler gets the secret |
 | `encrypted=True` | a secret: published so, and encrypted in a database that has keys (see below) |
 | `set_=True` | a list without duplicates |
+| `transient=True` | accepted and checked, for `transformations` (below) to use, and not stored; needs a default |
+| `json_schema={…}` | the field holds any JSON that passes this JSON Schema (below) |
 | `unique`, `auto`, `immutable` | for entities of a plugin |
 | `name="x-y"` | the field's name in documents when it is no name of Python |
 | `description="…"`, `examples=[…]` | shown in the published schema |
@@ -234,6 +242,77 @@ _CHECKS_HEAD = """
 """
 
 _END = """
+An attribute that the type cannot have (`between` of a text), a check of a field that is not there and the like are
+faults of the class: `headgate plugin check` and the start tell them all.
+
+## Any JSON
+
+A field with `json_schema` takes any value that the schema lets pass; a first fault is told as
+`value failed JSON-schema validation: …`. Schemas are of the draft that their `$schema` names, and nothing is fetched.
+With `NamedJsonSchema` another field of the record says which schema counts, as plugins add them:
+
+```python
+from typing import Any
+
+from headgate import PluginConfig
+from headgate.schema import NamedJsonSchema, Record, add_json_schema, examine, field
+
+add_json_schema("rules/limit", {"type": "object", "required": ["rate"]})
+
+
+class Rule(Record):
+    name: str
+    config: Any = field(None, json_schema=NamedJsonSchema("rules", "name"))
+
+
+class Config(PluginConfig):
+    labels: dict[str, Any] | None = field(None, json_schema={"additionalProperties": {"type": "string"}})
+    rules: list[Rule] = field(default_factory=list)
+
+
+assert examine(Config, {"rules": [{"name": "limit", "config": {"rate": 1}}]}).errors == {}
+```
+
+## What is stored and what is read
+
+`transformations` of a configuration, or of an entity of a plugin, say what fields become when they are written and
+what they are read as: by handlers, through `kong.db`, and in answers of the Admin API. Stores and exports hold what was
+written.
+
+```python
+import hashlib
+
+from headgate import PluginConfig
+from headgate.schema import field, transformation
+
+
+class Config(PluginConfig):
+    transformations = (
+        transformation(
+            input=("config.password",),
+            needs=("config.salt",),
+            on_write=lambda password, salt: {
+                "config": {"digest": hashlib.sha256(f"{salt}{password}".encode()).hexdigest()}
+            },
+        ),
+        transformation(on_read=lambda entity: {"config": {"is_protected": entity["config"]["digest"] is not None}}),
+    )
+
+    password: str | None = field(None, transient=True, encrypted=True)
+    salt: str | None = None
+    digest: str | None = None
+    is_protected: bool = False
+```
+
+- `on_write` and `on_read` are functions that return the fields that change, nested as the entity is. `ValueError`
+  refuses: `transformation failed: …`.
+- `input` and `needs` are paths whose values the function gets, in this order. It runs when none is empty; in a change
+  only when the inputs are given, and then the needed ones must be given too: `all or none of these fields must be
+  set: …`.
+- Without both it always runs and gets the entity: of a plugin `config` and its scope, of an entity its fields.
+
+What is stored has to pass the checks of its field too, since a later change merges with it.
+
 ## Scopes and protocols
 
 | class attribute | means |

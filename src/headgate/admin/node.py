@@ -14,6 +14,7 @@ from headgate.cluster.frames import Event
 from headgate.cluster.publisher import Publisher
 from headgate.engine import client_pair
 from headgate.entities.entity_type import Entity, EntityType
+from headgate.entities.plugins import read_plugin
 from headgate.errors import ControlError, EntityError
 from headgate.health.monitor import HealthMonitor
 from headgate.node.bootstrap import Bootstrap
@@ -23,6 +24,7 @@ from headgate.policy.catalog import Catalog
 from headgate.policy.configuration import broken_plugins, load_configuration
 from headgate.policy.ordering_check import check_ordering
 from headgate.schema import with_deprecated_fields
+from headgate.schema.stored import read
 from headgate.store.base import Operations, Result, Store
 from headgate.store.known import KnownEntities
 from headgate.store.memory import MemoryStore
@@ -126,8 +128,9 @@ class Node:
             snis = self.reading.children("snis", "certificate", entity["id"])
             return {**entity, "snis": sorted(sni["name"] for sni in snis)}
         if kind.name == "plugins" and entity["config"] is not None and (plugin := self.catalog.get(entity["name"])):
-            return {**entity, "config": with_deprecated_fields(plugin.config_model, entity["config"])}
-        return entity
+            shown = read_plugin(entity, plugin.config_model)
+            return {**shown, "config": with_deprecated_fields(plugin.config_model, shown["config"])}
+        return read(kind.model, entity) if kind.model.transformations else entity
 
     async def write(self, work: Callable[[Operations], Result], *, is_waiting: bool = True) -> Written[Result]:
         """Do operations as one transaction of the store; returns when the workers run the outcome, within a bound.

@@ -49,7 +49,8 @@ class Certificate(Record):
     cert_alt: types.Certificate | None = field(None, referenceable=True, required=False)
     key_alt: types.PrivateKey | None = field(None, referenceable=True, encrypted=True, required=False)
     tags: types.Tags | None = None
-    snis: list[types.WildcardHost] | None = field(None, required=False, transient=True)
+    # Stored as entities of their own.
+    snis: list[types.WildcardHost] | None = field(None, required=False, schema_extra={"transient": True})
 
 
 ENTITY = EntityType("certificates", Certificate, "certificates")

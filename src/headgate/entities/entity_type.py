@@ -13,9 +13,11 @@ from functools import cached_property
 from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
 
+from headgate.errors import TRANSFORMATION_ERROR, EntityError
 from headgate.schema import Record, examine, record_definition, schema_json
 from headgate.schema.definition import Definition
 from headgate.schema.spec import UNSET
+from headgate.schema.stored import FAILED, written
 
 Entity = dict[str, Any]
 ErrorTree = dict[str, Any]
@@ -178,11 +180,25 @@ class EntityType:
         kind = record_definition(self.model).fields[name].definition.kind
         return int(now) if kind == "integer" else round(now, 3)
 
+    @cached_property
+    def has_transformations(self) -> bool:
+        """Tell whether what is stored may differ from what was given."""
+        return self.transform is not None or bool(self.model.transformations)
+
     def transformed(self, entity: Entity, given: Mapping[str, Any]) -> Entity:
-        """Return the entity after its write transformation. Raises: ValueError, with the text of the fault."""
-        if self.transform is None:
-            return entity
-        return {**entity, **self.transform(entity, given)}
+        """Return the entity after its write transformations. Raises: EntityError of code 15."""
+        if self.transform is not None:
+            try:
+                entity = {**entity, **self.transform(entity, given)}
+            except ValueError as error:
+                raise EntityError(TRANSFORMATION_ERROR, message=f"{FAILED}{error}") from error
+        return written(self.model, entity, given) if self.model.transformations else entity
+
+    @cached_property
+    def transient(self) -> tuple[str, ...]:
+        """The fields that are not stored."""
+        members = record_definition(self.model)
+        return tuple(member.name for member in members if member.definition.spec.transient is True)
 
     @cached_property
     def _namespace(self) -> UUID:

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from headgate.entities.entity_type import ABSTRACT_RECORD, Entity, EntityType, ErrorTree
 from headgate.schema import PluginConfig, Record, examine, field, types
+from headgate.schema.stored import has_read_form, read, without_transient, written
 from headgate.schema.validators import REQUIRED
 
 _SCOPES: Final = (
@@ -132,6 +133,23 @@ def _merge_config_faults(faults: ErrorTree, errors: ErrorTree) -> None:
         errors["config"] = faults
     elif whole is not None:
         errors["config"] = whole
+
+
+def stored_plugin(
+    entity: Entity, given: Mapping[str, Any], model: type[PluginConfig], *, is_transforming: bool
+) -> Entity:
+    """Return a checked plugin instance as it is stored: transformed, without transient fields.
+
+    Args: given, what the client wrote. Raises: EntityError of code 15.
+    """
+    if is_transforming and model.transformations:
+        entity = written(model, entity, given)
+    return {**entity, "config": without_transient(model, entity["config"] or {})}
+
+
+def read_plugin(entity: Entity, model: type[PluginConfig]) -> Entity:
+    """Return a stored plugin instance as it is shown and run. Raises: EntityError of code 15."""
+    return read(model, entity) if has_read_form(model) else entity
 
 
 ENTITY = EntityType(

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from headgate.pdk.db import cache_keys_of
+from headgate.pdk.db import cache_keys_of, shown
 from headgate.pdk.worker_events import has_handlers, start
 
 SOURCE = "crud"
@@ -85,8 +85,8 @@ class Announcer:
                 change = self._pending.popleft()
                 data = {
                     "operation": change.operation,
-                    "entity": change.entity,
-                    "old_entity": change.old_entity,
+                    "entity": shown(change.entity_type, change.entity),
+                    "old_entity": shown(change.entity_type, change.old_entity),
                     "schema": {"name": change.entity_type},
                 }
                 for event in (change.entity_type, f"{change.entity_type}:{change.operation}"):

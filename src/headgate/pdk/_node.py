@@ -88,6 +88,7 @@ class Node:
         "max_response_headers",
         "max_uri_args",
         "post_event",
+        "read_forms",
         "resolver",
         "sampling_rate",
         "snapshot",
@@ -104,6 +105,8 @@ class Node:
         # Of the processes: one of an earlier generation goes on for a while with other code and configuration.
         self.generation = 0
         self.cache_keys: Mapping[str, tuple[str, ...]] = {}
+        # Of types whose entities are stored in another form than plugins see: what makes the one of the other.
+        self.read_forms: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self.statistics: Callable[[], Mapping[str, int]] | None = None
         self.post_event: Callable[[str, dict[str, Any]], object] | None = None

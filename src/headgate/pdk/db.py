@@ -58,7 +58,7 @@ class EntityTable:
         _check_reading(options, ())
         if not isinstance(primary_key, (str, Mapping)):
             raise TypeError("primary_key must be a table")
-        return _snapshot().get(self._type, _id(primary_key))
+        return shown(self._type, _snapshot().get(self._type, _id(primary_key)))
 
     @any_phase
     def select_by_cache_key(self, key: str) -> Entity | None:
@@ -68,7 +68,8 @@ class EntityTable:
         """
         _text(key, "cache_key")
         type_ = self._type
-        return _snapshot().indexed(type_, _INDEX, lambda entity: cache_keys_of(type_, entity)[0], key)
+        found = _snapshot().indexed(type_, _INDEX, lambda entity: cache_keys_of(type_, entity)[0], key)
+        return shown(type_, found)
 
     @any_phase
     def each(self, size: int = DEFAULT_PAGE_SIZE, options: Mapping[str, Any] | None = None) -> Iterator[Entity]:
@@ -79,7 +80,7 @@ class EntityTable:
         """
         _check_reading(options, _PAGE_OPTIONS)
         _page_size(size, options)
-        return filter(_tag_filter(options), _snapshot().all(self._type))
+        return _all_shown(self._type, filter(_tag_filter(options), _snapshot().all(self._type)))
 
     @any_phase
     def page(
@@ -95,7 +96,7 @@ class EntityTable:
         Raises: TypeError `size must be a number`, `offset must be a string`; PageError for a size outside of 1 to
             50000, or an offset that `page` did not return; EntityError of code 11 for options.
         """
-        return _page(_snapshot().all(self._type), size, offset, options)
+        return _page(self._type, _snapshot().all(self._type), size, offset, options)
 
     @any_phase
     async def insert(self, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Entity:
@@ -104,7 +105,7 @@ class EntityTable:
         Args: options, `ttl`: seconds until it disappears, for types that have it (0: never).
         Raises: EntityError.
         """
-        return _written(await _write("insert", self._type, "", "id", _table(entity, "entity"), options))
+        return _written(self._type, await _write("insert", self._type, "", "id", _table(entity, "entity"), options))
 
     @any_phase
     async def update(
@@ -117,7 +118,9 @@ class EntityTable:
 
         Raises: EntityError, of code 6 when there is none.
         """
-        return _written(await _write("update", self._type, _id(primary_key), "id", _table(entity, "entity"), options))
+        return _written(
+            self._type, await _write("update", self._type, _id(primary_key), "id", _table(entity, "entity"), options)
+        )
 
     @any_phase
     async def upsert(
@@ -130,7 +133,9 @@ class EntityTable:
 
         Raises: EntityError.
         """
-        return _written(await _write("upsert", self._type, _id(primary_key), "id", _table(entity, "entity"), options))
+        return _written(
+            self._type, await _write("upsert", self._type, _id(primary_key), "id", _table(entity, "entity"), options)
+        )
 
     @any_phase
     async def delete(self, primary_key: str | Mapping[str, Any], options: Mapping[str, Any] | None = None) -> bool:
@@ -175,7 +180,7 @@ class EntityTable:
             def select_by(value: str, options: Mapping[str, Any] | None = None) -> Entity | None:
                 _check_reading(options, ())
                 _text(value, unique_field)
-                return _snapshot().by(type_, unique_field, value)
+                return shown(type_, _snapshot().by(type_, unique_field, value))
 
             return select_by
         if kind.startswith("each_for_"):
@@ -188,7 +193,8 @@ class EntityTable:
             ) -> Iterator[Entity]:
                 _check_reading(options, _PAGE_OPTIONS)
                 _page_size(size, options)
-                return filter(_tag_filter(options), _snapshot().children(type_, foreign_field, _id(foreign_key)))
+                children = _snapshot().children(type_, foreign_field, _id(foreign_key))
+                return _all_shown(type_, filter(_tag_filter(options), children))
 
             return each_for
         if kind.startswith("page_for_"):
@@ -201,7 +207,7 @@ class EntityTable:
                 options: Mapping[str, Any] | None = None,
             ) -> tuple[list[Entity], str | None]:
                 children = _snapshot().children(type_, foreign_field, _id(foreign_key))
-                return _page(children, size, offset, options)
+                return _page(type_, children, size, offset, options)
 
             return page_for
         operation, separator, unique_field = name.partition("_by_")
@@ -211,7 +217,8 @@ class EntityTable:
                 value: str, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None
             ) -> Entity:
                 _text(value, unique_field)
-                return _written(await _write(operation, type_, value, unique_field, _table(entity, "entity"), options))
+                written = await _write(operation, type_, value, unique_field, _table(entity, "entity"), options)
+                return _written(type_, written)
 
             return write_by
         if separator and unique_field and operation == "delete":
@@ -308,7 +315,7 @@ def _page_size(size: Any, options: Mapping[str, Any] | None) -> int:
 
 
 def _page(
-    rows: Iterable[Entity], size: Any, offset: Any, options: Mapping[str, Any] | None
+    type_: str, rows: Iterable[Entity], size: Any, offset: Any, options: Mapping[str, Any] | None
 ) -> tuple[list[Entity], str | None]:
     _check_reading(options, _PAGE_OPTIONS)
     size = _page_size(size, options)
@@ -318,7 +325,18 @@ def _page(
         raise PageError(f"'{offset}' is not a valid offset: bad base64 encoding")
     start = int(offset or 0)
     found = list(islice(filter(_tag_filter(options), rows), start, start + size + 1))
-    return found[:size], str(start + size) if len(found) > size else None
+    return list(_all_shown(type_, iter(found[:size]))), str(start + size) if len(found) > size else None
+
+
+def shown(type_: str, entity: Entity | None) -> Entity | None:
+    """Return an entity in the form in which plugins read it; most types are stored in the same one."""
+    read = node.read_forms.get(type_)
+    return entity if read is None or entity is None else read(entity)
+
+
+def _all_shown(type_: str, entities: Iterator[Entity]) -> Iterator[Entity]:
+    read = node.read_forms.get(type_)
+    return entities if read is None else map(read, entities)
 
 
 def _snapshot() -> SnapshotView:
@@ -355,10 +373,11 @@ async def _write(
         return await write_entity(operation, type_, key, by, values, ttl)
 
 
-def _written(entity: Entity | None) -> Entity:
-    if entity is None:
+def _written(type_: str, entity: Entity | None) -> Entity:
+    read = shown(type_, entity)
+    if read is None:
         raise GatewayError("the store did not return the entity")
-    return entity
+    return read
 
 
 def _table(value: Any, what: str) -> Mapping[str, Any]:

@@ -17,12 +17,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
-from headgate.entities.entity_type import EntityType
+from headgate.entities.entity_type import Entity, EntityType
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import PluginLoadError
 from headgate.lua import search
@@ -37,7 +38,8 @@ from headgate.policy.daos import (
     plugin_migrations,
     with_plugin_entities,
 )
-from headgate.schema import PluginConfig
+from headgate.schema import PluginConfig, record_definition
+from headgate.schema.stored import has_read_form, read
 from headgate.store.migration import Migration
 
 BUNDLED_PACKAGE = "headgate.plugins"
@@ -54,6 +56,7 @@ HANDLER_PHASES = (
     "response",
     "header_filter",
     "body_filter",
+    "preread",
     "log",
     "ws_handshake",
     "ws_client_frame",
@@ -141,6 +144,16 @@ class Catalog(Mapping[str, PluginType]):
         from headgate.lua.vm import vm
 
         return checked_paths(plugin.name, "api.lua", admin_paths(vm(), plugin.name, self.entity_types))
+
+    def read_forms(self) -> dict[str, Callable[[Entity], Entity]]:
+        """Return what makes of a stored entity the one that plugins read, for the types where the two differ."""
+        forms: dict[str, Callable[[Entity], Entity]] = {
+            kind.name: partial(read, kind.model) for kind in self.entity_types.values() if has_read_form(kind.model)
+        }
+        models = {name: one.config_model for name, one in self.items() if has_read_form(one.config_model)}
+        if models:
+            forms["plugins"] = lambda one: read(models[one["name"]], one) if one["name"] in models else one
+        return forms
 
     def handler(self, name: str) -> Plugin[Any]:
         """Return the handler object of a plugin, making it when there is none yet."""
@@ -452,6 +465,11 @@ def class_faults(name: str, handler: type[Plugin[Any]]) -> list[str]:
     model = config_model_of(handler) or PluginConfig
     if not issubclass(model, PluginConfig):
         faults.append(f"no configuration schema found for plugin: {name}")
+        return faults
+    try:
+        record_definition(cast("Any", model))
+    except TypeError as error:
+        faults.append(f"error loading plugin schemas: on plugin '{name}': {error}")
     return faults
 
 

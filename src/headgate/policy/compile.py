@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from headgate.config.general import LEGACY
-from headgate.errors import PlanError, SchemaViolation
+from headgate.entities.plugins import read_plugin
+from headgate.errors import EntityError, PlanError, SchemaViolation
 from headgate.pdk._bound import bind_references, secret_or_empty
 from headgate.pdk._reference import is_reference
 from headgate.pdk._secrets import secrets
@@ -407,9 +408,10 @@ def _instances(
         fault = plugin.fault
         if fault is None:
             try:
-                config = validate(plugin.config_model, entity.get("config") or {}, is_stored=True)
+                shown = read_plugin(entity, plugin.config_model)
+                config = validate(plugin.config_model, shown.get("config") or {}, is_stored=True)
                 handler = catalog.handler(name)
-            except SchemaViolation as error:
+            except (SchemaViolation, EntityError) as error:
                 fault = f"plugin '{name}' ({entity['id']}): {error}"
             # The constructor of a handler is the plugin's code: whatever it raises is that plugin's fault.
             except (Exception, SystemExit) as error:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from headgate.config.general import LEGACY
-from headgate.errors import SchemaViolation
+from headgate.entities.plugins import read_plugin
+from headgate.errors import EntityError, SchemaViolation
 from headgate.policy.catalog import Catalog
 from headgate.policy.ordering_check import check_ordering
 from headgate.schema import validate
@@ -86,8 +87,9 @@ def broken_plugins(snapshot: Snapshot, catalog: Catalog) -> list[dict[str, str]]
         fault = plugin.fault
         if fault is None:
             try:
-                validate(plugin.config_model, entity.get("config") or {}, is_stored=True)
-            except SchemaViolation as error:
+                shown = read_plugin(entity, plugin.config_model)
+                validate(plugin.config_model, shown.get("config") or {}, is_stored=True)
+            except (SchemaViolation, EntityError) as error:
                 fault = str(error)
         if fault is not None:
             found.append({"id": entity["id"], "name": entity["name"], "fault": fault})

@@ -9,6 +9,7 @@ from headgate.errors import violation_message
 from headgate.schema import checks, types
 from headgate.schema.describe import config_json, schema_json, with_deprecated_fields
 from headgate.schema.entity import EntityDeclaration
+from headgate.schema.json_fields import NamedJsonSchema, add_json_schema
 from headgate.schema.record import (
     ALL_PROTOCOLS,
     HTTP_PROTOCOLS,
@@ -20,6 +21,7 @@ from headgate.schema.record import (
     record_definition,
 )
 from headgate.schema.spec import Deprecation, Pattern, Shorthand, field, shorthand
+from headgate.schema.transformations import Transformation, transformation
 from headgate.schema.validate import Examination, examine, validate
 from headgate.schema.validators import is_uuid, is_vault_reference
 
@@ -31,10 +33,13 @@ __all__ = [
     "Deprecation",
     "EntityDeclaration",
     "Examination",
+    "NamedJsonSchema",
     "Pattern",
     "PluginConfig",
     "Record",
     "Shorthand",
+    "Transformation",
+    "add_json_schema",
     "checks",
     "config_json",
     "examine",
@@ -45,6 +50,7 @@ __all__ = [
     "record_definition",
     "schema_json",
     "shorthand",
+    "transformation",
     "types",
     "validate",
     "violation_message",

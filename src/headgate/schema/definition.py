@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from headgate.schema.json_fields import NamedJsonSchema, json_fault, json_validator
 from headgate.schema.spec import EMPTY_SPEC, UNSET, FieldSpec
 from headgate.schema.validators import REQUIRED, compile_checks, is_uuid, is_vault_reference
 
@@ -27,6 +28,18 @@ EXPECTED: Final = {
     "foreign": "expected a record",
     "any": "invalid value",
 }
+ONLY_ON: Final = {
+    "between": ("integer", "number"),
+    "len_eq": ("array", "set", "string", "map"),
+    "match": ("string",),
+    "one_of": ("string", "number", "integer"),
+    "contains": ("array", "set"),
+    "is_regex": ("string",),
+    "uuid": ("string",),
+    "timestamp": ("number", "integer"),
+    "transient": ("string", "number", "integer", "array", "set", "boolean"),
+}
+"""Attributes that only some types can have (custom-plugin reference, section 5)."""
 _SCALARS: Final[dict[Any, str]] = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _EXACT: Final = 2**63 - 1
 _LARGEST: Final = int(sys.float_info.max)
@@ -78,6 +91,8 @@ def define(annotation: Any, spec: FieldSpec = EMPTY_SPEC) -> Definition:
     merged = inner.merged(spec)
     if merged.reference is not UNSET:
         return Definition("foreign", merged, is_nullable, annotation=annotation)
+    if merged.json_schema is not UNSET:
+        return Definition("json", merged, is_nullable or annotation is Any, annotation=annotation)
     if annotation in _SCALARS:
         return Definition(_SCALARS[annotation], merged, is_nullable, annotation=annotation)
     if origin is Literal:
@@ -136,6 +151,8 @@ def _typed(definition: Definition, handler: GetCoreSchemaHandler) -> CoreSchema:
         return _scalar(definition, check)
     if kind == "foreign":
         return core_schema.no_info_plain_validator_function(_foreign_validator(check))
+    if kind == "json":
+        return core_schema.no_info_plain_validator_function(_json_validator(definition.spec.json_schema, check))
     if kind in ("array", "set"):
         assert definition.elements is not None
         schema: CoreSchema = core_schema.list_schema(build_core_schema(definition.elements, handler), strict=True)
@@ -234,6 +251,34 @@ def _foreign_validator(check: Any) -> Any:
         return {"id": identifier}
 
     return validate
+
+
+def _json_validator(schema: Any, check: Any) -> Any:
+    # What a named schema says depends on another field, so that is asked where the record is known.
+    validator = None if isinstance(schema, NamedJsonSchema) else json_validator(schema)
+
+    def validate(value: Any) -> Any:
+        text = json_fault(validator, value) if validator is not None else None
+        if text is None and check is not None:
+            text = check(value)
+        if text is not None:
+            raise fault(text)
+        return value
+
+    return validate
+
+
+def attribute_faults(definition: Definition) -> list[str]:
+    """Return every attribute that the type of a field, or of what it holds, cannot have."""
+    faults = [
+        f"field of type '{definition.kind}' cannot have attribute '{name}'"
+        for name, kinds in ONLY_ON.items()
+        if definition.kind not in ("any", *kinds) and getattr(definition.spec, name) not in (UNSET, False)
+    ]
+    for inner in (definition.elements, definition.keys, definition.values):
+        if inner is not None:
+            faults += attribute_faults(inner)
+    return faults
 
 
 def _empty_object_is_list(value: Any) -> Any:

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from headgate.schema.definition import Definition
+from headgate.schema.json_fields import NamedJsonSchema
 from headgate.schema.record import (
     FieldDefinition,
     PluginConfig,
@@ -141,6 +142,9 @@ def describe_definition(definition: Definition) -> dict[str, Any]:
     kind = definition.kind
     body: dict[str, Any] = {"type": "json" if kind == "any" else kind}
     body.update(_attributes(spec))
+    if spec.json_schema is not UNSET:
+        is_named = isinstance(spec.json_schema, NamedJsonSchema)
+        body["json_schema"] = spec.json_schema.describe() if is_named else {"inline": spec.json_schema}
     if kind == "record" and definition.record is not None:
         inner = _record_body(record_definition(definition.record), is_required=False)
         body.update({key: value for key, value in inner.items() if key != "type"})

@@ -16,8 +16,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticUndefined
 
 from headgate.schema.checks import EntityCheck
-from headgate.schema.definition import Definition, build_core_schema, define, unwrap
+from headgate.schema.definition import Definition, attribute_faults, build_core_schema, define, unwrap
+from headgate.schema.json_fields import NamedJsonSchema
 from headgate.schema.spec import EMPTY_SPEC, UNSET, FieldSpec, Shorthand
+from headgate.schema.transformations import Transformation
 
 HTTP_PROTOCOLS: Final = ("grpc", "grpcs", "http", "https")
 STREAM_PROTOCOLS: Final = ("tcp", "tls", "tls_passthrough", "udp")
@@ -87,18 +89,21 @@ class Record(BaseModel, metaclass=_RecordMetaclass):
     """A record with named fields: part of a plugin's configuration, or an entity.
 
     `entity_checks` concern several fields (paths start at this record); `shorthand_fields` are accepted on input only;
-    `record_validator` gets the whole record as a mapping and returns the text of its fault or None.
+    `record_validator` gets the whole record as a mapping and returns the text of its fault or None; `transformations`
+    say what fields become when an entity or a plugin's configuration is stored, and are read as.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
     entity_checks: ClassVar[tuple[EntityCheck, ...]] = ()
     shorthand_fields: ClassVar[tuple[Shorthand, ...]] = ()
+    transformations: ClassVar[tuple[Transformation, ...]] = ()
     record_validator: ClassVar[Callable[[Mapping[str, Any]], str | None] | None] = None
 
 
 class PluginConfig(Record):
-    """The `config` of a plugin; paths of `entity_checks` start at the plugin entity (`config.minute`).
+    """The `config` of a plugin; paths of `entity_checks` and `transformations` start at the plugin entity
+    (`config.minute`).
 
     `protocols` are those a configuration may list. The `no_…` flags forbid a scope.
     """
@@ -153,6 +158,8 @@ class RecordDefinition:
     shorthands: tuple[tuple[Shorthand, Definition], ...]
     needs_preparation: bool
     checked_members: tuple[FieldDefinition, ...]
+    named_json: tuple[FieldDefinition, ...]
+    has_transient: bool
     # What entity checks ask for again and again: paths split, definitions at paths, fields of a check that may hold
     # references. Filled on demand; the answers never change.
     paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -165,12 +172,17 @@ class RecordDefinition:
 
 @cache
 def record_definition(model: type[BaseModel]) -> RecordDefinition:
-    """Return the compiled description of a model; made once per class."""
+    """Return the compiled description of a model; made once per class.
+
+    Raises: TypeError, for a model whose declarations contradict one another.
+    """
     if not issubclass(model, Record):
         raise TypeError(f"{model.__name__} is not a headgate.schema.Record")
     fields: dict[str, FieldDefinition] = {}
     needs_preparation = bool(model.shorthand_fields)
     with_checks: list[str] = []
+    has_transient = False
+    faults: list[str] = []
     for attribute, info in model.model_fields.items():
         spec = EMPTY_SPEC
         annotation = info.annotation
@@ -182,14 +194,50 @@ def record_definition(model: type[BaseModel]) -> RecordDefinition:
         name = info.alias or attribute
         definition = define(annotation, spec)
         fields[name] = FieldDefinition(name, attribute, definition, info)
+        faults += [f"{name}: {text}" for text in _member_faults(fields[name])]
+        has_transient |= definition.spec.transient is True
         for nested in nested_records(definition):
             inner = record_definition(nested)
-            if nested.entity_checks or nested.record_validator or inner.checked_members:
+            has_transient |= inner.has_transient
+            if nested.transformations:
+                faults.append(f"{name}: transformations of a nested record are not run: declare them for the whole")
+            if nested.entity_checks or nested.record_validator or inner.checked_members or inner.named_json:
                 with_checks.append(name)
             needs_preparation |= inner.needs_preparation or (definition.kind == "record" and not definition.is_nullable)
         needs_preparation |= definition.spec.deprecation is not UNSET
     shorthands = tuple((item, define(item.type, item.spec)) for item in model.shorthand_fields)
-    return RecordDefinition(model, fields, shorthands, needs_preparation, tuple(fields[name] for name in with_checks))
+    faults += _transformation_faults(model, fields)
+    if faults:
+        raise TypeError(f"{model.__name__}: {'; '.join(faults)}")
+    return RecordDefinition(
+        model,
+        fields,
+        shorthands,
+        needs_preparation,
+        tuple(fields[name] for name in with_checks),
+        tuple(one for one in fields.values() if isinstance(one.definition.spec.json_schema, NamedJsonSchema)),
+        has_transient,
+    )
+
+
+def _member_faults(member: FieldDefinition) -> list[str]:
+    faults = attribute_faults(member.definition)
+    if member.definition.spec.transient is True and not member.has_default:
+        faults.append("a transient field needs a default: it is not there when the entity is read")
+    return faults
+
+
+def _transformation_faults(model: type[Record], fields: Mapping[str, FieldDefinition]) -> Iterator[str]:
+    for one in model.transformations:
+        for path in (*one.input, *one.needs):
+            name, *rest = path.split(".")
+            if issubclass(model, PluginConfig):
+                # Of the plugin entity around it, whose fields are not known here, `config` alone can be told.
+                if name != "config":
+                    continue
+                name = rest[0] if rest else ""
+            if name not in fields:
+                yield f"transformations: invalid field name: {path}"
 
 
 def nested_records(definition: Definition) -> tuple[type[Record], ...]:

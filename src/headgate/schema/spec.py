@@ -106,6 +106,7 @@ class FieldSpec:
     referenceable: Any = UNSET
     encrypted: Any = UNSET
     transient: Any = UNSET
+    json_schema: Any = UNSET
     set_: Any = UNSET
     elements: Any = UNSET
     keys: Any = UNSET
@@ -170,6 +171,7 @@ def field(
     referenceable: Any = UNSET,
     encrypted: Any = UNSET,
     transient: Any = UNSET,
+    json_schema: Any = UNSET,
     set_: Any = UNSET,
     elements: Any = UNSET,
     keys: Any = UNSET,
@@ -194,6 +196,8 @@ def field(
         validator: function(value) that returns the text of the fault, or None.
         err: text that replaces that of every check (not of type and required faults).
         elements, keys, values: `field(...)` for what a list or map holds.
+        transient: accepted and checked, for `transformations` to use, and not stored; needs a default.
+        json_schema: the field holds any JSON that passes this JSON Schema, or the one a `NamedJsonSchema` finds.
         set_: the list drops duplicates and is published as a set.
         reference, on_delete: the field is a foreign key to that entity type.
         deprecation: a `Deprecation`: the field still works, and its use is logged.

@@ -87,7 +87,12 @@ def examine(model: type[BaseModel], data: Any, *, is_update: bool = False, is_st
     values: dict[str, Any] | None = None
     if instance is not None and not errors:
         values = plain(instance)
-    if definition.checked_members or definition.model.entity_checks or definition.model.record_validator is not None:
+    if (
+        definition.checked_members
+        or definition.named_json
+        or definition.model.entity_checks
+        or definition.model.record_validator is not None
+    ):
         _run_checks(definition, values if values is not None else _filled(definition, prepared), errors, is_update)
     if errors:
         return Examination(errors=errors)
@@ -403,6 +408,12 @@ class _RecordScope:
 
 
 def _run_checks(definition: RecordDefinition, data: Mapping[str, Any], errors: Tree, is_update: bool) -> None:
+    for member in definition.named_json:
+        value, schema = data.get(member.name), member.definition.spec.json_schema
+        if value is not None and member.name not in errors:
+            text = schema.fault(member.name, data.get(schema.parent_subschema_key), value)
+            if text is not None:
+                errors[member.name] = text
     for member in definition.checked_members:
         value = data.get(member.name)
         if value is not None:

@@ -122,9 +122,12 @@ def _uuid(_: bool) -> Check:
 
 def _is_regex(_: bool) -> Check:
     def check(value: str) -> str | None:
+        # The syntax of PCRE, as far as this library has it; imported with the first such field.
+        import regex
+
         try:
-            re.compile(value)
-        except (re.error, OverflowError, RecursionError):
+            regex.compile(value)
+        except (regex.error, OverflowError, RecursionError):
             return f"not a valid regex: {value}"
         return None
 

@@ -22,6 +22,7 @@ from headgate.store.base import checked_ttl
 from headgate.store.cipher import WITHOUT_KEYS, Cipher, SealedError, is_sealed
 from headgate.store.document import parse_document
 from headgate.store.entries import EXPECTED_STRING, Document, Entry
+from headgate.store.input import add_incomplete, stored
 from headgate.store.known import KnownEntities
 from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
@@ -161,8 +162,7 @@ def _check(
         _check_unique(entries)
     _check_server_names(document)
     _check_plugin_protocols(document)
-    if document.is_transforming:
-        _transform(document)
+    _make_stored(document, plugin_types)
 
 
 def _open_sealed(entry: Entry, cipher: Cipher) -> None:
@@ -237,6 +237,8 @@ def _examine(
         entity, errors = check_plugin(data, plugin_types, now=now, is_broken_allowed=is_broken_allowed)
     else:
         entity, errors = entry.type.examine(data, now=now)
+    if entry.type.has_transformations or entry.type.name == "plugins":
+        add_incomplete(entry.type, entry.given, plugin_types, errors)
     if errors or faults:
         for name, value in {**errors, **faults}.items():
             # What was found while reading the shape is the nearer cause.
@@ -330,14 +332,16 @@ def _check_plugin_protocols(document: Document) -> None:
             entry.errors["protocols"] = fault
 
 
-def _transform(document: Document) -> None:
-    for entries in document.entries.values():
-        if not entries or entries[0].type.transform is None:
+def _make_stored(document: Document, plugin_types: Mapping[str, PluginType]) -> None:
+    for name, entries in document.entries.items():
+        if not entries or not (name == "plugins" or entries[0].type.has_transformations or entries[0].type.transient):
             continue
         for entry in entries:
             if entry.is_faulty or entry.is_known:
                 continue
             try:
-                entry.entity = entry.type.transformed(entry.entity, entry.given)
-            except ValueError as error:
-                entry.errors["@entity"] = [f"transformation failed: {error}"]
+                entry.entity = stored(
+                    entry.type, entry.entity, entry.given, plugin_types, is_transforming=document.is_transforming
+                )
+            except EntityError as error:
+                entry.errors["@entity"] = [error.message]

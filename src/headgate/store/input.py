@@ -9,9 +9,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from headgate.entities.entity_type import Entity, EntityType, ErrorTree
-from headgate.entities.plugins import PluginType, check_plugin
-from headgate.errors import SCHEMA_VIOLATION, TRANSFORMATION_ERROR, EntityError, violation_message
+from headgate.entities.plugins import PluginType, check_plugin, stored_plugin
+from headgate.errors import SCHEMA_VIOLATION, EntityError, violation_message
 from headgate.schema import record_definition
+from headgate.schema.stored import incomplete
 
 _IMMUTABLE: Final = "immutable field cannot be updated"
 
@@ -39,16 +40,56 @@ def completed(
         )
     else:
         entity, faults = entity_type.examine(data, now=now, is_update=is_update)
+    if not is_update:
+        add_incomplete(entity_type, given, plugin_types, faults)
     if faults:
         raise violation(faults)
     entity["id"] = entity["id"].lower()
     for name in entity_type.foreign:
         if entity.get(name) is not None:
             entity[name] = {"id": entity[name]["id"].lower()}
-    try:
-        return entity_type.transformed(entity, given)
-    except ValueError as error:
-        raise EntityError(TRANSFORMATION_ERROR, message=str(error)) from error
+    # What a change leaves alone is stored already, transformed or as somebody wanted it.
+    is_transforming = not is_update or entity_type.name != "plugins" or "config" in given
+    return stored(entity_type, entity, given, plugin_types, is_transforming=is_transforming)
+
+
+def stored(
+    entity_type: EntityType,
+    entity: Entity,
+    given: Mapping[str, Any],
+    plugin_types: Mapping[str, PluginType],
+    *,
+    is_transforming: bool,
+) -> Entity:
+    """Return a checked entity as it is stored. Raises: EntityError of code 15."""
+    if is_transforming and entity_type.has_transformations:
+        entity = entity_type.transformed(entity, given)
+    if entity_type.name == "plugins" and not _is_unloadable(plugin_types, entity["name"]):
+        model = plugin_types[entity["name"]].config_model
+        entity = stored_plugin(entity, given, model, is_transforming=is_transforming)
+    for name in entity_type.transient:
+        entity[name] = None
+    return entity
+
+
+def add_incomplete(
+    entity_type: EntityType,
+    given: Mapping[str, Any],
+    plugin_types: Mapping[str, PluginType],
+    faults: ErrorTree,
+    before: Entity | None = None,
+) -> None:
+    """Add the texts for transformations that got some of their fields and not all to an error tree.
+
+    Args: before, the stored entity that `given` changes.
+    """
+    texts = list(incomplete(entity_type.model, given, before))
+    if entity_type.name == "plugins":
+        plugin_type = plugin_types.get(str((before or given).get("name")))
+        if plugin_type is not None:
+            texts += incomplete(plugin_type.config_model, given, before)
+    if texts:
+        faults.setdefault("@entity", []).extend(texts)
 
 
 def _is_unloadable(plugin_types: Mapping[str, PluginType], name: Any) -> bool:

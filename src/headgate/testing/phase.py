@@ -338,10 +338,19 @@ def _share_memory() -> None:
 def _configuration(handler: type[Any], config: Any) -> Any:
     if config is not None and not isinstance(config, Mapping):
         return config
-    from headgate.schema.validate import validate
+    from headgate.schema import PluginConfig, plain, validate
+    from headgate.schema.stored import read, without_transient, written
 
     model = config_model_of(handler)
-    return config if model is None else validate(model, dict(config or {}))
+    if model is None:
+        return config
+    checked = validate(model, dict(config or {}))
+    if not (issubclass(model, PluginConfig) and model.transformations):
+        return checked
+    # As a gateway does it: what is stored comes between what was written and what the handler gets.
+    entity = written(model, {"config": plain(checked)}, {"config": dict(config or {})})
+    entity = read(model, {"config": without_transient(model, entity["config"])})
+    return validate(model, entity["config"], is_stored=True)
 
 
 def _plugin_name(handler: type[Any]) -> str:

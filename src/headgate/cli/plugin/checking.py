@@ -189,6 +189,8 @@ def handler_faults(name: str, handler: type[Plugin[Any]]) -> list[str]:
             schema_json(model)
         # A model is the plugin's code: whatever building its schema raises is that plugin's fault.
         except Exception as error:
+            if any(str(error) in fault for fault in faults):
+                return faults
             kind = "" if isinstance(error, GatewayError) else f"{type(error).__name__}: "
             faults.append(f"plugin '{name}' has a configuration that cannot be used: {kind}{error}")
     return faults

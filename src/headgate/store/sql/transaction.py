@@ -25,7 +25,7 @@ from headgate.errors import (
 )
 from headgate.store.base import Operations, checked_ttl, is_id
 from headgate.store.cipher import MARK
-from headgate.store.input import completed, given_together_fault, merged, violation
+from headgate.store.input import add_incomplete, completed, given_together_fault, merged, violation
 from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
 from headgate.store.sql.encryption import cipher_of
@@ -95,8 +95,10 @@ class SqlTransaction(Operations):
         self._resolve(entity_type, given)
         stored = entity_of(entity_type, row, self._cipher)
         fault = given_together_fault(entity_type, stored, given)
-        if fault is not None:
-            raise violation({"@entity": [fault]})
+        faults: dict[str, Any] = {} if fault is None else {"@entity": [fault]}
+        add_incomplete(entity_type, given, self._plugin_types, faults, stored)
+        if faults:
+            raise violation(faults)
         data = merged(entity_type, stored, given, self._plugin_types)
         data["id"] = row["id"]
         return self._put(entity_type, data, given, expires_at, row["id"], is_update=True)
