@@ -49,6 +49,8 @@ UPSTREAMS: dict[str, dict[str, Any]] = {
     "cookie": {"hash_on": "cookie", "hash_on_cookie": "route-by", "hash_on_cookie_path": "/cookie"},
     "path": {"hash_on": "path"},
     "capture": {"hash_on": "uri_capture", "hash_on_uri_capture": "customer"},
+    "number": {"hash_on": "uri_capture", "hash_on_uri_capture": "1"},
+    "ip": {"hash_on": "ip"},
     "consumer": {"hash_on": "consumer", "hash_fallback": "ip"},
     "least": {"algorithm": "least-connections"},
     "latency": {"algorithm": "latency"},
@@ -57,7 +59,7 @@ UPSTREAMS: dict[str, dict[str, Any]] = {
 }
 
 
-PATHS = {"capture": "~/capture/(?<customer>[a-z0-9]+)"}
+PATHS = {"capture": "~/capture/(?<customer>[a-z0-9]+)", "number": "~/number/([a-z0-9]+)"}
 
 
 def _configuration(targets: dict[str, Upstream], weights: dict[str, int]) -> dict[str, Any]:
@@ -89,7 +91,8 @@ def _configuration(targets: dict[str, Upstream], weights: dict[str, int]) -> dic
 
 @pytest.fixture(scope="module")
 def gateway(targets: dict[str, Upstream]) -> Iterator[Gateway]:
-    with Gateway(_configuration(targets, {"a": 300, "b": 100, "c": 0}), workers=1) as running:
+    settings = {"workers": 1, "trusted_ips": "127.0.0.1", "real_ip_header": "X-Forwarded-For"}
+    with Gateway(_configuration(targets, {"a": 300, "b": 100, "c": 0}), **settings) as running:
         yield running
 
 
@@ -152,6 +155,22 @@ def test_a_capture_decides(gateway: Gateway) -> None:
     by_customer = {customer: _who(gateway, f"/capture/{customer}/orders") for customer in map(str, range(20))}
     assert set(by_customer.values()) == set(NAMES)
     assert all(_who(gateway, f"/capture/{customer}/bills") == target for customer, target in by_customer.items())
+
+
+def test_a_numbered_capture_decides(gateway: Gateway) -> None:
+    by_number = {number: _who(gateway, f"/number/{number}") for number in map(str, range(20))}
+    assert set(by_number.values()) == set(NAMES)
+    assert all(_who(gateway, f"/number/{number}/more") == target for number, target in by_number.items())
+
+
+def test_the_clients_address_decides(gateway: Gateway) -> None:
+    by_address = {
+        address: _who(gateway, "/ip", {"X-Forwarded-For": address})
+        for address in (f"203.0.113.{last}" for last in range(20))
+    }
+    assert set(by_address.values()) == set(NAMES)
+    for address, target in by_address.items():
+        assert _who(gateway, "/ip?again", {"X-Forwarded-For": address, "X-User": "somebody"}) == target
 
 
 def test_a_consumer_decides(gateway: Gateway) -> None:

@@ -1,13 +1,14 @@
 """Names of services: records and their order, ageing, and name servers that are silent, lie, truncate or change."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.documents import document
 from tests.support.gateway import PLUGIN_DIRECTORY, Gateway
-from tests.support.http1 import Response
+from tests.support.http1 import Response, wait_until
 from tests.support.name_server import Manner, NameServer
 from tests.support.upstream import Connection, Request, Script, Upstream
 
@@ -163,6 +164,64 @@ def test_a_name_without_ipv4_address_is_reached_over_ipv6(gateway: Gateway, name
     # Nothing listens there; that the attempt was made shows that the address was used.
     assert response.status == 502
     assert name_server.asked("six.test", "AAAA") == 1
+
+
+def test_the_hosts_file_comes_before_name_servers(first: Upstream, name_server: NameServer, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 fixed.test # ours\n")
+    service = {"host": "fixed.test", "port": first.port, "routes": [{"paths": ["/fixed"]}]}
+    settings = {"workers": 1, "dns_resolver": name_server.address, "dns_hostsfile": str(hosts)}
+    with Gateway(document(services=[service]), **settings) as gateway:
+        assert _body(gateway, "fixed") == "first"
+    assert name_server.asked("fixed.test") == 0
+
+
+def test_a_target_that_is_a_name_has_all_its_addresses_as_they_change(
+    first: Upstream, second: Upstream, name_server: NameServer
+) -> None:
+    name_server.records["pool.test", "A"] = ["127.0.0.1", "127.0.0.2"]
+    upstreams = [
+        {"name": "pool.up", "targets": [{"target": f"pool.test:{first.port}"}]},
+        {"name": "none.up", "targets": [{"target": f"none.test:{first.port}"}]},
+    ]
+    services = [{"host": f"{name}.up", "routes": [{"paths": [f"/{name}"]}]} for name in ("pool", "none")]
+
+    def addresses(gateway: Gateway) -> list[str]:
+        (target,) = gateway.admin_request("GET", "/upstreams/pool.up/health").json()["data"]
+        return sorted(one["ip"] for one in target["data"]["addresses"])
+
+    name_server.ttl_s = 0
+    try:
+        with Gateway(
+            document(services=services, upstreams=upstreams), workers=1, dns_resolver=name_server.address
+        ) as gateway:
+            assert wait_until(lambda: addresses(gateway) == ["127.0.0.1", "127.0.0.2"])
+            assert sorted(_body(gateway, "pool") for _ in range(6)) == ["first"] * 3 + ["second"] * 3
+            name_server.records["pool.test", "A"] = ["127.0.0.2"]
+            assert wait_until(lambda: addresses(gateway) == ["127.0.0.2"])
+            assert {_body(gateway, "pool") for _ in range(4)} == {"second"}
+            refused = _ask(gateway, "none")
+            assert (refused.status, refused.json()["message"]) == (503, "failure to get a peer from the ring-balancer")
+            (shown,) = gateway.admin_request("GET", "/upstreams/none.up/health").json()["data"]
+            assert shown["health"] == "DNS_ERROR"
+    finally:
+        name_server.ttl_s = 60
+
+
+def test_records_of_services_bring_targets_their_ports_and_weights(
+    first: Upstream, second: Upstream, name_server: NameServer
+) -> None:
+    name_server.records["weighted.test", "SRV"] = [f"1 3 {first.port} one.test.", f"1 1 {first.port} two.test."]
+    name_server.records["one.test", "A"] = ["127.0.0.1"]
+    name_server.records["two.test", "A"] = ["127.0.0.2"]
+    # The port of the target does not count, its weight decides only whether it is used.
+    upstream = {"name": "weighted.up", "targets": [{"target": "weighted.test:1", "weight": 10}]}
+    service = {"host": "weighted.up", "routes": [{"paths": ["/weighted"]}]}
+    with Gateway(
+        document(services=[service], upstreams=[upstream]), workers=1, dns_resolver=name_server.address
+    ) as gateway:
+        bodies = [_body(gateway, "weighted") for _ in range(8)]
+    assert (bodies.count("first"), bodies.count("second")) == (6, 2)
 
 
 def test_the_second_name_server_answers_where_the_first_is_silent(first: Upstream, name_server: NameServer) -> None:

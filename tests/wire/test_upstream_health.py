@@ -130,6 +130,26 @@ def test_failures_of_traffic_take_a_target_out_on_all_workers(start: Start, targ
     assert _only(gateway, {"b", "c"}), "nothing brings it back without traffic or probes"
 
 
+def test_a_retry_that_finds_no_target_left_is_503(start: Start, targets: list[Target]) -> None:
+    gateway = start({"passive": {"unhealthy": {"tcp_failures": 1}}})
+    for target in targets:
+        target.stop()
+    # Each attempt takes out the target that it failed at: the fourth has none.
+    response = gateway.get("/", {"Accept": "application/json"})
+    assert (response.status, response.json()["message"]) == (503, "The upstream server is currently unavailable")
+    later = gateway.get("/")
+    assert (later.status, later.json()["message"]) == (503, "failure to get a peer from the ring-balancer")
+
+
+def test_the_last_attempt_counts_as_its_status(start: Start, targets: list[Target]) -> None:
+    """Without retries a refused connection is a 502, which is not among the statuses that count."""
+    gateway = start({"passive": {"unhealthy": {"tcp_failures": 1, "http_failures": 1}}}, retries=0)
+    for target in targets:
+        target.stop()
+    assert _answers(gateway) == {"502": 30}
+    assert [one["health"] for one in _shown(gateway)["data"]] == ["HEALTHY"] * 3
+
+
 def test_nothing_is_sent_when_all_are_unhealthy(start: Start, targets: list[Target]) -> None:
     gateway = start({"active": ACTIVE})
     for target in targets:
