@@ -1,6 +1,7 @@
 """Commands that need no running node: texts, exit codes, JSON forms."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,30 @@ def test_config_init_writes_a_valid_example_once(
     assert main(["config", "parse", file]) == 0
     assert main(["config", "init", file]) == 1
     assert f"Error: {file} already exists. Will not overwrite it.\n" in capsys.readouterr().err
+
+
+def test_documents_come_through_pipes_and_go_to_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADGATE_PLUGINS", "bundled")
+
+    def parse(text: str, *options: str) -> int:
+        reading, writing = os.pipe()
+        os.write(writing, text.encode())
+        os.close(writing)
+        try:
+            return main(["config", "parse", f"/dev/fd/{reading}", *options])
+        finally:
+            os.close(reading)
+
+    assert main(["config", "init", "-"]) == 0
+    assert parse(capsys.readouterr().out) == 0
+    assert parse('{"_format_version": "3.0", "services": [{"host": "h"}]}') == 0
+    capsys.readouterr()
+    assert parse(BAD, "--json") == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["fields"]["services"]
+    assert printed.err == ""
 
 
 @pytest.mark.parametrize("command", ["stop", "quit", "reload", "health"])

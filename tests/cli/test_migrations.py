@@ -144,6 +144,11 @@ def test_document_goes_in_and_comes_out(capsys: pytest.CaptureFixture[str], note
     again = tmp_path / "again.yml"
     assert main(["config", "db_export", str(again)]) == 0
     assert yaml.safe_load(again.read_text()) == first
+    capsys.readouterr()
+    assert main(["config", "db_export", "-"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == first
+    assert main(["config", "db_import", str(exported), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["imported"]["notes"] == 1
 
 
 def test_import_is_all_or_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

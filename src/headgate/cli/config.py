@@ -2,12 +2,12 @@
 
 import os
 from contextlib import closing
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from headgate.cli.differences import current_snapshot, print_differences
-from headgate.cli.documents import parse, plugin_catalog
+from headgate.cli.documents import STANDARD_STREAM, parse, plugin_catalog, readable_document
 from headgate.cli.options import (
     conf_option,
     json_option,
@@ -19,6 +19,9 @@ from headgate.cli.options import (
 )
 from headgate.cli.output import CommandError, fault_error, print_json
 from headgate.errors import DeclarativeError, EntityError, GatewayError, PluginLoadError
+
+if TYPE_CHECKING:
+    from headgate.store.snapshot import Snapshot
 
 _EXAMPLE = """\
 # A declarative configuration: everything the gateway serves, in one file.
@@ -72,32 +75,36 @@ def command() -> None:
 @json_option
 @verbosity_options
 def parse_command(file: str, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], is_json: bool) -> None:
-    """Check a declarative FILE against the loaded plugins; every fault is shown with its place.
+    """Check a declarative FILE (`-`: standard input) against the loaded plugins; every fault is shown with its place.
 
     \b
     Example:
       headgate config parse kong.yml --plugin-path ./plugins
     """
-    path = Path(file)
-    if not path.is_file():
-        raise CommandError(f"no file at: {file}")
+    path = readable_document(file)
     settings = settings_or_fail(conf, overrides(prefix, plugin_path))
     try:
         snapshot = parse(path, plugin_catalog(settings), settings)
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
     except DeclarativeError as error:
-        if not is_json:
-            raise CommandError(
-                f"Failed parsing:\n{error.report().removeprefix('Failed parsing:').strip(chr(10))}"
-            ) from error
-        print_json({"valid": False, "message": error.message, "fields": error.fields})
-        raise click.exceptions.Exit(1) from error
+        raise _parse_failure(error, is_json) from error
     if is_json:
-        counts = {name: len(found) for name, found in snapshot.entities.items() if found}
-        print_json({"valid": True, "entities": counts, "configuration_hash": snapshot.configuration_hash})
+        print_json({"valid": True, "entities": _counts(snapshot), "configuration_hash": snapshot.configuration_hash})
         return
     click.echo("parse successful")
+
+
+def _counts(snapshot: "Snapshot") -> dict[str, int]:
+    return {name: len(found) for name, found in snapshot.entities.items() if found}
+
+
+def _parse_failure(error: DeclarativeError, is_json: bool) -> Exception:
+    """Return what ends a command whose document has faults; as JSON they are printed here."""
+    if not is_json:
+        return CommandError(f"Failed parsing:\n{error.report().removeprefix('Failed parsing:').strip(chr(10))}")
+    print_json({"valid": False, "message": error.message, "fields": error.fields})
+    return click.exceptions.Exit(1)
 
 
 @command.command("diff")
@@ -122,9 +129,7 @@ def diff_command(
     """
     from headgate.store.difference import differences
 
-    path = Path(file)
-    if not path.is_file():
-        raise CommandError(f"no file at: {file}")
+    path = readable_document(file)
     settings = settings_or_fail(conf, overrides(prefix, plugin_path))
     try:
         catalog = plugin_catalog(settings)
@@ -133,9 +138,7 @@ def diff_command(
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
     except DeclarativeError as error:
-        raise CommandError(
-            f"Failed parsing:\n{error.report().removeprefix('Failed parsing:').strip(chr(10))}"
-        ) from error
+        raise _parse_failure(error, is_json) from error
     except GatewayError as error:
         raise CommandError(str(error)) from error
     counts = {name: sum(one.operation == name for one in found) for name in ("create", "update", "delete")}
@@ -161,12 +164,15 @@ def diff_command(
 @click.argument("file", default="kong.yml")
 @verbosity_options
 def init_command(file: str) -> None:
-    """Write a commented example of a declarative file, by default ./kong.yml.
+    """Write a commented example of a declarative file, by default ./kong.yml; `-` is standard output.
 
     \b
     Example:
       headgate config init
     """
+    if file == STANDARD_STREAM:
+        click.echo(_EXAMPLE, nl=False)
+        return
     try:
         with open(file, "x", encoding="utf-8") as example:
             example.write(_EXAMPLE)
@@ -180,8 +186,11 @@ def init_command(file: str) -> None:
 @conf_option
 @prefix_option
 @plugin_path_option
+@json_option
 @verbosity_options
-def db_import_command(file: str, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...]) -> None:
+def db_import_command(
+    file: str, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...], is_json: bool
+) -> None:
     """Put the entities of a declarative FILE into the database, all or none of them; nothing is removed.
 
     \b
@@ -190,26 +199,26 @@ def db_import_command(file: str, conf: str | None, prefix: str | None, plugin_pa
     """
     from headgate.node.database import open_store
 
-    path = Path(file)
-    if not path.is_file():
-        raise CommandError(f"no file at: {file}")
+    path = readable_document(file)
     settings = settings_or_fail(conf, overrides(prefix, plugin_path))
     if settings.datastore.database == "off":
         raise CommandError("config db_import needs a database", hint="Set database = sqlite or database = postgres.")
     try:
         catalog = plugin_catalog(settings)
         snapshot = parse(path, catalog, settings)
-        click.echo("parse successful, beginning import")
+        if not is_json:
+            click.echo("parse successful, beginning import")
         with closing(open_store(settings, catalog)) as store:
             store.load(snapshot)
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
     except DeclarativeError as error:
-        raise CommandError(
-            f"Failed parsing:\n{error.report().removeprefix('Failed parsing:').strip(chr(10))}"
-        ) from error
+        raise _parse_failure(error, is_json) from error
     except EntityError as error:
         raise CommandError(f"Failed importing: {error.message}") from error
+    if is_json:
+        print_json({"imported": _counts(snapshot)})
+        return
     click.echo("import successful")
 
 
@@ -223,14 +232,15 @@ def db_import_command(file: str, conf: str | None, prefix: str | None, plugin_pa
 def db_export_command(
     file: str, is_plain: bool, conf: str | None, prefix: str | None, plugin_path: tuple[str, ...]
 ) -> None:
-    """Write all entities of the database into a declarative FILE, by default ./kong.yml.
+    """Write all entities of the database into a declarative FILE, by default ./kong.yml; `-` is standard output.
 
     With encryption_keys the fields that are encrypted in the database are so in the file; nodes and commands with the
     same keys can read it.
 
     \b
-    Example:
+    Examples:
       headgate config db_export all.yml -c headgate.conf
+      headgate config db_export - | headgate config diff - -c other.conf
     """
     from headgate.node.database import open_store
     from headgate.store.cipher import WITHOUT_KEYS, cipher_of_node
@@ -246,6 +256,9 @@ def db_export_command(
             text = export_declarative(store.snapshot(), catalog.entity_types, cipher)
     except PluginLoadError as error:
         raise fault_error("in the plugins", error.faults) from error
+    if file == STANDARD_STREAM:
+        click.echo(text, nl=False)
+        return
     try:
         # It may hold secrets: only its owner may read it.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headgate.cli.output import CommandError
 from headgate.config.load import Settings
 from headgate.errors import DeclarativeError
 
@@ -33,6 +34,21 @@ def plugin_catalog(settings: Settings) -> "Catalog":
     )
 
 
+STANDARD_STREAM = "-"
+"""The name of a file that stands for standard input, or output."""
+
+
+def readable_document(file: str) -> Path:
+    """Return the path of a declarative file that a person names; `-` is standard input.
+
+    Raises: CommandError.
+    """
+    path = Path("/dev/stdin" if file == STANDARD_STREAM else file)
+    if not path.exists() or path.is_dir():
+        raise CommandError(f"no file at: {file}")
+    return path
+
+
 def parse(path: Path, catalog: "Catalog", settings: Settings) -> "Snapshot":
     """Parse a declarative file, sealed values with the node's keys; DeclarativeError with every fault."""
     from headgate.policy.configuration import load_configuration
@@ -41,7 +57,8 @@ def parse(path: Path, catalog: "Catalog", settings: Settings) -> "Snapshot":
     return load_configuration(
         path.read_bytes(),
         catalog,
-        filename=path.name,
+        # What comes through a pipe has no ending that tells its format.
+        filename=None if path.is_relative_to("/dev") else path.name,
         is_broken_allowed=settings.general.allow_broken_plugins,
         cipher=cipher_of_node(settings.datastore),
     )

@@ -3,6 +3,7 @@
 Owns the rule that nobody sees a traceback without `--vv`. Every failure is `Error: <text>` on stderr and exit code 1.
 """
 
+import os
 import sys
 import traceback
 
@@ -63,6 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         _show(CommandError(error.format_message()), state)
     except GatewayError as error:
         _show(CommandError(str(error)), state)
+    except BrokenPipeError:
+        # Whoever read has seen enough; what is left in the buffer must not be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         named = f": {error.filename}" if error.filename else ""
         _show(CommandError(f"{error.strerror or error}{named}"), state)
