@@ -1,6 +1,7 @@
-"""A TCP relay in one thread that can be cut: a network between two processes that fails on command."""
+"""A TCP relay in one thread that can be cut or stalled: a network between two processes that fails on command."""
 
 import contextlib
+import select
 import selectors
 import socket
 import threading
@@ -9,7 +10,7 @@ from typing import Self
 
 
 class TcpRelay:
-    """Passes connections on to an address, until `cut`; then refuses them, until `join`. A context manager."""
+    """Passes connections on to an address, until `cut` or `stall`, and again after `join`. A context manager."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -18,6 +19,7 @@ class TcpRelay:
         self._peers: dict[socket.socket, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._is_cut = threading.Event()
+        self._is_stalled = threading.Event()
         self._is_over = threading.Event()
         self._wake_read, self._wake_write = socket.socketpair()
         for each in (self._listener, self._wake_read):
@@ -41,15 +43,26 @@ class TcpRelay:
         self._is_cut.set()
         self._wake()
 
+    def stall(self) -> None:
+        """Pass nothing on, end nothing: connections are open, and silent."""
+        self._is_stalled.set()
+        self._wake()
+
     def join(self) -> None:
-        """Pass connections on again."""
+        """Pass connections on again, and what waited in them."""
         self._is_cut.clear()
+        self._is_stalled.clear()
+        self._wake()
 
     def _wake(self) -> None:
         self._wake_write.send(b"x")
 
     def _run(self) -> None:
         while not self._is_over.is_set():
+            if self._is_stalled.is_set():
+                select.select([self._wake_read], [], [])
+                self._wake_read.recv(64)
+                continue
             for key, _ in self._selector.select():
                 source = key.fileobj
                 assert isinstance(source, socket.socket)

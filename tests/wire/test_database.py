@@ -1,13 +1,18 @@
 """A node on PostgreSQL: the start, what other processes write, and a database that goes away for a while."""
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from headgate.policy.catalog import Catalog, load_catalog
+from headgate.policy.configuration import load_configuration
+from headgate.store.sql.connect import postgres_engine
+from headgate.store.sql.migrate import Migrator
+from headgate.store.sql.store import SqlStore
 from headgate.testing.gateway import Gateway, StartFailed, command, environment
 from tests.support import postgres
 
@@ -44,6 +49,20 @@ def settings(server: postgres.Server) -> dict[str, object]:
     }
 
 
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog(["request-termination"])
+
+
+@pytest.fixture
+def store(server: postgres.Server, settings: dict[str, object], catalog: Catalog) -> Iterator[SqlStore]:
+    """The store of the node's database in this process: one that writes beside it."""
+    engine = postgres_engine(server.host, server.port, server.user, None, str(settings["pg_database"]))
+    Migrator(engine, catalog.entity_types, catalog.migrations(), {}).bootstrap()
+    with closing(SqlStore(engine, catalog.entity_types, catalog)) as store:
+        yield store
+
+
 def run(settings: dict[str, object], prefix: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*command(), *arguments], env=environment(settings, prefix), capture_output=True, text=True, check=False
@@ -72,34 +91,32 @@ def test_start_with_a_document_is_refused_as_it_would_not_be_read(settings: dict
     assert "declarative_config is not read with database = postgres" in raised.value.output
 
 
-def test_node_follows_its_database_and_outlives_it(
-    settings: dict[str, object], server: postgres.Server, tmp_path: Path
-) -> None:
+def test_a_node_serves_what_a_command_imports(settings: dict[str, object], tmp_path: Path) -> None:
     document = tmp_path / "kong.yml"
-    document.write_text(DOCUMENT.format(name="first"), encoding="utf-8")
-    for arguments in (["migrations", "bootstrap"], ["config", "db_import", str(document)]):
-        done = run(settings, tmp_path, *arguments)
+    document.write_text(DOCUMENT.format(name="imported"), encoding="utf-8")
+    assert run(settings, tmp_path, "migrations", "bootstrap").returncode == 0
+    with Gateway(None, **settings) as running:
+        done = run(settings, tmp_path, "config", "db_import", str(document))
         assert done.returncode == 0, done.stderr
+        until(running, lambda: running.request("GET", "/imported").status == 200)
+
+
+def test_a_node_outlives_its_database(
+    settings: dict[str, object], server: postgres.Server, catalog: Catalog, store: SqlStore
+) -> None:
+    store.load(load_configuration(DOCUMENT.format(name="first"), catalog))
     with Gateway(None, **settings) as running:
         assert running.request("GET", "/first").status == 200
-        document.write_text(DOCUMENT.format(name="second"), encoding="utf-8")
-        assert run(settings, tmp_path, "config", "db_import", str(document)).returncode == 0
-        until(running, lambda: running.request("GET", "/second").status == 200)
         assert reachable(running) is True
         server.stop()
         try:
-            until(
-                running,
-                lambda: running.request("GET", "/status", to="admin").json()["database"] == {"reachable": False},
-            )
-            assert running.request("GET", "/second").status == 200
-            assert running.process.poll() is None
+            until(running, lambda: reachable(running) is False)
+            assert running.request("GET", "/first").status == 200
         finally:
             server.start()
-        document.write_text(DOCUMENT.format(name="third"), encoding="utf-8")
-        assert run(settings, tmp_path, "config", "db_import", str(document)).returncode == 0
-        until(running, lambda: running.request("GET", "/third").status == 200)
-        os.kill(running.process.pid, 0)
+        store.load(load_configuration(DOCUMENT.format(name="second"), catalog))
+        until(running, lambda: running.request("GET", "/second").status == 200)
+        assert running.process.poll() is None
 
 
 WRITER = """

@@ -143,9 +143,18 @@ class Follower:
             self._refusal = str(error)
             _log.warning("revision %d of the database is not in force in all workers yet", snapshot.revision)
 
+    def require_reachable(self) -> None:
+        """Refuse at once what would wait for a store that is not there now.
+
+        Raises: EntityError of code 8.
+        """
+        if not self.is_reachable:
+            raise EntityError(DATABASE_ERROR, message=f"the database is away: {self._told}", status=503)
+
     async def answer(self, request: StoreRequest) -> StoreReply:
         """Execute the write of a worker."""
         try:
+            self.require_reachable()
             return StoreReply(request.serial, await asyncio.to_thread(self._execute, request))
         except EntityError as error:
             if error.code == DATABASE_ERROR:

@@ -78,7 +78,11 @@ def postgres_engine(
     verifies_tls: bool = False,
     pool_size: int = 5,
 ) -> sa.Engine:
-    """Return an engine for PostgreSQL; nothing is connected yet."""
+    """Return an engine for PostgreSQL; nothing is connected yet.
+
+    Args: timeout_ms, after which the server ends a statement, connecting is given up, and sent data must have arrived;
+        a server that says nothing at all for twice as long is as good as gone.
+    """
     options = f"-c statement_timeout={timeout_ms}" + (f" -c search_path={schema}" if schema else "")
     arguments: dict[str, Any] = {
         "connect_timeout": max(1, timeout_ms // 1000),
@@ -94,7 +98,28 @@ def postgres_engine(
     if uses_tls and verifies_tls:
         arguments["sslrootcert"] = "system"
     url = sa.URL.create("postgresql+psycopg", user, password, host, port, database)
-    return sa.create_engine(url, connect_args=arguments, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args=arguments, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, _positional: object, given: dict[str, Any]) -> Any:
+        # Imported on use: a node on SQLite needs no driver of PostgreSQL.
+        from headgate.store.sql.bounded import BoundedConnection
+
+        connection = BoundedConnection.connect(**given)
+        connection.bound_s = 2 * timeout_ms / 1000
+        return connection
+
+    return engine
+
+
+def unbounded(connection: sa.Connection) -> None:
+    """Let the statements of a transaction on PostgreSQL, and its server, take as long as they take.
+
+    The connection is not one to go back to the pool of a node.
+    """
+    driver_connection: Any = connection.connection.dbapi_connection
+    driver_connection.bound_s = None
+    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
 
 
 def is_sqlite(engine: sa.Engine) -> bool:

@@ -20,7 +20,7 @@ from headgate.errors import GatewayError
 from headgate.store.migration import Migration, MigrationError, Step, migrations_of
 from headgate.store.sql import core_migrations
 from headgate.store.sql.changes import make_triggers
-from headgate.store.sql.connect import WRITING, database_error, is_sqlite
+from headgate.store.sql.connect import WRITING, database_error, is_sqlite, unbounded
 from headgate.store.sql.operations import MigrationOperations
 from headgate.store.sql.tables import (
     MIGRATIONS_TABLE,
@@ -200,8 +200,8 @@ class Migrator:
                 if time.monotonic() > deadline_s:
                     raise MigrationError(_LOCKED)
                 time.sleep(_LOCK_POLL_S)
-            # Set for this transaction: making an index takes as long as it takes.
-            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            # Making an index takes as long as it takes.
+            unbounded(connection)
             schema = connection.execute(sa.text("SHOW search_path")).scalar_one()
             if connection.execute(sa.text("SELECT current_schema()")).scalar_one() is None:
                 connection.execute(sa.schema.CreateSchema(schema))
