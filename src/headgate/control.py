@@ -21,6 +21,7 @@ import uvloop
 from headgate.admin.node import Node
 from headgate.cluster.follower import Follower
 from headgate.cluster.frames import ClusterEvent
+from headgate.cluster.log_level import LOG_LEVEL_CHANNEL
 from headgate.cluster.relay import Relay
 from headgate.config.general import General
 from headgate.config.load import Settings
@@ -185,6 +186,9 @@ class Control:
         node.publisher.take_cluster_event = relay.take
         node.publisher.answer_store_request = follower.answer
         self._watch_health(node, relay)
+        if node.has_database:
+            node.log_level.tell_nodes = relay.take
+            relay.handlers[LOG_LEVEL_CHANNEL] = node.log_level.take
         node.follower = follower
         # A database that is gone by now: the follower says so, and tries again.
         with contextlib.suppress(EntityError):
@@ -267,9 +271,9 @@ class Control:
                 is_broken_allowed=settings.general.allow_broken_plugins,
                 core_types=core_entity_types(settings.datastore.router_flavor),
             )
-            catalog.admin_paths()
         except PluginLoadError as error:
             raise StartError(error.faults) from error
+        self._check_admin_paths(catalog)
         self._catalog = catalog
         if settings.datastore.database == "off":
             known = KnownEntities()
@@ -287,6 +291,17 @@ class Control:
         self._seen_revision = stored.revision
         self._look_over(stored)
         return Node(self._bootstrap, catalog, with_starting_revision(stored), store)
+
+    def _check_admin_paths(self, catalog: Catalog) -> None:
+        """Refuse a start with paths of plugins that cannot be had, or log them where the settings allow broken plugins.
+
+        Their requests are served all the same: the paths are the Admin API's alone. Raises: StartError.
+        """
+        faults = [text for texts in catalog.admin_paths().faults.values() for text in texts]
+        if faults and not self._bootstrap.settings.general.allow_broken_plugins:
+            raise StartError(faults)
+        for text in faults:
+            _log.error("%s", text)
 
     def _node_without_database(self, catalog: Catalog, error: "UnreachableError") -> Node:
         """Return a node that serves what was in force when its database was last there.

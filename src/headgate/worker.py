@@ -9,6 +9,7 @@ small.
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -19,7 +20,17 @@ from typing import Any
 import setproctitle
 import uvloop
 
-from headgate.cluster.frames import LOG_LEVEL_EVENT, ClusterEvent, Event, HealthReports, HealthStates, Hello, StatsReply
+from headgate.cluster.frames import (
+    LOG_LEVEL_EVENT,
+    MOST_TIMERS_SHOWN,
+    ClusterEvent,
+    Event,
+    HealthReports,
+    HealthStates,
+    Hello,
+    StatsReply,
+    TimerStats,
+)
 from headgate.cluster.subscriber import RefusedError, Subscriber, UnknownBaseError
 from headgate.engine import (
     Engine,
@@ -341,9 +352,9 @@ class Worker:
     def stats(self, serial: int, most_names: int) -> StatsReply:
         """Return the engine's counters, this process's memory and the use of up to so many names."""
         counters = dict(self._engine.stats()) if self._engine is not None and self._is_started else {}
-        counters |= _own_counters()
         names = self._engine.name_usage(most_names) if self._engine is not None and most_names else {}
-        return StatsReply(serial, counters, _resident_bytes(), len(gc.get_objects(0)), names)
+        counters |= _own_counters()
+        return StatsReply(serial, counters, _resident_bytes(), len(gc.get_objects(0)), names, _timers())
 
     def take_health(self, states: HealthStates) -> None:
         """Put states of upstreams' addresses in force, as control says."""
@@ -437,13 +448,17 @@ def _own_counters() -> dict[str, int]:
     from headgate.pdk import shared_dict
     from headgate.pdk._kong import kong
 
-    timers = kong.timer.stats()["sys"]
+    timers = {f"timers_{name}": count for name, count in kong.timer.stats()["sys"].items()}
     _, used_bytes = shared_dict.memory_sizes()
-    return {
-        "timers_running": timers["running"],
-        "timers_total": timers["total"],
-        "shared_dict_used_bytes": used_bytes,
-    }
+    return timers | {"shared_dict_used_bytes": used_bytes}
+
+
+def _timers() -> dict[str, TimerStats]:
+    """Return the timers of plugins, some of them where there are very many."""
+    from headgate.pdk._kong import kong
+
+    shown = itertools.islice(kong.timer.stats()["timers"].items(), MOST_TIMERS_SHOWN)
+    return {name: TimerStats(**one) for name, one in shown}
 
 
 def _resident_bytes() -> int:

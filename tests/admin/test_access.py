@@ -78,9 +78,10 @@ def test_posting_a_configuration_is_noted_without_its_values(tmp_path: Path) -> 
     content = '{"config": "not yaml: [", "password": "hidden"}'
     api.call("POST", "/config", headers=bearer(WRITER) | JSON, content=content)
     api.call("DELETE", "/consumers/c/key-auth/a-secret-key", headers=bearer(WRITER))
-    first, second = audit(tmp_path)
+    api.call("DELETE", "/cache/keyauth_credentials:a-secret-key", headers=bearer(WRITER))
+    first, second, third = audit(tmp_path)
     assert first["fields"] == ["config", "password"]
-    assert second["path"] == "/consumers/c/key-auth/***"
+    assert (second["path"], third["path"]) == ("/consumers/c/key-auth/***", "/cache/***")
     assert "hidden" not in (tmp_path / "logs" / "admin_audit.log").read_text(encoding="utf-8")
 
 

@@ -51,6 +51,16 @@ def test_endpoints_and_enabled_plugins(api: Api) -> None:
     assert api.get("/plugins/enabled") == {"enabled_plugins": ["key-auth", "request-termination"]}
 
 
+def test_there_are_no_filters_and_no_data_planes(api: Api) -> None:
+    text = "this endpoint is only available when wasm is enabled"
+    for path in ("/filter-chains", "/services/s/filter-chains", "/routes/r/filters/enabled"):
+        answer = api.call("GET", path)
+        assert (answer.status_code, answer.json()) == (400, {"message": text})
+    assert api.call("DELETE", "/filter-chains/f").status_code == 400
+    assert "Control Plane" in api.get("/clustering/status")["message"]
+    assert api.call("GET", "/clustering/nothing").status_code == 404
+
+
 def test_tags_name_their_entities(api: Api) -> None:
     api.load('_format_version: "3.0"\nconsumers:\n- username: a\n  tags: [x, y]\n')
     assert [row["tag"] for row in api.get("/tags")["data"]] == ["x", "y"]
@@ -71,6 +81,8 @@ def test_schemas(api: Api) -> None:
     [
         ("/schemas/services/validate", {"host": "a.test"}, 200),
         ("/schemas/services/validate", {"foo": 1}, 400),
+        ("/schemas/vaults/validate", {"name": "env", "prefix": "my", "config": {"prefix": "X_"}}, 200),
+        ("/schemas/vaults/validate", {"name": "env", "prefix": "my", "config": {"none": 1}}, 400),
         ("/schemas/plugins/validate", {"name": "key-auth", "config": {}}, 200),
         ("/schemas/plugins/validate", {"name": "key-auth", "config": {"hide_credentials": 1}}, 400),
     ],

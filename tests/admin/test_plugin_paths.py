@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from headgate.errors import PluginLoadError
 from headgate.policy.catalog import load_catalog
 from headgate.store.snapshot import EMPTY
 from headgate.store.sql.connect import sqlite_engine
@@ -134,9 +133,19 @@ def test_methods_of_a_plugin_take_the_place_of_the_gateways_own(notes: Api) -> N
 )
 def test_what_is_wrong_with_paths_is_told_when_they_are_loaded(tmp_path: Path, text: str, fault: str) -> None:
     catalog = load_catalog(["notes"], [plugin(tmp_path, handler=HANDLER, api=text)])
-    with pytest.raises(PluginLoadError) as raised:
-        catalog.admin_paths()
-    assert fault in raised.value.faults
+    found = catalog.admin_paths()
+    assert fault in found.faults["notes"]
+    assert found.paths == ()
+
+
+def test_a_plugin_whose_paths_are_broken_is_named_and_has_none(tmp_path: Path) -> None:
+    path = plugin(tmp_path, handler=HANDLER, daos=DAOS, api="import a_library_that_was_removed")
+    api = Api(tmp_path, plugins="notes", plugin_path=path, allow_broken_plugins="on")
+    [broken] = api.get("/status")["broken_plugins"]
+    assert broken["name"] == "notes"
+    assert "a_library_that_was_removed" in broken["fault"]
+    assert api.call("GET", "/my-notes-count").status_code == 404
+    assert api.get("/my-notes")["data"] == []
 
 
 def test_without_a_database_the_store_is_read_only(tmp_path: Path) -> None:

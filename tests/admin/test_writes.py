@@ -327,22 +327,6 @@ def test_groups_below_a_consumer_are_named_by_group(writable: Api) -> None:
     assert [row["group"] for row in writable.get("/consumers/u/acls")["data"]] == ["silver"]
 
 
-def test_members_of_consumer_groups(writable: Api) -> None:
-    group = writable.call("PUT", "/consumer_groups/g", json={}).json()
-    one, two = (writable.call("PUT", f"/consumers/{name}", json={}).json() for name in ("one", "two"))
-    answer = created(writable, "/consumer_groups/g/consumers", {"consumer": "one"})
-    assert answer == {"consumer_group": group, "consumers": [one]}
-    assert created(writable, "/consumers/two/consumer_groups", {"group": group["id"]})["consumer"] == two
-    assert writable.call("POST", "/consumer_groups/g/consumers", json={"consumer": one["id"]}).status_code == 409
-    refused = writable.call("POST", "/consumer_groups/g/consumers", json={"consumer": "none"})
-    assert (refused.status_code, list(refused.json()["fields"])) == (400, ["consumer"])
-    assert len(writable.get("/consumer_groups/g")["consumers"]) == 2
-    assert writable.call("DELETE", "/consumers/two/consumer_groups/g").status_code == 204
-    assert writable.call("DELETE", "/consumers/two/consumer_groups/g").status_code == 404
-    assert writable.call("DELETE", "/consumer_groups/g/consumers").status_code == 204
-    assert writable.get("/consumer_groups/g")["consumers"] == []
-
-
 def test_the_parent_is_written_through_its_child(writable: Api) -> None:
     writable.call("PUT", "/routes/r", json={"paths": ["/r"]})
     assert writable.call("PATCH", "/routes/r/service", json={"host": "h"}).status_code == 404

@@ -151,7 +151,21 @@ def test_what_is_wrong_is_told_with_the_plugin(tmp_path: Path, files: dict[str, 
 def test_two_plugins_cannot_have_the_same_entity(tmp_path: Path) -> None:
     write(tmp_path, "notes", {"daos": DAOS})
     write(tmp_path, "other", {"daos": DAOS})
-    assert faults(tmp_path, "notes", "other")[0] == "plugin 'other': entity 'notes' is there already"
+    fault = "plugin 'other': entity 'notes' is there already"
+    assert faults(tmp_path, "notes", "other")[0] == fault
+    catalog = load_catalog(["notes", "other"], [str(tmp_path)], is_broken_allowed=True)
+    assert catalog["notes"].fault is None
+    assert str(catalog["other"].fault).startswith(fault)
+    assert list(catalog.entity_types)[-2:] == ["notes", "lines"]
+
+
+def test_broken_migrations_break_their_plugin_only_where_that_is_allowed(tmp_path: Path) -> None:
+    write(tmp_path, "notes", {"daos": DAOS, "migrations/__init__": "1 / 0"})
+    catalog = load_catalog(["notes", "key-auth"], [str(tmp_path)], is_broken_allowed=True)
+    assert "ZeroDivisionError" in str(catalog["notes"].fault)
+    assert "notes" not in catalog.entity_types
+    assert catalog.migrations() == {}
+    assert catalog["key-auth"].fault is None
 
 
 def test_a_worker_loads_such_a_plugin_without_a_database_library(tmp_path: Path) -> None:

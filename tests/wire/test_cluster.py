@@ -166,6 +166,22 @@ def test_health_that_is_set_by_hand_holds_on_all_nodes(nodes: list[Gateway]) -> 
         until(nodes, lambda node: answers(node) == {"a", "b"} and shown(node) == ["HEALTHY", "HEALTHY"])
 
 
+def test_a_log_level_for_the_cluster_reaches_all_nodes(nodes: list[Gateway]) -> None:
+    living = [node for node in nodes if node.process.poll() is None]
+
+    def level(node: Gateway) -> str:
+        found: str = write(node, "GET", "/debug/node/log-level").json()["message"]
+        return found
+
+    assert write(living[0], "PUT", "/debug/cluster/log-level/debug?timeout=60").json() == {
+        "message": "log level changed"
+    }
+    until(living, lambda node: level(node) == "log level: debug")
+    assert write(living[1], "PUT", "/debug/cluster/log-level/info?timeout=0").status == 200
+    until(living, lambda node: level(node) == "log level: info")
+    assert write(living[0], "PUT", "/debug/cluster/log-level/loud").status == 400
+
+
 def test_nodes_serve_without_their_database_refuse_writes_and_catch_up(
     settings: dict[str, object], nodes: list[Gateway], server: postgres.Server
 ) -> None:

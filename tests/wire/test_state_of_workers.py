@@ -117,6 +117,28 @@ def test_the_status_says_how_much_of_the_shared_memory_is_in_use(node: Gateway) 
     assert 0 < shared["allocated_slabs"] < shared["capacity"] == 16 * 1024**2
 
 
+def test_a_value_is_shown_and_dropped_over_the_admin_api(node: Gateway) -> None:
+    value = ask(node)["value"]
+    assert node.admin_request("GET", "/cache/key").json() == {"message": value}
+    assert node.admin_request("DELETE", "/cache/key").status == 204
+    assert node.admin_request("GET", "/cache/key").status == 404
+    # Who had it in its own memory does not use that any more: the first that is asked loads it.
+    answer = ask(node)
+    assert (answer["level"], answer["value"]) == (3, answer["pid"])
+    assert node.admin_request("DELETE", "/cache").status == 204
+    assert ask(node)["level"] == 3
+
+
+def test_timers_of_both_workers_are_shown(node: Gateway) -> None:
+    assert wait_until(lambda: ask(node)["ticks"] > 0)
+    stats = node.admin_request("GET", "/timers").json()["stats"]
+    assert stats["sys"]["total"] >= 2
+    [timer] = [one for one in stats["timers"].values() if one["workers"] == 2]
+    assert timer["stats"]["runs"] > 0
+    assert timer["stats"]["elapsed_time"]["total"] > 0
+    assert timer["name"] in stats["flamegraph"]["running"] + stats["flamegraph"]["pending"]
+
+
 def test_a_message_reaches_both_workers(node: Gateway) -> None:
     poster = ask(node, "/post")["pid"]
     for pid in node.worker_pids:

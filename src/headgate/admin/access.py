@@ -36,8 +36,8 @@ MOST_ADDRESSES: Final = 4096
 _MINUTE_S: Final = 60.0
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _HARMLESS: Final = re.compile(r"/schemas/(?:[^/]+/)+validate/?")
-# The keys of these in a path are credentials.
-_SECRET_KEYS: Final = re.compile(r"(/key-auths?/)(?![0-9a-f]{8}-[0-9a-f]{4}-)[^/]+")
+# The keys of these in a path are credentials, or made of them.
+_SECRET_KEYS: Final = re.compile(r"((?:/key-auths?|^/cache)/)(?![0-9a-f]{8}-[0-9a-f]{4}-)[^/]+")
 _MOST_LOGGED_BODY_BYTES: Final = 256 * 1024
 
 

@@ -3,6 +3,7 @@
 import logging
 import logging.handlers
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from headgate.admin import openapi
 from headgate.admin.access import guarded
 from headgate.admin.answers import CommonHeaders, Handler, Resource, message
 from headgate.admin.batch import BatchEndpoint
+from headgate.admin.cache import CacheEndpoints
 from headgate.admin.configuration import ConfigurationEndpoint
 from headgate.admin.consumer_groups import ConsumerGroupEndpoints
 from headgate.admin.debug import DebugEndpoints
@@ -30,6 +32,13 @@ from headgate.admin.serving import handlers, unshadowed
 from headgate.node.logs import LineFormatter
 
 _NAME = re.compile(r"{\w+}")
+_FILTERED = ("", "/services/{services}", "/routes/{routes}")
+# Of WebAssembly filters, which there are none of: their clients read the refusal.
+_FILTER_PATHS = {
+    **{f"{over}/filter-chains": ("GET", "POST") for over in _FILTERED},
+    **{f"{over}/filter-chains/{{filter_chains}}": ("GET", "PUT", "PATCH", "DELETE") for over in _FILTERED},
+    **{f"/routes/{{routes}}/filters/{which}": ("GET",) for which in ("enabled", "disabled", "all")},
+}
 
 
 def admin_app(node: Node) -> ASGIApp:
@@ -41,6 +50,7 @@ def admin_app(node: Node) -> ASGIApp:
     configuration = ConfigurationEndpoint(node)
     schemas = SchemaEndpoints(node)
     debug = DebugEndpoints(node)
+    cache = CacheEndpoints(node)
     table: list[tuple[str, dict[str, Handler]]] = [
         ("/", {"GET": information.root}),
         ("/status", {"GET": information.status}),
@@ -51,10 +61,13 @@ def admin_app(node: Node) -> ASGIApp:
         ("/explain", {"GET": ExplainEndpoint(node).get}),
         ("/debug/node/log-level", {"GET": debug.level}),
         ("/debug/node/log-level/{level}", {"PUT": debug.set_level}),
+        ("/debug/cluster/log-level/{level}", {"PUT": debug.set_cluster_level}),
+        ("/cache", {"DELETE": cache.delete_all}),
+        ("/cache/{key}", {"GET": cache.get, "DELETE": cache.delete}),
         ("/timers", {"GET": debug.timers}),
         ("/clustering/data-planes", {"GET": information.no_data_planes}),
         ("/clustering/status", {"GET": information.no_data_planes}),
-        ("/filter-chains", {"GET": information.no_filters, "POST": information.no_filters}),
+        *_same(_FILTER_PATHS, information.no_filters),
         (openapi.PATH, {"GET": information.openapi}),
         ("/tags", {"GET": information.tags}),
         ("/tags/{tag}", {"GET": information.tags}),
@@ -62,6 +75,7 @@ def admin_app(node: Node) -> ASGIApp:
         ("/plugins/schema/{name}", {"GET": schemas.plugin_fields}),
         ("/schemas/plugins/validate", {"POST": schemas.validate_plugin}),
         ("/schemas/plugins/{name}", {"GET": schemas.plugin}),
+        ("/schemas/vaults/validate", {"POST": schemas.validate_vault}),
         ("/schemas/vaults/{name}", {"GET": schemas.vault}),
         ("/schemas/filters/{name}", {"GET": schemas.filter}),
         ("/schemas/{name}/validate", {"POST": schemas.validate_entity}),
@@ -73,6 +87,11 @@ def admin_app(node: Node) -> ASGIApp:
     information.document = openapi.document(derived, merged([*table, *of_plugins]), has_database=node.has_database)
     table += [(endpoint.path, handlers(node, endpoint)) for endpoint in derived]
     return _application(node, merged([*table, *of_plugins]), "admin")
+
+
+def _same(paths: Mapping[str, Sequence[str]], handler: Handler) -> list[tuple[str, dict[str, Handler]]]:
+    """Return a table in which one handler has all methods of some paths."""
+    return [(path, dict.fromkeys(methods, handler)) for path, methods in paths.items()]
 
 
 def merged(table: list[tuple[str, dict[str, Handler]]]) -> list[tuple[str, dict[str, Handler]]]:

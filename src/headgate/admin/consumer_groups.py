@@ -1,6 +1,7 @@
 """Consumer groups and their members, in the shapes of their own that the reference gives (admin-api 9)."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from headgate.admin.answers import not_found
@@ -15,6 +16,7 @@ from headgate.schema.validators import REQUIRED
 from headgate.store.base import Operations, is_id
 
 _MEMBERSHIPS = "consumer_group_consumers"
+_OTHER_SCOPES = ("route", "service", "consumer")
 
 
 class ConsumerGroupEndpoints:
@@ -24,14 +26,56 @@ class ConsumerGroupEndpoints:
         self._groups = entity_types["consumer_groups"]
         self._consumers = entity_types["consumers"]
         self._memberships = entity_types[_MEMBERSHIPS]
+        self._plugins = entity_types["plugins"]
 
     def all(self) -> Iterator[Endpoint]:
         """Yield the endpoints; they come before the derived ones of the same path."""
         group, shown = "/consumer_groups/{key}", "/consumer_groups/{consumer_groups}"
         yield Endpoint(group, shown, self._groups, self._group, "own", entity_writes(self._groups))
         yield from self._both(group, shown, self._groups, self._consumers, "consumers", "consumer")
+        yield self._override(group, shown)
         consumer, shown = "/consumers/{key}", "/consumers/{consumers}"
         yield from self._both(consumer, shown, self._consumers, self._groups, "consumer_groups", "group")
+
+    def _override(self, group: str, shown: str) -> Endpoint:
+        """Return the older path to the configuration of a plugin for a group: the group's own instance of it."""
+
+        def found(operations: Operations, keys: Mapping[str, str]) -> tuple[Entity, Entity | None]:
+            owner = required(operations, self._groups, keys["key"])
+            for instance in operations.children("plugins", "consumer_group", owner["id"]):
+                if instance["name"] == keys["plugin"] and not any(instance.get(scope) for scope in _OTHER_SCOPES):
+                    return owner, instance
+            return owner, None
+
+        def body(owner: Entity, instance: Entity) -> dict[str, Any]:
+            return {"consumer_group": owner["name"], "plugin": instance["name"], "config": instance["config"]}
+
+        def read(operations: Operations, asked: Question) -> Found:
+            owner, instance = found(operations, asked.keys)
+            if instance is None:
+                raise not_found()
+            return Found(body=body(owner, instance))
+
+        def put(operations: Operations, keys: Mapping[str, str], given: Given) -> Outcome:
+            owner, instance = found(operations, keys)
+            named = replace(given, values={**given.values, "name": keys["plugin"]})
+            values = named.entity(self._plugins) | {"consumer_group": {"id": owner["id"]}}
+            if instance is None:
+                stored = operations.insert("plugins", values)
+            else:
+                stored = operations.upsert("plugins", instance["id"], values)
+            return Outcome(201, body=body(owner, stored))
+
+        def delete(operations: Operations, keys: Mapping[str, str], given: Given) -> Outcome:
+            _, instance = found(operations, keys)
+            if instance is None:
+                raise not_found()
+            operations.delete("plugins", instance["id"])
+            return GONE
+
+        path = "overrides/plugins/{plugin}"
+        writes = {"PUT": Write(self._plugins, put, status=201), "DELETE": Write(self._plugins, delete)}
+        return Endpoint(f"{group}/{path}", f"{shown}/{path}", self._plugins, read, "own", writes)
 
     def _both(
         self, path: str, shown: str, owner: EntityType, other: EntityType, name: str, argument: str

@@ -11,6 +11,7 @@ from typing import Any, Generic
 
 from headgate.cluster.follower import Follower
 from headgate.cluster.frames import Event
+from headgate.cluster.log_level import LogLevel
 from headgate.cluster.publisher import Publisher
 from headgate.engine import client_pair
 from headgate.entities.entity_type import Entity, EntityType
@@ -75,7 +76,7 @@ class Node:
         self.store: Store = memory if store is None else store
         self.follower: Follower | None = None
         self.store.plugin_faults = self._ordering_faults
-        self.plugin_paths = catalog.admin_paths()
+        self.plugin_paths = catalog.admin_paths().paths
         tls = self.settings.tls
         self.health = HealthMonitor(
             lambda: self.publisher.current,
@@ -84,6 +85,7 @@ class Node:
             trusted_pem=tls.trusted_pem(),
             client_pair=client_pair(self.settings),
         )
+        self.log_level = LogLevel(self.settings.general.log_level, self.publisher.broadcast)
         self.is_exiting = False
         self._is_loading = False
         self._known = KnownEntities() if known is None else known
@@ -138,6 +140,8 @@ class Node:
         Args: is_waiting, False to return as soon as it is stored.
         Raises: whatever the work raises; EntityError of code 8, nothing is written.
         """
+        if self.follower is not None:
+            self.follower.require_reachable()
         result = await asyncio.to_thread(self.store.write, work)
         if not is_waiting:
             return Written(result, self.snapshot.revision, "the client did not want to wait")
@@ -169,12 +173,17 @@ class Node:
 
     @property
     def broken_plugins(self) -> list[dict[str, str]]:
-        """The plugin instances in force that cannot be configured: `id`, `name` and `fault` of each."""
+        """The plugin instances in force that cannot be configured: `id`, `name` and `fault` of each.
+
+        Without an `id`: a plugin whose paths in the Admin API are missing.
+        """
         if not self.settings.general.allow_broken_plugins:
             return []
         snapshot = self.snapshot
         if self._broken is None or self._broken[0] != snapshot.revision:
-            self._broken = (snapshot.revision, broken_plugins(snapshot, self.catalog))
+            paths = self.catalog.admin_paths().faults.items()
+            without_paths = [{"name": name, "fault": "; ".join(faults)} for name, faults in paths]
+            self._broken = (snapshot.revision, [*broken_plugins(snapshot, self.catalog), *without_paths])
         return self._broken[1]
 
     async def replace(self, snapshot: Snapshot) -> Snapshot:

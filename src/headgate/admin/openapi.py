@@ -27,6 +27,7 @@ _ARGUMENTS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "/config": {"check_hash": {"type": "string"}, "flatten_errors": {"type": "string"}},
     "/explain": {name: {"type": "string"} for name in (*EXPLAIN_WORDS, "header")},
     "/debug/node/log-level/{level}": {"timeout": {"type": "number", "minimum": 0}},
+    "/debug/cluster/log-level/{level}": {"timeout": {"type": "number", "minimum": 0}},
 }
 _PAGED: Mapping[str, dict[str, Any]] = {
     "size": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
@@ -169,13 +170,14 @@ def _writing(endpoint: Endpoint, method: str, write: Write, has_database: bool) 
         success["content"] = {_JSON: {"schema": answered}}
     operation: dict[str, Any] = {
         "summary": f"{method} {name}",
-        "responses": {_SUCCESS[method]: success, **refusals},
+        "responses": {str(write.status or _SUCCESS[method]): success, **refusals},
     }
     if method != "POST":
         operation["parameters"] = [{"name": "If-Match", "in": "header", "schema": {"type": "string"}}]
     if method != "DELETE":
         body = {"$ref": f"#/components/schemas/{name}.{'change' if method == 'PATCH' else 'body'}"}
-        schema = {"type": "object"} if name == "consumer_group_consumers" else body
+        is_loose = name == "consumer_group_consumers" or write.status is not None
+        schema = {"type": "object"} if is_loose else body
         form = {"type": "object", "additionalProperties": {"type": "string"}}
         operation["requestBody"] = {
             "content": {_JSON: {"schema": schema}, _FORM: {"schema": form}, "multipart/form-data": {"schema": form}}

@@ -54,13 +54,20 @@ class SchemaEndpoints:
         kind = self._entity_type(request)
         if kind.name == "plugins":
             return await self.validate_plugin(request)
-        _, faults = kind.examine(await self._values(request, kind), now=time.time())
-        return _verdict(faults)
+        return await self._validate(request, kind)
+
+    async def validate_vault(self, request: Request) -> Response:
+        """Validate a vault with its configuration without storing it."""
+        return await self._validate(request, self._node.entity_types["vaults"])
 
     async def validate_plugin(self, request: Request) -> Response:
         """Validate a plugin instance with its configuration without storing it."""
         kind = self._node.entity_types["plugins"]
         _, faults = check_plugin(await self._values(request, kind), self._node.catalog, now=time.time())
+        return _verdict(faults)
+
+    async def _validate(self, request: Request, kind: EntityType) -> Response:
+        _, faults = kind.examine(await self._values(request, kind), now=time.time())
         return _verdict(faults)
 
     async def _values(self, request: Request, kind: EntityType) -> dict[str, Any]:

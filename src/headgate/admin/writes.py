@@ -51,10 +51,11 @@ GONE = Outcome(204)
 
 @dataclass(frozen=True)
 class Write:
-    """A write method of a path, and the type it concerns."""
+    """A write method of a path, and the type it concerns; `status` where success is not what its method has."""
 
     kind: EntityType
     run: Method
+    status: int | None = None
 
 
 def collection_writes(kind: EntityType) -> dict[str, Write]:

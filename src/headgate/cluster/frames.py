@@ -17,6 +17,9 @@ MAX_DOWN_BYTES = 512 * 1024 * 1024
 MAX_UP_BYTES = 4 * 1024 * 1024
 """Largest frame control accepts: a worker sends faults, counters and single entities, nothing larger."""
 
+MOST_TIMERS_SHOWN = 1000
+"""Timers of a worker that are shown one by one; each may be one of thousands that a plugin starts for requests."""
+
 LOG_LEVEL_EVENT = "log_level"
 """Kind of the event that has workers log from another level on: `{"level": name}`."""
 
@@ -73,14 +76,28 @@ class StatsRequest(msgspec.Struct, tag="stats?"):
     most_names: int = 0
 
 
+class TimerStats(msgspec.Struct, frozen=True):
+    """A timer of plugins in one worker, as `kong.timer.stats` has it."""
+
+    runs: int
+    faults: int
+    longest_s: float
+    total_s: float
+    is_running: bool
+
+
 class StatsReply(msgspec.Struct, tag="stats"):
-    """Up: counters of the engine, with the worker's memory; `names` as `Engine.name_usage` gives them."""
+    """Up: counters of the engine and of timers, with the worker's memory.
+
+    `names` as `Engine.name_usage` gives them; `timers` are some of those there are.
+    """
 
     serial: int
     counters: dict[str, int]
     resident_bytes: int
     python_objects: int
     names: dict[str, tuple[int, int, int, int, int]] = {}
+    timers: dict[str, TimerStats] = {}
 
 
 class StoreRequest(msgspec.Struct, tag="store?"):

@@ -472,9 +472,16 @@ async def _value_of(hit: Awaitable[Hit]) -> Any:
     return (await hit).value
 
 
-# What another generation of processes has kept may be of another configuration, or of code with other forms.
-cache = Cache(f"kong_db_cache.{node.generation}")
-core_cache = Cache(f"kong_core_db_cache.{node.generation}", channel="invalidations_kong_core_db_cache")
+def caches_of(generation: int) -> tuple[Cache, Cache]:
+    """Return `kong.cache` and `kong.core_cache` of a generation of the node's processes.
+
+    What another generation has kept may be of another configuration, or of code with other forms.
+    """
+    core = Cache(f"kong_core_db_cache.{generation}", channel="invalidations_kong_core_db_cache")
+    return Cache(f"kong_db_cache.{generation}"), core
+
+
+cache, core_cache = caches_of(node.generation)
 
 
 def forget_many(keys: Sequence[str]) -> None:

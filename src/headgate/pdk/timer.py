@@ -39,6 +39,7 @@ class _Timer:
     runs: int = 0
     faults: int = 0
     longest_s: float = 0.0
+    total_s: float = 0.0
 
 
 class TimerModule:
@@ -106,7 +107,7 @@ class TimerModule:
     def stats(self) -> dict[str, Any]:
         """Return this worker's timers.
 
-        `{"sys": {"running", "waiting", "total", "runs"}, "timers": {<name>: {"runs", "faults", "longest_s",
+        `{"sys": {"running", "waiting", "total", "runs"}, "timers": {<name>: {"runs", "faults", "longest_s", "total_s",
         "is_running"}}}`; `runs` of `sys` counts those of ended timers too.
         """
         timers = dict(self._timers)
@@ -123,6 +124,7 @@ class TimerModule:
                     "runs": timer.runs,
                     "faults": timer.faults,
                     "longest_s": timer.longest_s,
+                    "total_s": timer.total_s,
                     "is_running": timer.task is not None,
                 }
                 for name, timer in timers.items()
@@ -170,6 +172,7 @@ class TimerModule:
             timer.runs += 1
             self._runs += 1
             timer.longest_s = max(timer.longest_s, took_s)
+            timer.total_s += took_s
             if not timer.repeats:
                 if self._timers.get(timer.name) is timer:
                     del self._timers[timer.name]

@@ -94,6 +94,14 @@ class PluginType:
     """Why its code cannot be used; the other fields but the name are stand-ins then."""
 
 
+@dataclass(frozen=True)
+class AdminPaths:
+    """The paths of all plugins for the Admin API; `faults`, by plugin, says why those of some are not among them."""
+
+    paths: tuple[AdminPath, ...]
+    faults: Mapping[str, Sequence[str]]
+
+
 class Catalog(Mapping[str, PluginType]):
     """Plugin types by name, in the order in which they run: PRIORITY descending, then name descending.
 
@@ -104,6 +112,7 @@ class Catalog(Mapping[str, PluginType]):
         ordered = sorted(types, key=lambda plugin: (plugin.priority, plugin.name.encode()), reverse=True)
         self._types = {plugin.name: plugin for plugin in ordered}
         self._handlers: dict[str, Plugin[Any]] = {}
+        self._found_paths: AdminPaths | None = None
         self.entity_types = with_plugin_entities(((plugin.name, plugin.entities) for plugin in types), core_types)
 
     def __getitem__(self, name: str) -> PluginType:
@@ -127,15 +136,21 @@ class Catalog(Mapping[str, PluginType]):
                 found[plugin.name] = own
         return found
 
-    def admin_paths(self) -> list[AdminPath]:
+    def admin_paths(self) -> AdminPaths:
         """Import the paths that plugins bring for the Admin API, plugin by plugin in the order of their names.
 
-        Raises: PluginLoadError.
+        A plugin whose paths cannot be had brings none; why is in `faults`.
         """
-        paths: list[AdminPath] = []
-        for plugin in sorted(self._types.values(), key=lambda entry: entry.name):
-            paths.extend(self._admin_paths(plugin))
-        return paths
+        if self._found_paths is None:
+            paths: list[AdminPath] = []
+            faults: dict[str, list[str]] = {}
+            for plugin in sorted(self._types.values(), key=lambda entry: entry.name):
+                try:
+                    paths.extend(self._admin_paths(plugin))
+                except PluginLoadError as error:
+                    faults[plugin.name] = error.faults
+            self._found_paths = AdminPaths(tuple(paths), faults)
+        return self._found_paths
 
     def _admin_paths(self, plugin: PluginType) -> tuple[AdminPath, ...]:
         if not plugin.is_lua:
@@ -202,7 +217,12 @@ def load_catalog(
     for name in wanted:
         origins = [*bundled.get(name, ()), *installed.get(name, ()), *_on_path(name, directories), *_in_lua(name)]
         try:
-            types.append(_load(name, origins, directories))
+            plugin = _load(name, origins, directories)
+            if is_broken_allowed:
+                # Looked at here: without its tables, or with those of another one, all of the plugin is broken.
+                _migrations(plugin)
+                with_plugin_entities(((each.name, each.entities) for each in (*types, plugin)), core_types)
+            types.append(plugin)
         except PluginLoadError as error:
             if is_broken_allowed:
                 types.append(_broken(name, "; ".join(error.faults)))

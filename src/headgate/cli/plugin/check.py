@@ -36,7 +36,7 @@ def command(plugin: str, conf: str | None, plugin_path: tuple[str, ...], is_json
       headgate plugin check key-auth
       headgate plugin check ./kong/plugins/my-plugin
     """
-    from headgate.cli.plugin.checking import Checked, check_place, handler_faults, places, storage_faults
+    from headgate.cli.plugin.checking import Checked, check_place, handler_faults, module_faults, places
     from headgate.cli.plugin.found import find_one
 
     settings = settings_or_fail(conf, overrides(None, plugin_path))
@@ -46,7 +46,7 @@ def command(plugin: str, conf: str | None, plugin_path: tuple[str, ...], is_json
         results = [check_place(place) for place in places(path)]
     else:
         found = find_one(settings, plugin)
-        faults_of_code = (*handler_faults(found.name, found.handler), *storage_faults(found))
+        faults_of_code = (*handler_faults(found.name, found.handler), *module_faults(found))
         results = [Checked(found.name, found.origin, faults_of_code)]
     faults = [fault for result in results for fault in result.faults]
     if is_json:

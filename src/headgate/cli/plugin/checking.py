@@ -132,7 +132,7 @@ def check_place(place: Place) -> Checked:
             return Checked(place.name, place.origin.description, tuple(error.faults))
         faults = handler_faults(place.name, handler)
         try:
-            faults += storage_faults(load_from(place.name, place.origin))
+            faults += module_faults(load_from(place.name, place.origin))
         except PluginLoadError as error:
             faults += [fault for fault in error.faults if fault not in faults]
     return Checked(place.name, place.origin.description, tuple(faults))
@@ -154,22 +154,26 @@ def _check_lua(place: Place) -> Checked:
         faults = list(error.faults)
     else:
         try:
-            plugin = load_from(place.name, place.origin)
-            faults += storage_faults(plugin)
-            Catalog([plugin]).admin_paths()
+            faults += module_faults(load_from(place.name, place.origin))
         except PluginLoadError as error:
             faults += [fault for fault in error.faults if fault not in faults]
     faults += unsupported_calls(place.origin.path.parent)
     return Checked(place.name, place.origin.description, tuple(faults))
 
 
-def storage_faults(plugin: PluginType) -> list[str]:
-    """Return every fault of what a loaded plugin keeps in the store: its entities beside others', its migrations."""
+def module_faults(plugin: PluginType) -> list[str]:
+    """Return every fault of what stands beside a loaded plugin's handler.
+
+    Its entities beside others', its migrations, its paths in the Admin API.
+    """
+    faults: list[str] = []
     try:
-        Catalog([plugin]).migrations()
+        catalog = Catalog([plugin])
+        faults += catalog.admin_paths().faults.get(plugin.name, ())
+        catalog.migrations()
     except PluginLoadError as error:
-        return list(error.faults)
-    return []
+        faults += error.faults
+    return faults
 
 
 def handler_faults(name: str, handler: type[Plugin[Any]]) -> list[str]:
