@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from headgate.config.general import LEGACY
 from headgate.pdk import Plugin, kong
 from headgate.pdk.plugin import instance_of
 from headgate.policy import chain
 from headgate.policy.catalog import load_catalog
 from headgate.policy.compile import compile_plan
 from headgate.policy.configuration import load_configuration
+from headgate.policy.ordering_check import check_ordering
 from headgate.policy.precedence import LEVELS
 from headgate.testing import Request
 from tests.policy.plans import Config, World, exchange, reference
@@ -196,3 +198,24 @@ def test_no_request_sorts_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chain, "sort_for_unknown_client", None)
     drive(runtime_of(world), plan, exchange(plan))
     assert seen[:2] == ["access low", "access high"]
+
+
+def test_a_global_plugin_runs_on_every_request_once() -> None:
+    world = world_of(auth=Authenticating, limit=Recording)
+    other = world.route(world.service(name="second"), name="other", paths=["/other"])
+    world.plugin("limit", {"label": "everywhere"})
+    world.plugin("limit", {"label": "of the other route"}, route=other)
+    plan = world.plan()
+    for position in range(2):
+        seen.clear()
+        drive(runtime_of(world), plan, exchange(plan, position))
+        label = "of the other route" if plan.route(position)["id"] == other["id"] else "everywhere"
+        assert seen == ["access limit", "header_filter limit", f"log limit {label}"]
+
+
+def test_deleted_and_unknown_names_of_ordering_are_warned_of() -> None:
+    catalog = load_catalog(["bundled"])
+    text = f"{ROUTED}- {{name: key-auth, ordering: {{after: {{access: [request-transformer, no-such]}}}}}}"
+    warnings = check_ordering(load_configuration(text, catalog), catalog, LEGACY).warnings
+    assert any("request-transformer" in one for one in warnings)
+    assert any("no-such" in one for one in warnings)

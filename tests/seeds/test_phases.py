@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from headgate.errors import PluginLoadError
-from headgate.pdk import Plugin
+from headgate.pdk import Plugin, kong
+from headgate.phases import Phase
 from headgate.policy.catalog import HANDLER_PHASES, Catalog, load_catalog
 from headgate.policy.compile import CompiledPlan, compile_plan
 from headgate.policy.runner import Runtime
 from headgate.schema import PluginConfig
 from headgate.store.snapshot import Snapshot
-from headgate.testing import Request
+from headgate.testing import Request, Stream, run_phase
 from tests.policy.plans import Config, World, answer, exchange
 from tests.policy.test_runner import awaited, drive, run, runtime_of
 
@@ -258,3 +259,117 @@ def test_async_functions_are_awaited_in_every_phase() -> None:
     for phase in ("header_filter", "body_filter", "log"):
         asyncio.run(awaited(getattr(runtime, phase)(one)))
     assert names() == ["header_filter", "body_filter", "log"]
+
+
+class Everything(Plugin[Config]):
+    """The example of the pages: one function for each phase of HTTP, WebSocket and streams."""
+
+    VERSION = "1.0.0"
+    PRIORITY = 10
+
+    def init_worker(self) -> None:
+        kong.log("init_worker")
+
+    def configure(self, configs: list[Config] | None) -> None:
+        kong.log("configure ", "nothing" if configs is None else [config.label for config in configs])
+
+    def preread(self, config: Config) -> None:
+        kong.log("preread ", config.label)
+
+    def certificate(self, config: Config) -> None:
+        kong.log("certificate ", config.label)
+
+    def rewrite(self, config: Config) -> None:
+        kong.log("rewrite ", config.label)
+
+    def access(self, config: Config) -> None:
+        kong.log("access ", config.label)
+
+    def ws_handshake(self, config: Config) -> None:
+        kong.log("ws_handshake ", config.label)
+
+    def header_filter(self, config: Config) -> None:
+        kong.log("header_filter ", config.label)
+
+    def ws_client_frame(self, config: Config) -> None:
+        kong.log("ws_client_frame ", config.label)
+
+    def ws_upstream_frame(self, config: Config) -> None:
+        kong.log("ws_upstream_frame ", config.label)
+
+    def body_filter(self, config: Config) -> None:
+        kong.log("body_filter ", config.label)
+
+    def log(self, config: Config) -> None:
+        kong.log("log ", config.label)
+
+    def ws_close(self, config: Config) -> None:
+        kong.log("ws_close ", config.label)
+
+
+@pytest.mark.parametrize("phase", sorted({*HANDLER_PHASES} - {"init_worker", "configure", "response"}))
+def test_every_function_of_the_example_writes_its_line(phase: str) -> None:
+    result = run_phase(Everything, phase, config={"label": "mine"})
+    assert [line.message.endswith(f" {phase} mine") for line in result.logs] == [True]
+
+
+def test_functions_outside_of_requests_write_theirs() -> None:
+    assert run_phase(Everything, "init_worker").messages()[0].endswith(" init_worker")
+    assert run_phase(Everything, "configure").messages()[0].endswith(" configure nothing")
+    labels = run_phase(Everything, "configure", config=[{"label": "a"}, {"label": "b"}])
+    assert labels.messages()[0].endswith(" configure ['a', 'b']")
+
+
+def test_log_is_executed_for_streams_after_they_have_been_closed() -> None:
+    result = run_phase(Everything, "log", stream=Stream("udp", received=3))
+    assert result.messages()[0].endswith(" log default")
+
+
+@pytest.mark.parametrize(("scheme", "handshake"), [("http", "non-WebSocket"), ("ws", "WebSocket")])
+def test_one_plugin_may_serve_websocket_services_and_others(scheme: str, handshake: str) -> None:
+    class MultiProtocol(Plugin[Config]):
+        VERSION = "0.1.0"
+        PRIORITY = 1000
+
+        def access(self, config: Config) -> None:
+            kong.ctx.plugin.request_type = "non-WebSocket"
+
+        def ws_handshake(self, config: Config) -> None:
+            kong.ctx.plugin.request_type = "WebSocket"
+
+        def log(self, config: Config) -> None:
+            seen.append(kong.ctx.plugin.request_type)
+
+        ws_close = log
+
+    first, last = ("ws_handshake", "ws_close") if scheme == "ws" else ("access", "log")
+    begun = run_phase(MultiProtocol, first)
+    run_phase(MultiProtocol, last, exchange=begun.exchange)
+    assert seen == [handshake]
+
+
+def test_websocket_requests_to_other_services_run_the_functions_of_http() -> None:
+    world = World()
+    http = world.route(world.service(name="h"), name="h")
+    chat = world.route(world.service(name="w", protocol="ws"), name="w", protocols=["ws"])
+    world.install("everything", Everything)
+    world.plugin("everything")
+    plan = world.plan()
+    of = {plan.route(position)["id"]: chain for position, chain in enumerate(plan.chains)}
+    assert (of[http["id"]].is_websocket, of[chat["id"]].is_websocket) == (False, True)
+    access, handshake = Phase.ACCESS.value, Phase.WS_HANDSHAKE.value
+    assert of[http["id"]].phases & (access | handshake) == access
+    assert of[chat["id"]].phases & (access | handshake) == handshake
+    never = Phase.ACCESS | Phase.RESPONSE | Phase.HEADER_FILTER | Phase.BODY_FILTER | Phase.LOG
+    assert of[chat["id"]].phases & never.value == 0
+
+
+def test_response_switches_buffering_on_as_the_function_would() -> None:
+    class Asking(Plugin[Config]):
+        VERSION = "1.0.0"
+        PRIORITY = 1
+
+        def access(self, config: Config) -> None:
+            kong.service.request.enable_buffering()
+
+    assert run_phase(Asking, "access").upstream.is_buffered

@@ -155,6 +155,7 @@ class MemoryExchange:
         self.given_certificate: tuple[bytes, bytes] | None = None
         self.requested_ca_names: list[bytes] | None = None
         self.is_session_reusable = True
+        self.is_http2_offered = True
         self.upstream_tls: dict[str, Any] = {}
 
         self.request_target = request.path
@@ -239,6 +240,9 @@ class MemoryExchange:
 
     def disable_session_reuse(self) -> None:
         self.is_session_reusable = False
+
+    def disable_http2(self) -> None:
+        self.is_http2_offered = False
 
     # -- request as it will go upstream -------------------------------------------------------------------------
     def set_method(self, method: str) -> None:

@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headgate.pdk import shared_dict
@@ -124,7 +124,8 @@ def run_phase(
 
     Args:
         handler: the class or an object of it. phase: e.g. `access`. name: the plugin's (default: from its module).
-        config: a mapping, checked by the plugin's schema, or a configuration object.
+        config: a mapping, checked by the plugin's schema, or a configuration object. For `configure` a list of them:
+            the handler gets None without one.
         request: the client's; response: the upstream's (phases after proxying get an empty 200 unless given).
         consumer, credential, consumer_groups: as if authenticated before.
         route, service: entities; a route for all paths exists unless an exchange is given. entities: for `kong.db`.
@@ -137,7 +138,8 @@ def run_phase(
     """
     bit = Phase[phase.upper()]
     handler_object = handler() if isinstance(handler, type) else handler
-    conf = _configuration(type(handler_object), config)
+    confs = _configurations(type(handler_object), config) if bit is Phase.CONFIGURE else None
+    conf = None if bit in _WITHOUT_CONFIG else _configuration(type(handler_object), config)
     instance = InstanceInfo(
         id=instance_id or str(uuid.uuid4()),
         name=name or _plugin_name(type(handler_object)),
@@ -148,8 +150,8 @@ def run_phase(
         consumer_group_id=None,
         sequence=1,
     )
-    if conf is not None and bit is not Phase.CONFIGURE:
-        remember_instance(conf, instance)
+    for position, each in enumerate(confs or ([] if conf is None else [conf])):
+        remember_instance(each, replace(instance, id=str(uuid.uuid4())) if position else instance)
     if stream is None and bit is Phase.PREREAD and exchange is None:
         stream = Stream()
     if exchange is None and stream is not None:
@@ -177,8 +179,11 @@ def run_phase(
     _share_memory()
     handle = getattr(handler_object, phase)
     adapt = getattr(handler_object, "adapt_config", None)
-    argument = conf if adapt is None or bit is Phase.CONFIGURE else adapt(conf, instance)
-    arguments = () if bit is Phase.INIT_WORKER else (argument,)
+    if bit is Phase.CONFIGURE:
+        given = confs if adapt is None or confs is None else [adapt(each, instance) for each in confs]
+        arguments: tuple[Any, ...] = (given,)
+    else:
+        arguments = () if bit is Phase.INIT_WORKER else (conf if adapt is None else adapt(conf, instance),)
     with _Capture() as capture:
         if bit is Phase.BODY_FILTER:
             returned, is_exit = _run_chunks(handle, arguments, call, exchange, chunks)
@@ -333,6 +338,12 @@ def _share_memory() -> None:
     directory = tempfile.mkdtemp(prefix="headgate-testing-")
     shared_dict.configure(directory, shared_dict.MINIMUM_MAP_SIZE_BYTES)
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _configurations(handler: type[Any], config: Any) -> list[Any] | None:
+    """Return what `configure` gets: all configurations, None when there are none."""
+    given = [] if config is None else list(config) if isinstance(config, (list, tuple)) else [config]
+    return [_configuration(handler, each) for each in given] or None
 
 
 def _configuration(handler: type[Any], config: Any) -> Any:
