@@ -11,6 +11,7 @@ from typing import Any
 
 from headgate.errors import GatewayError, PhaseError
 from headgate.lua.values import LuaTable, Values, text_from_lua, text_to_lua
+from headgate.pdk._call import current_call
 from headgate.pdk._exit import Exit
 from headgate.pdk._headers import HeaderMap
 from headgate.pdk._query import Arguments
@@ -21,6 +22,7 @@ _RAISED = (TypeError, ValueError, PhaseError, AttributeError, LookupError, Runti
 _ATOMS = frozenset((int, float, bool, type(None)))
 
 Function = Callable[..., Any]
+get_call = current_call.get
 
 
 class Bridge:
@@ -138,9 +140,15 @@ class Bridge:
                 return value
             return result(value)
 
+        # The common cases check the phase themselves: one frame less than the guard of the function has.
+        inner, owner, mask = _unguarded(function)
+
         def without_arguments(*_: Any) -> Any:
+            call = get_call()
+            if call is None or not call.phase & mask:
+                return called()
             try:
-                value = function()
+                value = inner(owner, call)
             except (Exception, Exit) as error:
                 return fault(error)
             if value.__class__ is str and value.isascii():
@@ -148,10 +156,11 @@ class Bridge:
             return result(value)
 
         def one_text(argument: Any = None, *_: Any) -> Any:
-            if argument.__class__ is not str or not argument.isascii():
+            call = get_call()
+            if argument.__class__ is not str or not argument.isascii() or call is None or not call.phase & mask:
                 return called(argument)
             try:
-                value = function(argument)
+                value = inner(owner, call, argument)
             except (Exception, Exit) as error:
                 return fault(error)
             if value.__class__ is str and value.isascii():
@@ -159,13 +168,18 @@ class Bridge:
             return result(value)
 
         def two_texts(first: Any = None, second: Any = None, *rest: Any) -> Any:
-            if not (first.__class__ is str and second.__class__ is str and first.isascii() and second.isascii()):
+            call = get_call()
+            if (
+                not (first.__class__ is str and second.__class__ is str and first.isascii() and second.isascii())
+                or call is None
+                or not call.phase & mask
+            ):
                 return called(first, second, *rest)
             try:
-                value = function(first, second)
+                value = inner(owner, call, first, second)
             except (Exception, Exit) as error:
                 return fault(error)
-            if value.__class__ is str and value.isascii():
+            if value is None or (value.__class__ is str and value.isascii()):
                 return value
             return result(value)
 
@@ -188,6 +202,17 @@ class Bridge:
                 return fault(error)
 
         return start
+
+
+def _unguarded(function: Function) -> tuple[Function, Any, int]:
+    """Return the function behind a guard, the object it belongs to, and the phases it may be called in.
+
+    Of a function without a guard that mask is 0: the guarded way is taken.
+    """
+    inner = getattr(function, "__unguarded__", None)
+    if inner is None or not inspect.ismethod(function):
+        return function, None, 0
+    return inner, function.__self__, int(function.__mask__)  # type: ignore[attr-defined]
 
 
 def _parameter_count(function: Function) -> int | None:

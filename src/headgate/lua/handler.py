@@ -15,6 +15,7 @@ from headgate.lua.schema import SchemaReader
 from headgate.lua.values import LuaTable, text_from_lua
 from headgate.lua.vm import Vm, vm
 from headgate.pdk._bound import references_of
+from headgate.pdk._call import current_call
 from headgate.pdk._node import node
 from headgate.pdk.plugin import InstanceInfo, Plugin
 from headgate.phases import Phase
@@ -23,6 +24,7 @@ from headgate.schema import PluginConfig, plain
 if TYPE_CHECKING:
     from pathlib import Path
 
+get_call = current_call.get
 PHASES = tuple(phase.label for phase in Phase)
 
 
@@ -32,13 +34,14 @@ class LuaArgument:
     `starts`: functions that run the handler of a phase with this table.
     """
 
-    __slots__ = ("_config", "_machine", "info", "starts", "table")
+    __slots__ = ("_config", "_machine", "has_references", "info", "starts", "table")
 
     def __init__(self, machine: Vm, config: Any, info: InstanceInfo) -> None:
         self._machine = machine
         self._config = config
         self.info = info
-        self.starts: dict[str, Callable[[], Any]] = {}
+        self.has_references = bool(info.refs)
+        self.starts: dict[str, Callable[..., Any]] = {}
         self.table = machine.values.to_lua(plain(config) if config is not None else {})
         if self.table.__class__ is not LuaTable:
             self.table = machine.runtime.table()
@@ -129,13 +132,17 @@ def _method(machine: Vm, name: str, table: Any, function: Any, phase: str) -> Ca
 
         return configure
 
+    settled = machine.settled
+
     def handle(self: Any, argument: LuaArgument) -> Any:
         start = argument.starts.get(phase)
         if start is None:
-            start = argument.starts[phase] = machine.handle(name, function, table, argument.table)
-        if argument.info.refs:
+            start = argument.starts[phase] = machine.start(name, function, table, argument.table)
+        if argument.has_references:
             argument.refresh()
-        return start()
+        call = get_call()
+        outcome = start() if call is None or call.lua is None else start(call.lua)
+        return None if outcome is None else settled(outcome)
 
     return handle
 

@@ -195,8 +195,8 @@ class Vm:
         It returns None when the handler is over, or a coroutine for the loop when it waits. It raises LuaFaultError
         for what Lua raised, and `Exit` when the handler ended the request.
         """
-        start = self.core["handle"](name, function, handler, conf)
-        settled = self._settled
+        start = self.start(name, function, handler, conf)
+        settled = self.settled
 
         def run() -> Any:
             call = get_call()
@@ -205,12 +205,18 @@ class Vm:
 
         return run
 
+    def start(self, name: str, function: Any, handler: Any, conf: Any) -> Any:
+        """Return the Lua function behind `handle`: of the request's table, if there is one; what it returns is for
+        `settled`.
+        """
+        return self.core["handle"](name, function, handler, conf)
+
     def bounded_handle(self, name: str, function: Any, limits: Any) -> Callable[[], Any]:
         """Return as `handle` a Python function that runs a Lua function within limits: a table of `instructions`,
         `seconds` and `memory_bytes`. It raises LuaBudgetError when they are not enough.
         """
         start = self.core["handle_bounded"](name, function, limits)
-        settled = self._settled
+        settled = self.settled
         memory_bytes = int(limits["memory_bytes"])
         used, set_most = self.runtime.get_memory_used, self.runtime.set_max_memory
 
@@ -236,9 +242,9 @@ class Vm:
 
         Raises: as `handle`.
         """
-        return self._settled(self._call(name, function, *arguments))
+        return self.settled(self._call(name, function, *arguments))
 
-    def _settled(self, outcome: tuple[Any, ...] | None) -> Any:
+    def settled(self, outcome: tuple[Any, ...] | None) -> Any:
         """Return what came of running: values, or a coroutine that goes on waiting."""
         while outcome is not None and outcome[0] == "wait" and outcome[2].__class__ is BodyWait:
             call = current_call.get()

@@ -141,6 +141,8 @@ def _guarded(function: Callable[..., Any], mask: int, refuse: Callable[[Call | N
     wrapper.__doc__ = _documented(function.__doc__, labels(mask))
     wrapper.__phases__ = Phase(mask & ~STREAM_LOG)
     wrapper.__is_for_streams__ = bool(mask & STREAM_LOG)
+    # For who makes the same check itself (the bridge to Lua).
+    wrapper.__unguarded__, wrapper.__mask__ = function, mask
     guarded: Callable[..., Any] = wrapper
     return guarded
 
