@@ -1,5 +1,6 @@
 """A Lua plugin with entities, paths of its own and migrations, over SQLite in the real gateway."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,16 @@ def test_a_path_with_checks_of_its_own(gateway: Gateway) -> None:
     assert admin(gateway, "DELETE", "/badges/levelled/level").status == 500
     assert wait_until(lambda: "levels stay" in gateway.output())
     assert admin(gateway, "PATCH", "/badges/levelled/level", {}).status == 405
+
+
+def test_a_transformation_of_the_schema_stores_another_form(gateway: Gateway) -> None:
+    made = admin(gateway, "POST", "/consumers/ann/badges", {"code": "pinned", "pin": "8765"}).json()
+    assert (made.get("pin"), made["pin_digest"]) == (None, hashlib.md5(b"8765").hexdigest())
+    changed = admin(gateway, "PATCH", "/badges/pinned", {"level": 3}).json()
+    assert (changed["level"], changed["pin_digest"]) == (3, made["pin_digest"])
+    refused = admin(gateway, "POST", "/consumers/ann/badges", {"pin": "1234"})
+    assert (refused.status, refused.json()["message"]) == (500, "transformation failed: too common a PIN")
+    assert admin(gateway, "POST", "/consumers/ann/badges", {"pin": "1"}).status == 400
 
 
 def test_badges_go_with_their_consumer(gateway: Gateway) -> None:

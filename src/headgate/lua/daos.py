@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.errors import PluginLoadError
 from headgate.lua.schema import SchemaReader
 from headgate.lua.values import LuaTable, text_from_lua
-from headgate.schema import Record
+from headgate.schema import Record, record_definition
 from headgate.schema.entity import EntityDeclaration
 
 if TYPE_CHECKING:
@@ -107,6 +107,11 @@ def _model(machine: "Vm", name: str, entity: Any, faults: list[str]) -> tuple[ty
     """Return the record of an entity, and its foreign fields without endpoints below the parent."""
     reader = SchemaReader(machine)
     model = reader.entity_model(name, entity, faults)
+    if not faults:
+        try:
+            record_definition(model)
+        except (TypeError, ValueError) as error:
+            faults.append(str(error))
     hidden: set[str] = set()
     for field, definition in _definitions(entity):
         if definition["type"] == "foreign" and definition["generate_admin_api"] is False:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headgate.lua.ngx.codecs import digest, keyed_digest
 from headgate.lua.values import bytes_from_lua, text_from_lua
 from headgate.pdk import kong
+from headgate.schema import add_json_schema
 
 if TYPE_CHECKING:
     from headgate.lua.vm import Vm
@@ -40,6 +41,7 @@ def install(vm: "Vm") -> None:
         "node_id": lambda: kong.node.get_id(),
         "find_text": lambda text, part, start: text.find(part, int(start) - 1) + 1 or None,
         "is_own": vm.is_own,
+        "add_json_schema": lambda name, schema: add_json_schema(text_from_lua(name), vm.values.from_lua(schema)),
         "getenv": lambda name: os.environ.get(text_from_lua(name)),
     }
     table = vm.table(**{name: vm.bridge.heavy(function) for name, function in plain.items()})

@@ -12,8 +12,9 @@ import lupa.luajit21 as lupa
 
 from headgate.errors import PluginLoadError
 from headgate.lua.patterns import PatternError, python_pattern
+from headgate.lua.transformations import transformations
 from headgate.lua.values import LuaTable, text_from_lua
-from headgate.schema import PluginConfig, Record, checks, shorthand
+from headgate.schema import NamedJsonSchema, PluginConfig, Record, checks, record_definition, shorthand
 from headgate.schema.checks import EntityCheck
 from headgate.schema.record import ALL_PROTOCOLS, HTTP_PROTOCOLS, WEBSOCKET_PROTOCOLS
 from headgate.schema.spec import UNSET, Deprecation, FieldSpec, Pattern, Shorthand, field
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
     from headgate.lua.vm import Vm
 
 TYPES = ("string", "number", "integer", "boolean", "array", "set", "map", "record", "foreign", "function", "json")
-STRUCTURE = {"array": ("elements",), "set": ("elements",), "map": ("keys", "values"), "record": ("fields",)}
+STRUCTURE = {
+    "array": ("elements",),
+    "set": ("elements",),
+    "map": ("keys", "values"),
+    "record": ("fields",),
+    "json": ("json_schema",),
+}
 COPIED = (
     *("eq", "ne", "gt", "timestamp", "uuid", "is_regex", "len_eq", "len_min", "len_max", "starts_with", "contains"),
     *("err", "unique", "auto", "immutable", "referenceable", "encrypted", "transient", "description"),
@@ -30,14 +37,14 @@ COPIED = (
 )
 LISTS = ("one_of", "not_one_of", "between", "mutually_exclusive_subsets")
 PATTERNS = ("match", "not_match", "match_all", "match_none", "match_any")
-PUBLISHED_ONLY = ("examples", "abstract", "generate_admin_api", "json_schema", "indexed", "cache_key")
+PUBLISHED_ONLY = ("examples", "abstract", "generate_admin_api", "indexed", "cache_key")
 KNOWN = frozenset(
     (
         *COPIED,
         *LISTS,
         *PATTERNS,
         *PUBLISHED_ONLY,
-        *("type", "required", "default", "elements", "keys", "values", "fields", "entity_checks"),
+        *("type", "required", "default", "elements", "keys", "values", "fields", "entity_checks", "json_schema"),
         *("shorthand_fields", "custom_validator", "unique_across_ws", "nilable", "deprecation"),
     )
 )
@@ -81,8 +88,7 @@ class SchemaReader:
         namespace: dict[str, Any] = {"__module__": f"kong.plugins.{plugin}.schema", "__annotations__": {}}
         protocols: tuple[str, ...] = HTTP_PROTOCOLS
         checks_of_entity = self._entity_checks(schema, faults, "")
-        if schema["transformations"] is not None:
-            faults.append("transformations: are not supported in plugins of this gateway")
+        namespace["transformations"] = transformations(self._vm, schema["transformations"], faults)
         for name, definition in self._fields(schema, faults, ""):
             kind = definition["type"]
             if name == "config":
@@ -104,9 +110,12 @@ class SchemaReader:
         if faults:
             raise PluginLoadError([f"error loading plugin schemas: on plugin '{plugin}': {fault}" for fault in faults])
         try:
-            return cast(
+            model = cast(
                 "type[PluginConfig]", types.new_class("Config", (PluginConfig,), exec_body=namespace_of(namespace))
             )
+            # What contradicts itself is found here, and not by the first who uses the model.
+            record_definition(model)
+            return model
         except (TypeError, ValueError) as error:
             raise PluginLoadError(f"error loading plugin schemas: on plugin '{plugin}': {error}") from error
 
@@ -118,6 +127,7 @@ class SchemaReader:
             names = tuple(field for field, _ in self._fields(definition, [], name))
             check = self._whole_check(definition["check"], names)
             namespace["entity_checks"] = (*namespace.get("entity_checks", ()), check)
+        namespace["transformations"] = transformations(self._vm, definition["transformations"], faults)
         return cast("type[Record]", types.new_class(name, (Record,), exec_body=namespace_of(namespace)))
 
     def record(self, name: str, definition: Any, faults: list[str], path: str) -> type[Record]:
@@ -247,9 +257,26 @@ class SchemaReader:
             base = self.record(path.replace(".", "_"), definition, faults, path)
         elif kind == "foreign":
             base = dict[str, str]
+        elif kind == "json":
+            base = Any
+            schema = self._json_schema(definition["json_schema"], faults, path)
+            spec = spec.merged(FieldSpec(json_schema=schema))
         else:
             return Any
         return Annotated[base, spec]
+
+    def _json_schema(self, given: Any, faults: list[str], path: str) -> Any:
+        """Return the JSON Schema of a field: `{ inline = … }`, or one by name."""
+        plain = self._plain(given, "map")
+        inline = plain.get("inline") if isinstance(plain, dict) else None
+        if inline is not None:
+            return inline if inline != [] else {}
+        if not isinstance(plain, dict) or not {"namespace", "parent_subschema_key"} <= set(plain):
+            faults.append(f"{path}: json_schema: needs inline, or namespace and parent_subschema_key")
+            return {}
+        default = plain.get("default")
+        key = str(plain["parent_subschema_key"])
+        return NamedJsonSchema(str(plain["namespace"]), key, bool(plain.get("optional")), default)
 
     def _inner(self, definition: Any, faults: list[str], path: str) -> Any:
         return self._annotation(definition, faults, path) if self._checked_kind(definition, faults, path) else Any

@@ -173,15 +173,6 @@ class _Matcher:
         return captures
 
 
-def pattern_fault(source: str) -> str | None:
-    """Check the pattern of a field `is_regex`: the same expressions as here, with the text of the contract."""
-    try:
-        regex.compile(source)
-    except (regex.error, ValueError, OverflowError, RecursionError):
-        return f"not a valid regex: {source}"
-    return None
-
-
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value

@@ -20,6 +20,20 @@ return {
       { valid_from = { type = "integer" } },
       { valid_to = { type = "integer" } },
       { tags = typedefs.tags },
+      -- The PIN itself is not kept.
+      { pin = { type = "string", len_min = 4, transient = true } },
+      { pin_digest = { type = "string" } },
+    },
+    transformations = {
+      {
+        input = { "pin" },
+        on_write = function(pin)
+          if pin == "1234" then
+            return nil, "too common a PIN"
+          end
+          return { pin_digest = ngx.md5(pin) }
+        end,
+      },
     },
     entity_checks = {
       { mutually_required = { "valid_from", "valid_to" } },
