@@ -177,6 +177,43 @@ def test_waiting_ends_with_a_write_of_another_node(
         assert store._notifications.listen()
 
 
+@pytest.mark.parametrize("fault", ["the connection is terminated", "notifications are swallowed"])
+def test_a_write_that_nobody_tells_of_is_seen_all_the_same(
+    common_engine: sa.Engine,
+    make_other: Callable[[], SqlStore],
+    store: SqlStore,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if is_sqlite(common_engine):
+        pytest.skip("nothing is notified there")
+    other, notifications = make_other(), store._notifications
+    seen = store.wait_for_change(0, 0)
+    assert notifications is not None
+    assert notifications.listen()
+    break_it = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE query LIKE 'LISTEN %' AND datname = current_database()"
+        if "terminated" in fault
+        else "DROP FUNCTION headgate_notify CASCADE"
+    )
+    wait, written = notifications.wait, list[int]()
+
+    def wait_through_a_write(timeout_s: float) -> bool:
+        # After the look, so that only the wait or the next look can find it.
+        if not written:
+            with writing(common_engine) as connection:
+                connection.execute(sa.text(break_it))
+            other.insert("consumers", {"username": "u"})
+            written.append(other.revision())
+        return wait(timeout_s)
+
+    monkeypatch.setattr(notifications, "wait", wait_through_a_write)
+    # Far less than the time after which a lost connection is tried anew.
+    assert [store.wait_for_change(seen, 3)] == written
+    other.close()
+
+
 @pytest.fixture
 def make_other(common_engine: sa.Engine, clock: Clock) -> Callable[[], SqlStore]:
     engine = sa.create_engine(common_engine.url, poolclass=sa.NullPool)

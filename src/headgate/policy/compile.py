@@ -300,7 +300,7 @@ def served_route(
         )
         service = None
     chain = chain_of(route, service, builder)
-    plan = {field: route[field] for field in _ROUTE_FIELDS if route.get(field) is not None}
+    plan = {field: value for field in _ROUTE_FIELDS if (value := route.get(field)) is not None}
     plan["protocols"] = protocols
     plan["phases"] = chain.phases
     if position is not None:
