@@ -181,7 +181,7 @@ def test_worker_serves_after_its_first_snapshot_and_drains_on_quit(tmp_path: Pat
         await node.publisher.publish(EMPTY, 10)
         assert node.engines[0].calls[-1] == "apply 2"
         (reply,) = (await node.publisher.stats()).values()
-        own = ("timers_running", "timers_total", "shared_dict_used_bytes")
+        own = ("timers_running", "timers_waiting", "timers_runs", "timers_total", "shared_dict_used_bytes")
         assert reply.counters == {"total_requests": 5, **dict.fromkeys(own, 0)}
         assert reply.resident_bytes > 1_000_000
         (reply,) = (await node.publisher.stats(most_names=9)).values()
@@ -275,6 +275,25 @@ def test_a_delta_reaches_the_engine_as_a_change_and_whole_where_that_does_not_fi
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert asyncio.run(node.running(play)) == 0
+
+
+def test_a_change_whose_compilation_breaks_is_compiled_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(tmp_path)
+    monkeypatch.setattr("headgate.policy.change.compile_change", lambda *_, **__: 1 / 0)
+
+    async def play() -> None:
+        await node.report()
+        await node.in_step()
+        snapshot, change = with_route(EMPTY, route_of("00000001", "/one"))
+        await node.publisher.publish(snapshot, 10, change)
+        assert node.engines[0].calls[-1] == "apply 2"
+        assert [planned["paths"] for planned in node.engines[0].plans[-1]["routes"]] == [["/one"]]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert asyncio.run(node.running(play)) == 0
+    assert "revision 2 is compiled whole" in caplog.text
 
 
 def test_a_fault_that_nobody_thought_of_refuses_one_snapshot_and_not_the_next(

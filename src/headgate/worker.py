@@ -278,14 +278,21 @@ class Worker:
 
         settings = self._bootstrap.settings
         if delta is not None:
-            changed = compile_change(
-                self._plan,
-                snapshot,
-                delta,
-                self._catalog,
-                ordering_algorithm=settings.general.plugin_ordering_algorithm,
-                is_broken_allowed=settings.general.allow_broken_plugins,
-            )
+            try:
+                changed = compile_change(
+                    self._plan,
+                    snapshot,
+                    delta,
+                    self._catalog,
+                    ordering_algorithm=settings.general.plugin_ordering_algorithm,
+                    is_broken_allowed=settings.general.allow_broken_plugins,
+                )
+            except PlanError:
+                raise
+            except Exception:
+                # A short cut that fails is no reason to refuse what can be compiled.
+                _log.exception("revision %d is compiled whole", snapshot.revision)
+                changed = None
             if changed is not None:
                 return changed
         plan = compile_plan(
