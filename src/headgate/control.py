@@ -27,6 +27,7 @@ from headgate.config.general import General
 from headgate.config.load import Settings
 from headgate.engine import core_entity_types
 from headgate.errors import ControlError, DeclarativeError, EntityError, GatewayError, PluginLoadError
+from headgate.health.keeper import HealthKeeper
 from headgate.health.monitor import HEALTH_CHANNEL
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
@@ -185,7 +186,7 @@ class Control:
         )
         node.publisher.take_cluster_event = relay.take
         node.publisher.answer_store_request = follower.answer
-        self._watch_health(node, relay)
+        health_keeper = self._watch_health(node, relay)
         if node.has_database:
             node.log_level.tell_nodes = relay.take
             relay.handlers[LOG_LEVEL_CHANNEL] = node.log_level.take
@@ -212,13 +213,15 @@ class Control:
         following = asyncio.ensure_future(follower.run()) if is_following else None
         probing = asyncio.ensure_future(node.health.run())
         keeping = asyncio.ensure_future(self._keep_when_accepted(node))
+        keeping_health = asyncio.ensure_future(health_keeper.run())
         await asyncio.wait((parent, stopping), return_when=asyncio.FIRST_COMPLETED)
         node.is_exiting = True
-        for task in (following, probing, keeping, parent, stopping):
+        for task in (following, probing, keeping, keeping_health, parent, stopping):
             if task is not None:
                 task.cancel()
         await servers.stop()
         await node.publisher.close()
+        health_keeper.remove()
         await asyncio.to_thread(node.store.close)
         if self._keeper is not None:
             await asyncio.to_thread(self._keeper.write)
@@ -242,13 +245,18 @@ class Control:
             algorithm = self._bootstrap.settings.general.plugin_ordering_algorithm
             self._ordering_texts = log_ordering(snapshot, self._catalog, algorithm, self._ordering_texts)
 
-    def _watch_health(self, node: Node, relay: Relay) -> None:
-        """Give the monitor of health what workers report, and what is set by hand its way to other nodes."""
+    def _watch_health(self, node: Node, relay: Relay) -> HealthKeeper:
+        """Give the monitor of health what workers report and what was known before, and what is set by hand its way."""
+        bootstrap = self._bootstrap
+        keeper = HealthKeeper(bootstrap.link_path.parent, bootstrap.generation, node.health.states)
+        node.health.remember(keeper.load(is_replacement=bootstrap.is_replacement))
+        node.health.on_change = keeper.changed
         node.publisher.take_health_reports = node.health.take_reports
         node.publisher.forget_worker = node.health.forget_worker
         node.publisher.current_health = node.health.states
         node.health.on_manual = lambda message: relay.take(ClusterEvent(HEALTH_CHANNEL, message, is_for_others=True))
         relay.handlers[HEALTH_CHANNEL] = node.health.take_manual
+        return keeper
 
     async def _keep_when_accepted(self, node: Node) -> None:
         """Keep the configuration of the start only after a worker runs it: a refused one must not survive a restart."""

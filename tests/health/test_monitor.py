@@ -123,6 +123,24 @@ def test_what_is_unhealthy_is_given_to_workers_that_are_new() -> None:
     play(snapshot(PASSIVE, "target.test:80"), scenario)
 
 
+def test_a_monitor_begins_with_what_was_known_before() -> None:
+    changes: list[int] = []
+
+    async def scenario(world: World) -> None:
+        world.monitor.on_change = lambda: changes.append(1)
+        known = AddressHealth(UPSTREAM_ID, "target.test", "10.0.0.1", 80, "unhealthy")
+        world.monitor.remember(HealthStates([known, AddressHealth("gone", "h", "10.0.0.1", 80, "unhealthy")]))
+        assert world.monitor.states() == HealthStates([known])
+        await world.report(1, pool(("10.0.0.1", "healthy")))
+        assert world.states() == ["unhealthy"], "the worker is told"
+        assert changes == []
+        await world.report(1, seen("success", 2))
+        assert world.target()[0] == "HEALTHY"
+        assert changes == [1]
+
+    play(snapshot(PASSIVE, "target.test:80"), scenario)
+
+
 def test_a_replaced_monitor_learns_states_from_the_workers_and_teaches_new_ones() -> None:
     async def scenario(world: World) -> None:
         await world.report(1, pool(("10.0.0.1", "unhealthy")))

@@ -185,6 +185,19 @@ def test_a_worker_that_is_new_knows_what_is_unhealthy(start: Start, targets: lis
     assert _only(gateway, {"b", "c"})
 
 
+def test_a_reload_forgets_nothing(start: Start, targets: list[Target]) -> None:
+    gateway = start({"passive": {"unhealthy": {"http_failures": 1, "http_statuses": [500]}}})
+    targets[0].status = "500 Internal Server Error"
+    assert wait_until(lambda: _only(gateway, {"b", "c"}))
+    targets[0].status = "200 OK"
+    for generation in (1, 2):
+        assert wait_until(lambda generation=generation: any(gateway.prefix.rglob(f"health-{generation}.states")))
+        reloaded = gateway.reload()
+        assert reloaded.returncode == 0, reloaded.stderr
+        assert _only(gateway, {"b", "c"})
+    assert [one["health"] for one in _shown(gateway)["data"]].count("UNHEALTHY") == 1
+
+
 RATE_PER_S = 500
 CLIENTS = 8
 

@@ -68,6 +68,9 @@ class HealthMonitor:
         self._trusted_pem = trusted_pem
         self._client_pair = client_pair
         self.on_manual: Callable[[dict[str, Any]], Awaitable[None]] | None = None
+        self.on_change: Callable[[], None] | None = None
+        """Called when an address has come into or out of use."""
+        self._remembered: list[AddressHealth] = []
         self._snapshot: Snapshot | None = None
         self._upstreams: dict[str, UpstreamHealth] = {}
         self._early: dict[tuple[int, str], list[Report]] = {}
@@ -86,6 +89,10 @@ class HealthMonitor:
         finally:
             for task in self._work:
                 task.cancel()
+
+    def remember(self, states: HealthStates) -> None:
+        """Begin with what the control process before knew, as far as the configuration has it still."""
+        self._remembered = states.states
 
     # === what workers say
 
@@ -243,6 +250,8 @@ class HealthMonitor:
             self._spread(upstream, [key], is_reset=is_reset)
         if (before in HEALTHY_STATES) == (after in HEALTHY_STATES):
             return
+        if self.on_change is not None:
+            self.on_change()
         _log.warning("upstream %s: target %s (%s:%d) is %s", upstream.name, key.host, key.ip, key.port, after)
         data = {
             "upstream_id": upstream.id,
@@ -284,11 +293,19 @@ class HealthMonitor:
                     checked.machine.set("healthy")
             upstream.name, upstream.checks = entity["name"], checks
             self._upstreams[entity["id"]] = upstream
+        self._recall()
         early, self._early = self._early, {}
         for (pid, upstream_id), reports in early.items():
             if (upstream := self._upstreams.get(upstream_id)) is not None:
                 for report in reports:
                     self._take_report(pid, upstream, report)
+
+    def _recall(self) -> None:
+        remembered, self._remembered = self._remembered, []
+        for one in remembered:
+            upstream = self._upstreams.get(one.upstream)
+            if upstream is not None and upstream.checks.has_checker:
+                upstream.recall(AddressKey(one.host, one.ip, one.port), one.health)
 
     # === probes
 

@@ -68,6 +68,11 @@ class UpstreamHealth:
         self._mark_gone()
         return different
 
+    def recall(self, key: AddressKey, health: str) -> None:
+        """Take over the state of an address that no worker has reported yet."""
+        known = self.addresses.setdefault(key, CheckedAddress(health_machine(), gone_since=time.monotonic()))
+        known.machine.set(health)
+
     def forget_worker(self, pid: int) -> None:
         """Drop what a worker used: it has ended."""
         if self._pools.pop(pid, None) is not None:
