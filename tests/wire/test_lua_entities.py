@@ -92,8 +92,10 @@ def test_a_path_with_checks_of_its_own(gateway: Gateway) -> None:
 def test_a_transformation_of_the_schema_stores_another_form(gateway: Gateway) -> None:
     made = admin(gateway, "POST", "/consumers/ann/badges", {"code": "pinned", "pin": "8765"}).json()
     assert (made.get("pin"), made["pin_digest"]) == (None, hashlib.md5(b"8765").hexdigest())
-    changed = admin(gateway, "PATCH", "/badges/pinned", {"level": 3}).json()
-    assert (changed["level"], changed["pin_digest"]) == (3, made["pin_digest"])
+    changed = admin(gateway, "PATCH", "/badges/pinned", {"level": 7}).json()
+    assert (changed["level"], changed["grade"], changed["pin_digest"]) == (7, "high", made["pin_digest"])
+    # The same through kong.db in api.lua.
+    assert "high" in [badge["grade"] for badge in admin(gateway, "GET", "/consumers/ann/badges").json()["data"]]
     refused = admin(gateway, "POST", "/consumers/ann/badges", {"pin": "1234"})
     assert (refused.status, refused.json()["message"]) == (500, "transformation failed: too common a PIN")
     assert admin(gateway, "POST", "/consumers/ann/badges", {"pin": "1"}).status == 400

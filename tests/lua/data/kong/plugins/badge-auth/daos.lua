@@ -23,6 +23,7 @@ return {
       -- The PIN itself is not kept.
       { pin = { type = "string", len_min = 4, transient = true } },
       { pin_digest = { type = "string" } },
+      { grade = { type = "string" } },
     },
     transformations = {
       {
@@ -32,6 +33,12 @@ return {
             return nil, "too common a PIN"
           end
           return { pin_digest = ngx.md5(pin) }
+        end,
+      },
+      {
+        input = { "level" },
+        on_read = function(level)
+          return { grade = level > 5 and "high" or "low" }
         end,
       },
     },
