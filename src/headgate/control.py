@@ -322,7 +322,10 @@ class Control:
         from headgate.node.database import unchecked_store
 
         settings = self._bootstrap.settings
-        known = kept_of_database(settings.prefix, settings.datastore) if self._keeper is not None else None
+        try:
+            known = kept_of_database(settings.prefix, settings.datastore) if self._keeper is not None else None
+        except StartError as unreadable:
+            raise StartError([*error.faults, *unreadable.faults]) from unreadable
         if known is None:
             raise error
         _log.error("%s; the node starts with what was in force when it last was there", "; ".join(error.faults))
