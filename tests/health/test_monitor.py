@@ -83,7 +83,7 @@ def play(current: Snapshot, scenario: Callable[[World], Awaitable[None]]) -> Non
     asyncio.run(whole())
 
 
-def test_observations_of_all_workers_count_together() -> None:
+def test_observations_of_all_workers_count_together(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(world: World) -> None:
         for pid in (1, 2):
             await world.report(pid, pool(("10.0.0.1", "healthy")))
@@ -92,6 +92,9 @@ def test_observations_of_all_workers_count_together() -> None:
         await world.report(2, seen("tcp_failure"))
         assert world.states() == ["mostly_healthy", "unhealthy"]
         assert world.told == [("balancer", "health", "up 10.0.0.1 unhealthy")]
+        assert caplog.messages == [
+            "upstream up: target target.test (10.0.0.1:80) is unhealthy: connections that fail",
+        ]
         assert world.target()[0] == "UNHEALTHY"
         await world.report(1, seen("success"), seen("success"))
         assert world.states()[2:] == ["mostly_unhealthy", "healthy"]

@@ -30,6 +30,13 @@ HEALTH_CHANNEL: Final = "balancer:post_health"
 
 _log = logging.getLogger("headgate.health")
 _TICK_S = 0.1
+_CAUSES: Final = {
+    "success": "probes or answers that are good",
+    "http_failure": "answers that count as failures",
+    "tcp_failure": "connections that fail",
+    "timeout": "no answer in time",
+}
+"""What the log says of the last observation before a change."""
 # Nothing is probed: only changes of the configuration are looked for.
 _IDLE_TICK_S = 1.0
 # Per upstream and worker; a configuration is in force here moments after it is there.
@@ -130,7 +137,7 @@ class HealthMonitor:
         if isinstance(report, Observed):
             self._observe(upstream, key, known, report.observation, report.count, upstream.checks.passive_thresholds)
         elif known.is_healthy != (report.health in HEALTHY_STATES):
-            self._set(upstream, key, known, report.health)
+            self._set(upstream, key, known, report.health, "traffic of a worker")
         else:
             # The worker holds on to its decision until it hears that it is ours, too.
             self._spread(upstream, [key])
@@ -208,7 +215,7 @@ class HealthMonitor:
         for key in keys:
             known = upstream.addresses.get(key)
             if known is not None:
-                self._set(upstream, key, known, "healthy" if is_healthy else "unhealthy", is_reset=True)
+                self._set(upstream, key, known, "healthy" if is_healthy else "unhealthy", "by hand", is_reset=True)
 
     def _balanced(self, upstream_id: str) -> UpstreamHealth:
         self._renew()
@@ -233,17 +240,31 @@ class HealthMonitor:
     ) -> None:
         before = known.machine.health
         if known.machine.observe(observation, count, thresholds):
-            self._changed(upstream, key, before, known.machine.health)
+            self._changed(upstream, key, before, known.machine.health, _CAUSES.get(observation, observation))
 
     def _set(
-        self, upstream: UpstreamHealth, key: AddressKey, known: CheckedAddress, health: str, *, is_reset: bool = False
+        self,
+        upstream: UpstreamHealth,
+        key: AddressKey,
+        known: CheckedAddress,
+        health: str,
+        cause: str,
+        *,
+        is_reset: bool = False,
     ) -> None:
         before = known.machine.health
         known.machine.set(health)
-        self._changed(upstream, key, before, health, is_reset=is_reset)
+        self._changed(upstream, key, before, health, cause, is_reset=is_reset)
 
     def _changed(
-        self, upstream: UpstreamHealth, key: AddressKey, before: str, after: str, *, is_reset: bool = False
+        self,
+        upstream: UpstreamHealth,
+        key: AddressKey,
+        before: str,
+        after: str,
+        cause: str,
+        *,
+        is_reset: bool = False,
     ) -> None:
         # Workers need to hear of first failures only where successes count: they report successes from then on.
         if after != "mostly_healthy" or is_reset or upstream.checks.passive_thresholds.successes:
@@ -252,7 +273,9 @@ class HealthMonitor:
             return
         if self.on_change is not None:
             self.on_change()
-        _log.warning("upstream %s: target %s (%s:%d) is %s", upstream.name, key.host, key.ip, key.port, after)
+        _log.warning(
+            "upstream %s: target %s (%s:%d) is %s: %s", upstream.name, key.host, key.ip, key.port, after, cause
+        )
         data = {
             "upstream_id": upstream.id,
             "upstream": upstream.name,
