@@ -96,6 +96,8 @@ def test_wheel_is_all_that_a_gateway_needs(project: Path, tmp_path: Path, monkey
         "version": "0.1.0",
         "file": str(target / "hello_you" / "handler.py"),
     }
+    # The tests of the project run the gateway with the installed plugin then, not with a second one of its name.
+    assert "3 passed" in run("pytest", "-q", "-p", "no:cacheprovider", cwd=project)
     with Gateway(project / "gateway.yml", plugins="bundled,hello-you") as running:
         answer = running.request("GET", "/there")
         assert (answer.status, answer.headers["x-greeting"]) == (200, "Ahoy from /there")

@@ -161,3 +161,20 @@ def test_there_is_one_handler_object_per_plugin(write: Write, tmp_path: Path) ->
     write("p.py", GOOD)
     catalog = load(tmp_path, "p")
     assert catalog.handler("p") is catalog.handler("p")
+
+
+def test_an_editable_installation_that_is_on_the_plugin_path_too_is_one_plugin(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("edited_twice/handler.py", GOOD)
+    write("edited_twice/__init__.py", "")
+    write("edited_twice-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: edited-twice\nVersion: 1.0\n")
+    write("edited_twice-1.0.dist-info/entry_points.txt", "[headgate.plugins]\nedited-twice = edited_twice.handler\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin = load(tmp_path, "edited-twice")["edited-twice"]
+    assert plugin.origin == "entry point edited_twice.handler of edited-twice"
+    other = tmp_path / "other"
+    write("other/edited_twice/handler.py", GOOD)
+    [fault] = faults(other, "edited-twice")
+    assert fault.startswith("plugin 'edited-twice' is there 2 times: entry point edited_twice.handler of edited-twice")
+    assert str(path) not in fault

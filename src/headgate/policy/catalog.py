@@ -301,11 +301,33 @@ def _in_lua(name: str) -> list[Origin]:
     return [] if file is None else [Origin(str(file), module, path=file, is_lua=True)]
 
 
+def _distinct(origins: Sequence[Origin]) -> Sequence[Origin]:
+    """Return the origins, those of one file once: an editable installation may be on `plugin_path` too."""
+    if len(origins) < 2:
+        return origins
+    by_file: dict[Path | str, Origin] = {}
+    for origin in origins:
+        by_file.setdefault(_file_of(origin) or origin.description, origin)
+    return list(by_file.values())
+
+
+def _file_of(origin: Origin) -> Path | None:
+    if origin.path is not None:
+        return origin.path.resolve()
+    try:
+        spec = importlib.util.find_spec(origin.module)
+    # The package around a module is code: whatever it raises is told when it is loaded.
+    except Exception:
+        return None
+    return Path(spec.origin).resolve() if spec is not None and spec.origin is not None else None
+
+
 def _load(name: str, origins: Sequence[Origin], directories: Sequence[Path]) -> PluginType:
     if not origins:
         searched = [BUNDLED_PACKAGE, f"entry points of the group {ENTRY_POINT_GROUP}", *map(str, directories)]
         searched += search.tried(f"kong.plugins.{name}.handler")
         raise PluginLoadError(f"{name} plugin is enabled but not installed; looked in {', '.join(searched)}")
+    origins = _distinct(origins)
     if len(origins) > 1:
         found = " and ".join(origin.description for origin in origins)
         raise PluginLoadError(f"plugin '{name}' is there {len(origins)} times: {found}; keep one")

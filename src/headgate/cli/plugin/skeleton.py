@@ -138,6 +138,7 @@ __all__ = ["gateway"]
 _TEST = '''\
 """The plugin's phases alone, then in a running gateway."""
 
+from importlib.metadata import distributions
 from pathlib import Path
 
 from headgate.testing import Request, run_phase
@@ -170,7 +171,10 @@ def test_unwanted_client_is_refused() -> None:
 
 def test_gateway_serves_it(gateway: StartGateway) -> None:
     project = Path(__file__).parents[1]
-    running = gateway(CONFIG, plugins="bundled,$name", plugin_path=[project])
+    # Installed, the gateway finds it by itself (pip install -e . keeps it the code that is here).
+    found = distributions(name="headgate-plugin-$name")
+    is_installed = any(one.locate_file("") != project for one in found)
+    running = gateway(CONFIG, plugins="bundled,$name", plugin_path=[] if is_installed else [project])
     answer = running.request("GET", "/here")
     assert answer.status == 200
     assert answer.headers["x-greeting"] == "Ahoy from /here"
