@@ -16,6 +16,7 @@ from headgate.lua.transformations import transformations
 from headgate.lua.values import LuaTable, text_from_lua
 from headgate.schema import NamedJsonSchema, PluginConfig, Record, checks, record_definition, shorthand
 from headgate.schema.checks import EntityCheck
+from headgate.schema.definition import ONLY_ON
 from headgate.schema.record import ALL_PROTOCOLS, HTTP_PROTOCOLS, WEBSOCKET_PROTOCOLS
 from headgate.schema.spec import UNSET, Deprecation, FieldSpec, Pattern, Shorthand, field
 
@@ -48,16 +49,6 @@ KNOWN = frozenset(
         *("shorthand_fields", "custom_validator", "unique_across_ws", "nilable", "deprecation"),
     )
 )
-ONLY_ON = {
-    "between": ("integer", "number"),
-    "len_eq": ("array", "set", "string", "map"),
-    "match": ("string",),
-    "one_of": ("string", "number", "integer"),
-    "contains": ("array", "set"),
-    "is_regex": ("string",),
-    "uuid": ("string",),
-    "timestamp": ("number", "integer"),
-}
 _SCALARS: Mapping[str, Any] = {"string": str, "number": float, "integer": int, "boolean": bool}
 _SCOPES = ("consumer", "consumer_group", "route", "service")
 _NULL = object()
