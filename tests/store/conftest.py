@@ -45,10 +45,7 @@ class Clock:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Server]:
-    binaries = postgres.programs()
-    if binaries is None:
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed (Debian: postgresql-15)")
-    with postgres.running(binaries) as server:
+    with postgres.running() as server:
         yield server
 
 

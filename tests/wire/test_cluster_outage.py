@@ -30,10 +30,7 @@ _PAUSE_S = 0.05
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgres.Server]:
-    binaries = postgres.programs()
-    if binaries is None:
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed (Debian: postgresql-15)")
-    with postgres.running(binaries) as running:
+    with postgres.running() as running:
         yield running
 
 

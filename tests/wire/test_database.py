@@ -31,10 +31,7 @@ routes:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgres.Server]:
-    binaries = postgres.programs()
-    if binaries is None:
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed (Debian: postgresql-15)")
-    with postgres.running(binaries) as running:
+    with postgres.running() as running:
         yield running
 
 
