@@ -1,5 +1,6 @@
 """Functions of the configuration: what they see in each mode, that nothing gets out, and that every call ends."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -111,6 +112,22 @@ def test_a_call_without_end_is_ended_and_the_next_one_runs(source: str) -> None:
     with pytest.raises(LuaBudgetError):
         run(source)
     run("assert(('x'):rep(3) == 'xxx')")
+
+
+# What was about to be waited for when the budget was over is dropped.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "slice_", ["", "for i = 1, 3 do (('a'):rep(3000)):match('a*a*b') end", "pcall(function() ngx.sleep(0) end)"]
+)
+def test_a_loop_that_waits_is_ended_too(slice_: str) -> None:
+    set_mode("sandbox", untrusted_lua_instructions=20_000)
+    waiting = FunctionSet("pre-function", {"access": [f"while true do ngx.sleep(0) {slice_} end"]}).run("access")
+
+    async def go_on() -> None:
+        await waiting
+
+    with pytest.raises(LuaBudgetError):
+        asyncio.run(go_on())
 
 
 def test_a_long_plain_search_is_done_by_another_way() -> None:

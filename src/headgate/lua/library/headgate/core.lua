@@ -61,11 +61,12 @@ tick = function()
   if budget.over then
     error(core.BUDGET .. budget.over, 0)
   end
-  if budget.used == 0 then
-    budget.used = FIRST_TICK
-    sethook(tick, "", TICK)
-  else
+  if budget.is_ticking then
     budget.used = budget.used + TICK
+  else
+    budget.is_ticking = true
+    budget.used = budget.used + FIRST_TICK
+    sethook(tick, "", TICK)
   end
   if budget.limits.instructions > 0 and budget.used > budget.limits.instructions then
     over(budget, "the function took more than " .. budget.limits.instructions .. " instructions")
@@ -96,23 +97,40 @@ local function unbounded(earlier, budget, is_guarded, ok, first, ...)
   if not ok and first == "not enough memory" then
     budget.over = "the function took more than " .. budget.limits.memory_bytes .. " bytes of memory"
     first = core.BUDGET .. budget.over
-  elseif not ok and budget.over then
-    first = core.BUDGET .. budget.over
+  elseif budget.over then
+    -- Also where the function has caught it and ended by itself.
+    return false, core.BUDGET .. budget.over
   end
   return ok, first, ...
 end
 
--- Resumes any coroutine, within its budget when it has one.
+-- Resumes any coroutine, within its budget when it has one. A call that goes on after waiting pays for it and its clock
+-- is looked at from the start, so that none lives on slices too short for a tick.
 local function resume(co, ...)
   local budget = budgets[co]
   if budget == nil then
     return raw_resume(co, ...)
   end
+  local count = FIRST_TICK
+  if budget.is_resumed then
+    count = TICK
+    budget.used = budget.used + TICK
+    budget.is_ticking = true
+    if budget.spent > budget.limits.seconds then
+      budget.over = budget.over or "the function took more than " .. budget.limits.seconds .. " s of processor time"
+      count = 1
+    end
+    budget.started = clock() - budget.spent
+  end
+  budget.is_resumed = true
   local earlier = current_budget
   if earlier == nil then
     python.begin_bounded(budget.limits.memory_bytes)
-    sethook(tick, "", budget.used == 0 and FIRST_TICK or TICK)
+  else
+    -- Within another bounded call: the hook is the same one, so both tick closely.
+    count, budget.is_ticking, earlier.is_ticking = TICK, true, true
   end
+  sethook(tick, "", count)
   current_budget = budget
   return unbounded(earlier, budget, false, raw_resume(co, ...))
 end
@@ -145,7 +163,7 @@ local function recovered(budget, name, request, ok, ...)
 end
 
 local function new_budget(limits)
-  return { limits = limits, used = 0, spent = 0 }
+  return { limits = limits, used = 0, spent = 0, is_resumed = false, is_ticking = false }
 end
 
 -- Marks a function that a bounded coroutine gives away, to a timer for example: it will have a budget of its own.
@@ -271,6 +289,7 @@ function core.handle_bounded(name, f, limits)
       co = new_handler(loop)
     end
     local budget = new_budget(limits)
+    budget.is_resumed = true
     budgets[co] = budget
     local earlier_name, earlier_request = current_name, current_request
     current_name, current_request = name, request or false
