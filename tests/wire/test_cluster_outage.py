@@ -9,14 +9,17 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headgate.testing.gateway import Answer, Gateway, run
+from headgate.entities.registry import ENTITY_TYPES
+from headgate.store.sql.connect import postgres_engine
+from headgate.store.sql.migrate import Migrator
+from headgate.testing.gateway import Answer, Gateway
 from tests.support import postgres
 from tests.support.http1 import wait_until
 from tests.support.tcp_relay import TcpRelay
@@ -39,7 +42,7 @@ def call(node: Gateway, method: str, path: str, body: Any = None) -> Answer:
     return node.request(method, path, {"Content-Type": "application/json"}, content, to="admin")
 
 
-def until(is_so: Any, nodes: list[Gateway]) -> None:
+def until(is_so: Callable[[], bool], nodes: list[Gateway]) -> None:
     assert wait_until(is_so, _WITHIN_S), "\n\n".join(node.output()[-3000:] for node in nodes)
 
 
@@ -113,68 +116,90 @@ def is_reachable(node: Gateway) -> bool:
     return found
 
 
-@pytest.mark.timeout(60 + 3 * OUTAGE_S)
-@pytest.mark.parametrize("way", ["cut", "stall"])
-def test_three_nodes_lose_nothing_while_one_is_killed_and_their_database_is_away(
-    server: postgres.Server, tmp_path: Path, way: str
+@pytest.fixture
+def relay(server: postgres.Server) -> Iterator[TcpRelay]:
+    with TcpRelay((server.host, server.port)) as relay:
+        yield relay
+
+
+@pytest.fixture
+def settings(server: postgres.Server, relay: TcpRelay) -> dict[str, object]:
+    """Settings of nodes on a new database, behind the relay."""
+    name = server.new_database()
+    engine = postgres_engine(server.host, server.port, server.user, None, name)
+    Migrator(engine, ENTITY_TYPES, {}, {}).bootstrap()
+    engine.dispose()
+    place = {"pg_host": server.host, "pg_port": relay.port, "pg_user": server.user, "pg_database": name}
+    return {"database": "postgres", **place, "pg_timeout": 1000, "plugins": "request-termination"}
+
+
+def answer_a_path(nodes: list[Gateway]) -> None:
+    """Have a path answered by the nodes themselves, for visitors."""
+    answering = {"name": "request-termination", "config": {"status_code": 200}}
+    assert call(nodes[0], "PUT", "/routes/answered", {"paths": ["/answered"]}).status == 200
+    assert call(nodes[0], "POST", "/routes/answered/plugins", answering).status == 201
+    until(lambda: all(node.request("GET", "/answered").status == 200 for node in nodes), nodes)
+
+
+def write_more(writers: list[Writer]) -> None:
+    """Return when each writer has had some more writes acknowledged."""
+    goals = [len(writer.acknowledged) + 3 for writer in writers]
+    nodes = [writer.node for writer in writers]
+    until(lambda: all(len(w.acknowledged) >= goal for w, goal in zip(writers, goals, strict=True)), nodes)
+
+
+def outlive(relay: TcpRelay, fail: Callable[[], None], writers: list[Writer]) -> None:
+    """Take the database away for a while: the nodes say so, refuse writes, and write again when it is back."""
+    nodes = [writer.node for writer in writers]
+    fail()
+    until(lambda: not any(map(is_reachable, nodes)), nodes)
+    until(lambda: all(writer.statuses[503] for writer in writers), nodes)
+    stored = [set(writer.acknowledged) for writer in writers]
+    threading.Event().wait(OUTAGE_S)
+    assert [writer.acknowledged for writer in writers] == stored
+    relay.join()
+    until(lambda: all(map(is_reachable, nodes)), nodes)
+    write_more(writers)
+
+
+@pytest.mark.timeout(60 + 2 * OUTAGE_S)
+def test_three_nodes_lose_nothing_while_one_is_killed_and_their_database_is_cut_off(
+    relay: TcpRelay, settings: dict[str, object], tmp_path: Path
 ) -> None:
-    with TcpRelay((server.host, server.port)) as relay, contextlib.ExitStack() as stack:
-        settings: dict[str, object] = {
-            "database": "postgres",
-            "pg_host": server.host,
-            "pg_port": relay.port,
-            "pg_user": server.user,
-            "pg_database": server.new_database(),
-            "pg_timeout": 1000,
-            "plugins": "request-termination",
-        }
-        assert run("migrations", "bootstrap", settings=settings, prefix=tmp_path).returncode == 0
+    def start(number: int) -> Gateway:
+        return Gateway(None, **settings | {"prefix": tmp_path / str(number)})
 
-        def start(number: int) -> Gateway:
-            return Gateway(None, **settings | {"prefix": tmp_path / str(number)})
-
-        with ThreadPoolExecutor() as pool:
-            starting = [pool.submit(start, number) for number in range(3)]
-            nodes = [stack.enter_context(each.result()) for each in starting]
-        answering = {"name": "request-termination", "config": {"status_code": 200}}
-        assert call(nodes[0], "PUT", "/routes/answered", {"paths": ["/answered"]}).status == 200
-        assert call(nodes[0], "POST", "/routes/answered/plugins", answering).status == 201
-        until(lambda: all(node.request("GET", "/answered").status == 200 for node in nodes), nodes)
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor() as pool:
+        nodes = [stack.enter_context(node) for node in pool.map(start, range(3))]
+        answer_a_path(nodes)
         with contextlib.ExitStack() as clients:
             writers = [clients.enter_context(Writer(node, number)) for number, node in enumerate(nodes)]
             visitors = [clients.enter_context(Visitor(node, number)) for number, node in enumerate(nodes[:2])]
-            living = writers[:2]
-
-            def have_written(more: int) -> None:
-                before = [len(writer.acknowledged) for writer in living]
-                until(
-                    lambda: all(len(w.acknowledged) >= n + more for w, n in zip(living, before, strict=True)), nodes[:2]
-                )
-
-            have_written(3)
+            write_more(writers)
             os.killpg(nodes[2].process.pid, signal.SIGKILL)
             nodes[2].process.wait()
-            have_written(3)
-            {"cut": relay.cut, "stall": relay.stall}[way]()
-            until(lambda: not any(map(is_reachable, nodes[:2])), nodes[:2])
-            until(lambda: all(writer.statuses[503] for writer in living), nodes[:2])
-            stored = [set(writer.acknowledged) for writer in living]
-            threading.Event().wait(OUTAGE_S)
-            assert [writer.acknowledged for writer in living] == stored
-            relay.join()
-            until(lambda: all(map(is_reachable, nodes[:2])), nodes[:2])
-            have_written(3)
-        assert [dict(visitor.statuses).keys() for visitor in visitors] == [{200}, {200}]
-        assert {status for writer in living for status in writer.statuses} == {200, 503}
+            write_more(writers[:2])
+            outlive(relay, relay.cut, writers[:2])
+        assert [set(visitor.statuses) for visitor in visitors] == [{200}, {200}]
+        assert {status for writer in writers[:2] for status in writer.statuses} == {200, 503}
         nodes[2] = stack.enter_context(start(2))
-        hashes = set()
 
         def have_converged() -> bool:
-            hashes.clear()
-            hashes.update(call(node, "GET", "/status").json()["configuration_hash"] for node in nodes)
-            return len(hashes) == 1
+            return len({call(node, "GET", "/status").json()["configuration_hash"] for node in nodes}) == 1
 
         until(have_converged, nodes)
         found = names(nodes[0], "services")
         assert all(names(node, kind) == found for node in nodes for kind in ("services", "routes"))
         assert found >= set().union(*(writer.acknowledged for writer in writers))
+
+
+@pytest.mark.timeout(30 + 2 * OUTAGE_S)
+def test_a_node_gives_a_frozen_database_up_and_loses_nothing(relay: TcpRelay, settings: dict[str, object]) -> None:
+    with Gateway(None, **settings) as node:
+        answer_a_path([node])
+        with Writer(node, 0) as writer, Visitor(node, 0) as visitor:
+            write_more([writer])
+            outlive(relay, relay.stall, [writer])
+        assert set(visitor.statuses) == {200}
+        assert set(writer.statuses) == {200, 503}
+        assert names(node, "routes") == names(node, "services") >= writer.acknowledged
