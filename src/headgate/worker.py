@@ -132,16 +132,16 @@ class Worker:
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load plugins and make the engine; nothing runs yet."""
         # Imported here, after the log is set up: plugin modules may log while they are loaded.
-        from headgate.pdk import configure_node, shared_dict
+        from headgate.pdk import cache, configure_node, shared_dict
         from headgate.pdk._crud import Announcer
-        from headgate.pdk._node import attach_worker, node
+        from headgate.pdk._node import attach_worker
         from headgate.policy.blocking import configure_pool
         from headgate.policy.catalog import load_catalog
         from headgate.policy.runner import Runtime
 
         settings = self._bootstrap.settings
         configure_node(settings.node_configuration(), self._bootstrap.node_id)
-        node.generation = self._bootstrap.generation
+        cache.use_generation(self._bootstrap.generation)
         self._announcer = Announcer(settings.general.crud_events_max_pending)
         attach_worker(
             loop,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headgate.pdk import cache as module
 from headgate.pdk import shared_dict
 from headgate.pdk.cache import Cache, caches_of
 from tests.admin.conftest import Api
@@ -56,3 +57,15 @@ def test_all_keys_can_be_dropped(api: Api, caches: tuple[Cache, Cache]) -> None:
     assert api.call("GET", "/cache/k3").status_code == 404
     assert caches[1].get("k3", None, lambda: "new") == "new"
     assert api.call("GET", "/cache").status_code == 405
+
+
+def test_processes_of_another_generation_have_caches_of_their_own(caches: tuple[Cache, Cache]) -> None:
+    own = (module.cache, module.core_cache)
+    try:
+        module.use_generation(1)
+        for mine, same, other in zip(own, caches, caches_of(2), strict=True):
+            mine.get("k", None, lambda: "value")
+            assert same.probe("k") is not None
+            assert other.probe("k") is None
+    finally:
+        module.use_generation(0)

@@ -78,7 +78,6 @@ class Node:
         "broadcast",
         "cache_keys",
         "configuration",
-        "generation",
         "hostname",
         "id",
         "instrumentations",
@@ -102,8 +101,6 @@ class Node:
         self.snapshot: SnapshotView | None = None
         self.write_entity: EntityWriter | None = None
         self.broadcast: Broadcast | None = None
-        # Of the processes: one of an earlier generation goes on for a while with other code and configuration.
-        self.generation = 0
         self.cache_keys: Mapping[str, tuple[str, ...]] = {}
         # Of types whose entities are stored in another form than plugins see: what makes the one of the other.
         self.read_forms: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}

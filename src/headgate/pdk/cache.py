@@ -481,7 +481,16 @@ def caches_of(generation: int) -> tuple[Cache, Cache]:
     return Cache(f"kong_db_cache.{generation}"), core
 
 
-cache, core_cache = caches_of(node.generation)
+cache, core_cache = caches_of(0)
+
+
+def use_generation(generation: int) -> None:
+    """Have `cache` and `core_cache` of this process be those of a generation; called before plugins load.
+
+    Not when this module is imported: workers may be made of a process that has imported it already.
+    """
+    for own, wanted in zip((cache, core_cache), caches_of(generation), strict=True):
+        own._shared = wanted._shared
 
 
 def forget_many(keys: Sequence[str]) -> None:
