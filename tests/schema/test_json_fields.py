@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from headgate.schema import NamedJsonSchema, PluginConfig, Record, add_json_schema, examine, field, schema_json
+from headgate.schema import (
+    NamedJsonSchema,
+    PluginConfig,
+    Record,
+    add_json_schema,
+    examine,
+    field,
+    record_definition,
+    schema_json,
+)
 
 LIMITS = {
     "$schema": "http://json-schema.org/draft-04/schema#",
@@ -78,10 +87,12 @@ def test_optional_named_schema_lets_others_pass_or_has_a_default() -> None:
 def test_schema_that_cannot_be_used_is_refused_where_it_is_declared(schema: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="json_schema: "):
         add_json_schema("tests/bad", schema)
-    with pytest.raises(ValueError, match="json_schema: "):
 
-        class Wrong(PluginConfig):
-            value: Any = field(None, json_schema=schema)
+    class Wrong(PluginConfig):
+        value: Any = field(None, json_schema=schema)
+
+    with pytest.raises(TypeError, match="Wrong: value: json_schema: "):
+        record_definition(Wrong)
 
 
 def test_name_of_a_schema_has_its_namespace() -> None:

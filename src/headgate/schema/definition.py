@@ -255,10 +255,10 @@ def _foreign_validator(check: Any) -> Any:
 
 def _json_validator(schema: Any, check: Any) -> Any:
     # What a named schema says depends on another field, so that is asked where the record is known.
-    validator = None if isinstance(schema, NamedJsonSchema) else json_validator(schema)
+    is_named = isinstance(schema, NamedJsonSchema)
 
     def validate(value: Any) -> Any:
-        text = json_fault(validator, value) if validator is not None else None
+        text = None if is_named else json_fault(json_validator(schema), value)
         if text is None and check is not None:
             text = check(value)
         if text is not None:
@@ -275,6 +275,12 @@ def attribute_faults(definition: Definition) -> list[str]:
         for name, kinds in ONLY_ON.items()
         if definition.kind not in ("any", *kinds) and getattr(definition.spec, name) not in (UNSET, False)
     ]
+    schema = definition.spec.json_schema
+    if definition.kind == "json" and not isinstance(schema, NamedJsonSchema):
+        try:
+            json_validator(schema)
+        except ValueError as error:
+            faults.append(str(error))
     for inner in (definition.elements, definition.keys, definition.values):
         if inner is not None:
             faults += attribute_faults(inner)

@@ -79,7 +79,7 @@ def _validator(schema: bytes) -> Any:
     try:
         return jsonschema_rs.validator_for(schema.decode(), offline=True)
     except ValueError as error:
-        raise ValueError(f"json_schema: {error}") from None
+        raise ValueError(f"json_schema: {getattr(error, 'message', error)}") from None
 
 
 def json_fault(validator: Any, value: Any) -> str | None:
