@@ -144,7 +144,7 @@ def report(suite: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 # The suite waits a second or more in several cases.
-@pytest.mark.timeout(3600 if IS_WHOLE else 240)
+@pytest.mark.timeout(7200 if IS_WHOLE else 300)
 def test_every_case_passes(report: dict[str, dict[str, Any]]) -> None:
     bad = {
         number: (case["behavior"], case["behaviorClose"])
