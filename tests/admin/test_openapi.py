@@ -23,6 +23,7 @@ from headgate.entities.registry import ENTITY_TYPES
 from headgate.store.sql.connect import sqlite_engine
 from headgate.store.sql.store import SqlStore
 from tests.admin.conftest import Api
+from tests.admin.test_plugin_paths import HANDLER, plugin
 from tests.admin.test_writes import made
 from tests.store.conftest import PLUGINS, migrator
 from tests.support.entities import SAMPLES
@@ -39,12 +40,29 @@ KEYS = {name: str(given.get(ENTITY_TYPES[name].endpoint_key, "none")) for name, 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
+API_OF_A_PLUGIN = """
+from headgate.pdk.admin_api import AdminAnswer, AdminPath
+
+def show(request):
+    found = request.db.select("services", request.params["name"], by="name")
+    return AdminAnswer(404, {"message": "none"}) if found is None else AdminAnswer(200, found)
+
+def add(request):
+    return AdminAnswer(201, request.db.insert("consumers", {"username": request.params["name"], **request.body}))
+
+PATHS = [AdminPath(path="/of-a-plugin/:name", methods={"GET": show, "POST": add}, entity="consumers")]
+"""
+
+
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     directory = tmp_path_factory.mktemp("openapi")
     engine = sqlite_engine(directory / "headgate.db")
     migrator(engine).bootstrap()
-    api = Api(directory, SqlStore(engine, ENTITY_TYPES, PLUGINS), database="sqlite")
+    plugins = plugin(directory, handler=HANDLER, api=API_OF_A_PLUGIN)
+    store = SqlStore(engine, ENTITY_TYPES, PLUGINS)
+    names = "key-auth, request-termination, notes"
+    api = Api(directory, store, database="sqlite", plugins=names, plugin_path=plugins)
     for name in SAMPLES:
         made(api, name)
     return api
