@@ -7,6 +7,7 @@ whole configuration, and its keeping on disk. The data path never waits for it. 
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -151,7 +152,8 @@ class Control:
         self._stored: Snapshot | None = None
         self._prepare_store: Callable[[], None] | None = None
         self._keeper: DatabaseKeeper | None = None
-        self._loaded_at_ms = int(time.time() * 1000)
+        # What is posted from here on is newer than the document that this process reads.
+        self._began_at_ms = bootstrap.began_at_ms
         self._catalog: Catalog | None = None
         self._ordering_texts: frozenset[str] = frozenset()
 
@@ -196,7 +198,8 @@ class Control:
             await relay.start()
         await node.publisher.open()
         self._channel.report("checked")
-        # Imported after the workers have their snapshot on its way: the web framework is slow to load.
+        # The web framework is slow to load: beside the loop, on which workers get their snapshot meanwhile.
+        await asyncio.to_thread(importlib.import_module, "headgate.admin.server")
         from headgate.admin.server import AdminServers
 
         servers = AdminServers(node, self._bootstrap.listeners)
@@ -229,7 +232,7 @@ class Control:
 
     async def _take_newer_document(self, node: Node) -> None:
         """Publish what the control process before has taken over its Admin API while this one was loading."""
-        if node.has_database or not is_posted_since(node.settings.prefix, self._loaded_at_ms):
+        if node.has_database or not is_posted_since(node.settings.prefix, self._began_at_ms):
             return
         try:
             newer = await asyncio.to_thread(kept, node.settings.prefix)

@@ -41,7 +41,8 @@ class Bootstrap:
     """Everything a child needs to know at its start.
 
     `log_path` None is stderr; `is_replacement`: the child takes the place of one that died, so control goes on with the
-    configuration that was in force instead of reading the declarative file again.
+    configuration that was in force instead of reading the declarative file again; `began_at_ms`: Unix time at which the
+    start or the reload began that this child belongs to.
     """
 
     role: str
@@ -56,6 +57,7 @@ class Bootstrap:
     log_path: Path | None
     is_replacement: bool
     ticket_state: TicketState
+    began_at_ms: int = 0
 
     def encode(self) -> bytes:
         """Return the one line that the supervisor writes; it holds secrets and never touches a disk."""
@@ -72,6 +74,7 @@ class Bootstrap:
             "log_path": None if self.log_path is None else str(self.log_path),
             "is_replacement": self.is_replacement,
             "ticket_state": asdict(self.ticket_state),
+            "began_at_ms": self.began_at_ms,
         }
         return json.dumps(document).encode() + b"\n"
 

@@ -10,6 +10,7 @@ import json
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +152,7 @@ class GenerationPlan:
     log_path: Path | None
     ticket_secret: TicketSecret
     template: Template | None = None
+    began_at_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
 
 class Generation:
@@ -236,6 +238,7 @@ class Generation:
             log_path=plan.log_path,
             is_replacement=is_replacement,
             ticket_state=plan.ticket_secret.state(),
+            began_at_ms=plan.began_at_ms,
         )
         ours, theirs = socket.socketpair()
         try:
