@@ -130,6 +130,14 @@ def test_a_loop_that_waits_is_ended_too(slice_: str) -> None:
         asyncio.run(go_on())
 
 
+def test_a_value_whose_code_waits_is_given_up_and_leaves_nothing_behind() -> None:
+    waiting = vm().core["waiting_count"]
+    before = waiting()
+    with pytest.raises(LuaFaultError, match="cannot wait"):
+        LuaValue("return ngx.sleep(1)").get()
+    assert waiting() == before
+
+
 def test_a_long_plain_search_is_done_by_another_way() -> None:
     set_mode("sandbox", untrusted_lua_memory=64 * 1024 * 1024)
     run("local s = ('a'):rep(3e6) assert(s:find(('a'):rep(1e6) .. 'b', 1, true) == nil)")

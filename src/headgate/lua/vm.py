@@ -8,7 +8,7 @@ import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +41,26 @@ class BodyWait:
         self.limit_bytes = limit_bytes
 
 
+class Waiting:
+    """A run that waits: awaited, it goes on to its end; closed instead, it is given up and leaves nothing behind."""
+
+    __slots__ = ("_machine", "_outcome")
+
+    def __init__(self, machine: "Vm", outcome: tuple[Any, ...]) -> None:
+        self._machine = machine
+        self._outcome = outcome
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._machine.go_on(self._outcome).__await__()
+
+    def close(self) -> None:
+        """Give the run up."""
+        _, identifier, awaited = self._outcome[:3]
+        if inspect.iscoroutine(awaited):
+            awaited.close()
+        self._machine.drop(identifier)
+
+
 def _deny(_object: Any, name: Any, _is_setting: bool) -> NoReturn:
     raise AttributeError(f"no access to {name!r}")
 
@@ -66,7 +86,7 @@ class Vm:
         self.values = Values(self.runtime.table, self.host)
         self.bridge = Bridge(self.values, self.host)
         self._resume = self.core["resume"]
-        self._drop = self.core["drop"]
+        self.drop = self.core["drop"]
         self._call = self.core["call"]
         self._anchor = self.core["anchored"]
         self._new_request = self.core["new_request"]
@@ -238,14 +258,14 @@ class Vm:
         return run
 
     def call(self, name: str | None, function: Any, *arguments: Any) -> Any:
-        """Run a Lua function; returns its values as a tuple of Lua's, or a coroutine of that when it waits.
+        """Run a Lua function; returns its values as a tuple of Lua's, or something to await for them when it waits.
 
         Raises: as `handle`.
         """
         return self.settled(self._call(name, function, *arguments))
 
     def settled(self, outcome: tuple[Any, ...] | None) -> Any:
-        """Return what came of running: values, or a coroutine that goes on waiting."""
+        """Return what came of running: values, or what goes on waiting."""
         while outcome is not None and outcome[0] == "wait" and outcome[2].__class__ is BodyWait:
             call = current_call.get()
             if call is None or call.suspend is None:
@@ -254,7 +274,7 @@ class Vm:
             call.suspend(outcome[2].limit_bytes)
             outcome = self._resume(outcome[1], True)
         if outcome is not None and outcome[0] == "wait":
-            return self._go_on(outcome)
+            return Waiting(self, outcome)
         return self._values(outcome)
 
     def _values(self, outcome: tuple[Any, ...] | None) -> Any:
@@ -271,7 +291,7 @@ class Vm:
             raise LuaBudgetError(text.replace(BUDGET_MARK, ""), trace)
         raise LuaFaultError(text, trace)
 
-    async def _go_on(self, outcome: tuple[Any, ...] | None) -> Any:
+    async def go_on(self, outcome: tuple[Any, ...] | None) -> Any:
         """Wait for what a handler waits for and go on with it, to its end."""
         while outcome is not None and outcome[0] == "wait":
             identifier, awaited = outcome[1], outcome[2]
@@ -286,7 +306,7 @@ class Vm:
             except GatewayError as error:
                 outcome = self._resume(identifier, False, text_to_lua(str(error)))
             except BaseException:
-                self._drop(identifier)
+                self.drop(identifier)
                 raise
             else:
                 outcome = (
@@ -314,7 +334,7 @@ class Vm:
 
         async def run() -> None:
             try:
-                values = await self._go_on(("wait", identifier, awaited))
+                values = await self.go_on(("wait", identifier, awaited))
             except Exit:
                 settled("exit")
             except Exception as error:
@@ -322,7 +342,11 @@ class Vm:
             else:
                 settled("done", *(values or ()))
 
-        return _start_task(run())
+        try:
+            return _start_task(run())
+        except RuntimeError:
+            Waiting(self, ("wait", identifier, awaited)).close()
+            raise
 
     def _begin_bounded(self, memory_bytes: int) -> None:
         self.runtime.set_max_memory(self.runtime.get_memory_used() + memory_bytes)
@@ -350,9 +374,13 @@ def _without_frames_of_the_host(text: str) -> str:
 
 def _start_task(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine on the worker's loop in the present context; returns a concurrent future."""
-    loop = node.loop or asyncio.get_running_loop()
-    context = copy_context()
-    return context.run(asyncio.run_coroutine_threadsafe, coroutine, loop)
+    try:
+        loop = node.loop or asyncio.get_running_loop()
+        return copy_context().run(asyncio.run_coroutine_threadsafe, coroutine, loop)
+    except RuntimeError:
+        # There is no loop, or it is closed: the worker is ending, or none runs yet.
+        coroutine.close()
+        raise
 
 
 def on_loop(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -240,14 +240,18 @@ def _run(handle: Any, arguments: tuple[Any, ...], call: Call) -> tuple[Any, bool
     token = current_call.set(call)
     try:
         returned = handle(*arguments)
-        if inspect.iscoroutine(returned):
+        if inspect.isawaitable(returned):
             call.suspend = None
-            returned = _run_coroutine(returned)
+            returned = _run_coroutine(_awaited(returned))
         return returned, False
     except Exit:
         return None, True
     finally:
         current_call.reset(token)
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
