@@ -4,6 +4,8 @@ import argparse
 import datetime
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from bench import report
 from bench.cases import CASES, WEBSOCKET_CONTENDERS, Case, plain
 from bench.load import Sample, Target, run_wrk
-from bench.machine import CannotMeasureError, description, processors
+from bench.machine import CannotMeasureError, MeasuringFailedError, description, processors
 from bench.measure import (
     Places,
     Plan,
@@ -35,7 +37,7 @@ NGINX_ONLY = "nginx"
 
 
 def main() -> int:
-    """Run the chosen cases; exit code 2 when the machine lacks something."""
+    """Run the chosen cases; exit code 1 when some could not be measured, 2 when the machine lacks something."""
     names = [case.name for case in CASES] + [LARGE_BODY, STREAM, WEBSOCKET, GRPC, MEMORY]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
@@ -65,83 +67,106 @@ def main() -> int:
         files.chmod(0o755)
         make_large_file(files)
         with Nginx.upstream(places.load, files) as upstream, Nginx.proxy(places.measured, upstream.port) as proxy:
-            document = _measure(chosen, places, plan, upstream, proxy)
+            document, is_whole = _measure(chosen, places, plan, upstream, proxy)
     report.write(output, {"machine": machine, "plan": vars(plan), "time": stamp, **document})
     print(f"\n{', '.join(f'{name}: {value}' for name, value in machine.items())}")
     print(f"{plan.rounds} rounds of {plan.seconds:g} s after {plan.warm_up_s:g} s, {plan.connections} connections")
     print(f"raw data: {output}")
-    return 0
+    return 0 if is_whole else 1
 
 
-def _measure(chosen: list[str], places: Places, plan: Plan, upstream: Nginx, proxy: Nginx) -> dict[str, Any]:
+Step = Callable[[], tuple[list[report.Row], Any]]
+"""Measures one case: its rows of the table, its raw data."""
+
+
+def _measure(
+    chosen: list[str], places: Places, plan: Plan, upstream: Nginx, proxy: Nginx
+) -> tuple[dict[str, Any], bool]:
+    """Measure what is chosen and print the table; returns the raw data, and whether all of it could be measured.
+
+    What one case cannot do is told, and the others go on.
+    """
     rows: list[report.Row] = []
     document: dict[str, Any] = {"cases": {}}
-    by_name = {case.name: case for case in CASES}
+    is_whole = True
     if NGINX_ONLY in chosen:
         for name, port in (("upstream", upstream.port), ("proxy", proxy.port)):
             sample = run_wrk(places.load, Target(port), seconds=plan.seconds, connections=plan.connections)
             print(f"nginx {name}: {sample.requests_per_s:,.0f} requests/s, p99 {sample.latency_p99_ms:.2f} ms")
-    for case in CASES:
-        if case.name in chosen:
-            _say(case.title)
-            row, raw = _measure_case(case, by_name.get(case.baseline), places, plan, upstream, proxy)
-            rows.append(row)
-            document["cases"][case.name] = raw
-    if LARGE_BODY in chosen:
-        _say("1 GB body")
-        result = measure_large_body(places, plan, upstream, proxy, plain(upstream.port))
-        row, document["cases"][LARGE_BODY] = _throughput("1 GB body", LARGE_BODY, result)
-        rows.append(row)
-    if STREAM in chosen:
-        _say("1 GB over a TCP stream")
-        try:
-            result = measure_stream(places, plan, upstream)
-        except CannotMeasureError as error:
-            print(f"not measured: {error}")
-        else:
-            row, document["cases"][STREAM] = _throughput("1 GB over a TCP stream", STREAM, result)
-            rows.append(row)
-    if WEBSOCKET in chosen:
-        _say("WebSocket messages")
-        samples = measure_websockets(places, plan, WEBSOCKET_CONTENDERS)
-        messages = {name: [sample.messages_per_s for sample in each] for name, each in samples.items()}
-        for name in WEBSOCKET_CONTENDERS:
-            ratio = report.Ratio.of(messages[name], messages["nginx"])
-            busy = f"{median(sample.busy_ratio for sample in samples[name]):.0%}"
-            to = f"nginx ({median(messages['nginx']):,.0f}/s)"
-            rows.append(report.Row(name, f"{median(messages[name]):,.0f} messages/s", ratio, to, cost=busy))
-        document["cases"][WEBSOCKET] = {name: [one.document() for one in each] for name, each in samples.items()}
-    if GRPC in chosen:
-        _say("gRPC calls")
-        calls = measure_grpc(places, plan)
-        rates = {name: [sample.calls_per_s for sample in each] for name, each in calls.items()}
-        busy = f"{median(sample.busy_ratio for sample in calls[GRPC]):.0%}"
-        to = f"nginx ({median(rates['nginx']):,.0f}/s)"
-        ratio = report.Ratio.of(rates[GRPC], rates["nginx"])
-        rows.append(report.Row("gRPC, unary calls", f"{median(rates[GRPC]):,.0f} calls/s", ratio, to, cost=busy))
-        document["cases"][GRPC] = {name: [one.document() for one in each] for name, each in calls.items()}
+    for name, (title, measure) in _steps(places, plan, upstream, proxy).items():
+        if name in chosen:
+            _say(title)
+            try:
+                own_rows, document["cases"][name] = measure()
+            except (CannotMeasureError, MeasuringFailedError) as error:
+                is_whole = False
+                print(f"not measured: {error}")
+            else:
+                rows += own_rows
     if rows:
         print("\n" + report.table(rows))
     if MEMORY in chosen:
         _say("memory")
+        by_name = {case.name: case for case in CASES}
         kinds = [("idle", None), ("one route", by_name["plain"]), ("10,000 routes", by_name["routes-random"])]
         document[MEMORY] = measure_memory(places, plan, kinds, upstream)
         print("\n" + report.memory_table(document[MEMORY]))
-    return document
+    return document, is_whole
 
 
-def _throughput(title: str, name: str, result: Throughput) -> tuple[report.Row, dict[str, Any]]:
+def _steps(places: Places, plan: Plan, upstream: Nginx, proxy: Nginx) -> dict[str, tuple[str, Step]]:
+    """Return all cases: name to title and what measures it."""
+    by_name = {case.name: case for case in CASES}
+    steps: dict[str, tuple[str, Step]] = {}
+    for case in CASES:
+        baseline = by_name.get(case.baseline)
+        steps[case.name] = (case.title, partial(_measure_case, case, baseline, places, plan, upstream, proxy))
+    large = "1 GB body"
+    steps[LARGE_BODY] = (
+        large,
+        lambda: _throughput(large, LARGE_BODY, measure_large_body(places, plan, upstream, proxy, plain(upstream.port))),
+    )
+    stream = "1 GB over a TCP stream"
+    steps[STREAM] = (stream, lambda: _throughput(stream, STREAM, measure_stream(places, plan, upstream)))
+    steps[WEBSOCKET] = ("WebSocket messages", partial(_measure_websockets, places, plan))
+    steps[GRPC] = ("gRPC calls", partial(_measure_grpc, places, plan))
+    return steps
+
+
+def _measure_websockets(places: Places, plan: Plan) -> tuple[list[report.Row], Any]:
+    samples = measure_websockets(places, plan, WEBSOCKET_CONTENDERS)
+    messages = {name: [sample.messages_per_s for sample in each] for name, each in samples.items()}
+    to = f"nginx ({median(messages['nginx']):,.0f}/s)"
+    rows = []
+    for name in WEBSOCKET_CONTENDERS:
+        ratio = report.Ratio.of(messages[name], messages["nginx"])
+        busy = f"{median(sample.busy_ratio for sample in samples[name]):.0%}"
+        rows.append(report.Row(name, f"{median(messages[name]):,.0f} messages/s", ratio, to, cost=busy))
+    return rows, {name: [one.document() for one in each] for name, each in samples.items()}
+
+
+def _measure_grpc(places: Places, plan: Plan) -> tuple[list[report.Row], Any]:
+    calls = measure_grpc(places, plan)
+    rates = {name: [sample.calls_per_s for sample in each] for name, each in calls.items()}
+    busy = f"{median(sample.busy_ratio for sample in calls[GRPC]):.0%}"
+    to = f"nginx ({median(rates['nginx']):,.0f}/s)"
+    ratio = report.Ratio.of(rates[GRPC], rates["nginx"])
+    rows = [report.Row("gRPC, unary calls", f"{median(rates[GRPC]):,.0f} calls/s", ratio, to, cost=busy)]
+    return rows, {name: [one.document() for one in each] for name, each in calls.items()}
+
+
+def _throughput(title: str, name: str, result: Throughput) -> tuple[list[report.Row], Any]:
     rates = result.bytes_per_s
     ratio = report.Ratio.of(rates[name], rates["nginx"])
     growth = f"memory +{result.memory_growth_bytes / 1_000_000:.1f} MB"
     row = report.Row(title, f"{median(rates[name]) / 1e9:.2f} GB/s", ratio, "nginx", growth)
     raw = {"ratio": ratio.document(), "bytes_per_s": rates, "memory_growth_bytes": result.memory_growth_bytes}
-    return row, raw
+    return [row], raw
 
 
 def _measure_case(
     case: Case, baseline: Case | None, places: Places, plan: Plan, upstream: Nginx, proxy: Nginx
-) -> tuple[report.Row, dict[str, Any]]:
+) -> tuple[list[report.Row], Any]:
     samples = measure_requests(case, places, plan, upstream, proxy, baseline)
     rates = {name: [sample.requests_per_s for sample in each] for name, each in samples.items()}
     ratio = report.Ratio.of(rates[case.name], rates[case.baseline])
@@ -160,7 +185,7 @@ def _measure_case(
         "baseline": case.baseline,
         "samples": {name: [sample.document() for sample in each] for name, each in samples.items()},
     }
-    return row, raw
+    return [row], raw
 
 
 def _cost(samples: list[Sample]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench.machine import on_processor, program
+from bench.machine import MeasuringFailedError, on_processor, program
 from tests.support import processes
 
 _HERE = Path(__file__).parent
@@ -104,5 +104,5 @@ def fetch_bytes_per_s(processor: int, port: int, path: str, expected_bytes: int)
         )
     time_s, size, status = finished.stdout.split()
     if int(size) != expected_bytes or status != "200":
-        raise RuntimeError(f"expected {expected_bytes} bytes with 200, got {size} with {status}")
+        raise MeasuringFailedError(f"expected {expected_bytes} bytes with 200, got {size} with {status}")
     return expected_bytes / float(time_s)

@@ -13,6 +13,10 @@ class CannotMeasureError(Exception):
     """Something that a measurement needs is missing; the text is for a person."""
 
 
+class MeasuringFailedError(Exception):
+    """A contender answered otherwise than it should have; the text is for a person."""
+
+
 def processors() -> tuple[int, int]:
     """Return the processor for what is measured and the one for load and upstream."""
     available = sorted(os.sched_getaffinity(0))

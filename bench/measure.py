@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import load
 from bench.cases import Case, Document, grpc
 from bench.grpc import MESSAGE, GrpcSample, run_calls
-from bench.machine import on_processor
+from bench.machine import MeasuringFailedError, on_processor
 from bench.nginx import Nginx
 from bench.websocket import Echo, WebSocketSample, run_websockets
 from tests.support import processes
@@ -71,7 +71,7 @@ def measure_requests(
             for name, target in targets.items():
                 sample = load.run_wrk(places.load, target, seconds=plan.seconds, connections=plan.connections)
                 if sample.failures:
-                    raise RuntimeError(f"{case.name}: {name} had {sample.failures} failures")
+                    raise MeasuringFailedError(f"{case.name}: {name} had {sample.failures} failures")
                 samples[name].append(sample)
         return samples
 
@@ -117,7 +117,7 @@ def measure_grpc(places: Places, plan: Plan) -> dict[str, list[GrpcSample]]:
             for name, target in targets.items():
                 sample = run_calls(places.load, target, seconds=plan.seconds)
                 if sample.failures:
-                    raise RuntimeError(f"grpc: {name} had {sample.failures} failures")
+                    raise MeasuringFailedError(f"grpc: {name} had {sample.failures} failures")
                 samples[name].append(sample)
         return samples
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from bench.load import Target
-from bench.machine import on_processor
+from bench.machine import MeasuringFailedError, on_processor
 from tests.support import processes
 
 PAYLOAD_BYTES = 64
@@ -119,14 +119,14 @@ async def _converse(port: int, ends_s: float) -> int:
     )
     head = await reader.readuntil(b"\r\n\r\n")
     if b" 101 " not in head:
-        raise RuntimeError(f"no WebSocket: {head!r}")
+        raise MeasuringFailedError(f"no WebSocket: {head!r}")
     count = 0
     writer.write(_MASKED * ON_THEIR_WAY)
     received = 0
     while time.monotonic() < ends_s:
         data = await reader.read(256 * 1024)
         if not data:
-            raise RuntimeError("the connection was closed")
+            raise MeasuringFailedError("the connection was closed")
         whole, received = divmod(received + len(data), len(_PLAIN))
         count += whole
         writer.write(_MASKED * whole)
