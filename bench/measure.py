@@ -116,8 +116,7 @@ def measure_grpc(places: Places, plan: Plan) -> dict[str, list[GrpcSample]]:
         for _ in range(plan.rounds):
             for name, target in targets.items():
                 sample = run_calls(places.load, target, seconds=plan.seconds)
-                # nginx loses a few calls in tens of thousands here, which does not change its rate.
-                if sample.failures and name != "nginx":
+                if sample.failures:
                     raise MeasuringFailedError(f"grpc: {name} had {sample.failures} failures")
                 samples[name].append(sample)
         return samples

@@ -10,16 +10,11 @@ from functools import cache
 from typing import Any
 
 from headgate.lua.errors import LuaFaultError, LuaSyntaxError
+from headgate.lua.limits import DEFAULT_MEMORY_BYTES, MOST_SECONDS, instructions_of
 from headgate.lua.vm import Vm, vm
 from headgate.pdk._node import node
 
 OFF = "loading of untrusted Lua code disabled because 'untrusted_lua' config option is set to 'off'"
-
-MOST_SECONDS = 1.0
-"""Of processor time that a call may take (own choice): what no count of instructions sees, such as huge texts."""
-
-DEFAULT_INSTRUCTIONS = 10_000_000
-DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
 
 _KONG = """
 version version_num default_workspace configuration ctx.shared ctx.plugin
@@ -113,12 +108,11 @@ def _sandbox() -> tuple[Vm, Any, Any, Any]:
     extra = machine.values.to_lua(list(configuration.get("untrusted_lua_sandbox_environment") or ()))
     lists = machine.values.to_lua(LISTS.get(mode(), {}))
     environments = functions["environments"](mode(), requires, extra, lists)
-    instructions = configuration.get("untrusted_lua_instructions")
     memory = configuration.get("untrusted_lua_memory")
     limits = None
     if mode() != "on":
         limits = machine.table(
-            instructions=DEFAULT_INSTRUCTIONS if instructions is None else int(instructions),
+            instructions=instructions_of(configuration.get("untrusted_lua_instructions")),
             seconds=MOST_SECONDS,
             memory_bytes=_bytes(memory),
         )

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-DEFAULT_INSTRUCTIONS = 10_000_000
+from headgate.lua.limits import MOST_SECONDS, instructions_of
+
 INSTRUCTIONS_OF_A_STEP = 10
 """A step of Python stands for so many instructions of the setting `untrusted_lua_instructions` (own choice)."""
-
-MOST_SECONDS = 1.0
-"""That a call may run, waiting left out (own choice); as for Lua."""
 
 MOST_ITEMS = 16 * 1024 * 1024
 """Of a text or list that an operator makes (own choice)."""
@@ -75,9 +73,8 @@ _current: ContextVar[Budget | None] = ContextVar("python_function_budget", defau
 
 def budget_of(configuration: Settings) -> Budget:
     """Return a new budget by the node's settings."""
-    instructions = configuration["untrusted_lua_instructions"]
-    steps = DEFAULT_INSTRUCTIONS if instructions is None else int(instructions)
-    return Budget(-(-steps // INSTRUCTIONS_OF_A_STEP))
+    instructions = instructions_of(configuration["untrusted_lua_instructions"])
+    return Budget(-(-instructions // INSTRUCTIONS_OF_A_STEP))
 
 
 def bounded(function: Callable[..., Any], new_budget: Callable[[], Budget]) -> Callable[..., Any]:

@@ -1,0 +1,18 @@
+"""What one call of a function of the configuration may take, in Lua and in Python alike.
+
+Owns the defaults where no node has set any, as in a test of a plugin; a test compares them with those of the settings.
+Imports no machine: functions in Python need none.
+"""
+
+from typing import Any
+
+DEFAULT_INSTRUCTIONS = 10_000_000
+DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
+
+MOST_SECONDS = 1.0
+"""That a call may run, waiting left out (own choice): what no count of instructions sees, such as huge texts."""
+
+
+def instructions_of(given: Any) -> int:
+    """Return how many instructions a call may take, from the setting, None where it is not set; 0 is no limit."""
+    return DEFAULT_INSTRUCTIONS if given is None else int(given)
