@@ -19,12 +19,16 @@ def echo(connection: socket.socket) -> None:
 class StreamServer:
     """A TCP or TLS server; each connection is served on a thread and closed behind it."""
 
-    def __init__(self, serve: Serve = echo, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, serve: Serve = echo, context: ssl.SSLContext | None = None, *, address: str = "127.0.0.1"
+    ) -> None:
         self._serve = serve
         self._context = context
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server((address, 0))
+        self.address = address
         self.port: int = self._socket.getsockname()[1]
-        self.count = 0
+        self._clients: list[tuple[str, int]] = []
+        self._asked = threading.Condition()
         self.server_names: list[str | None] = []
         self.client_certificates: list[bytes | None] = []
         if context is not None:
@@ -42,13 +46,28 @@ class StreamServer:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
+    def clients(self) -> list[tuple[str, int]]:
+        """Return the addresses that have connected up to now.
+
+        The kernel completes a connection long before the thread here may accept it. Accepts come in the order of the
+        connections: once one of our own is through, so is everything before it.
+        """
+        with socket.create_connection((self.address, self.port), timeout=20) as own, self._asked:
+            name = own.getsockname()
+            if not self._asked.wait_for(lambda: name in self._clients, timeout=20):
+                raise TimeoutError("the server accepts no more")
+            self._clients.remove(name)
+            return list(self._clients)
+
     def _accept(self) -> None:
         while True:
             try:
-                connection, _ = self._socket.accept()
+                connection, client = self._socket.accept()
             except OSError:
                 return
-            self.count += 1
+            with self._asked:
+                self._clients.append(client)
+                self._asked.notify_all()
             threading.Thread(target=self._run, args=(connection,), daemon=True).start()
 
     def _run(self, connection: socket.socket) -> None:
