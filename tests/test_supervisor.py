@@ -100,7 +100,7 @@ def test_node_starts_answers_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
     scenario(tmp_path, play)
     assert Prefix(tmp_path).running_pid() is None
-    assert not Prefix(tmp_path).memory_path.exists()
+    assert not Prefix(tmp_path).memory.path.exists()
 
 
 def test_ready_line_goes_to_the_given_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

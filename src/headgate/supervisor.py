@@ -23,7 +23,8 @@ from headgate.errors import SettingsError
 from headgate.node import default_certificate, logs
 from headgate.node.children import Child, Generation, GenerationPlan, StartFailedError
 from headgate.node.forking import Template, is_forking_possible
-from headgate.node.prefix import Prefix
+from headgate.node.memory_directory import MemoryDirectoryError
+from headgate.node.prefix import Prefix, PrefixError
 from headgate.node.sockets import SocketTable
 from headgate.node.ticket_secret import TicketSecret
 
@@ -106,14 +107,14 @@ class Supervisor:
             if self._template is not None:
                 await self._template.stop()
             self._sockets.close_except(None)
-            self._prefix.remove_memory_directory()
+            self._prefix.memory.remove()
             self._prefix.release()
 
     async def _start_or_stop(self) -> None:
         stop_signal = self._stop_signal
         if stop_signal is None:
             raise RuntimeError("run() makes the future")
-        self._prefix.make_memory_directory()
+        self._make_memory_directory()
         starting = asyncio.ensure_future(self._start_first())
         await asyncio.wait((starting, stop_signal), return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -124,6 +125,15 @@ class Supervisor:
         starting.result()
         number = await stop_signal
         await self._stop(number)
+
+    def _make_memory_directory(self) -> None:
+        swept = self._prefix.memory.sweep()
+        if swept:
+            _log.info("removed the shared memory of nodes that have died: %s", ", ".join(map(str, swept)))
+        try:
+            self._prefix.memory.make()
+        except MemoryDirectoryError as error:
+            raise PrefixError(str(error)) from error
 
     async def _start_first(self) -> None:
         settings = self._settings
@@ -155,7 +165,7 @@ class Supervisor:
             sockets=table,
             node_id=self._prefix.node_id(settings),
             link_path=self._prefix.link_path(self._generation_number),
-            memory_path=self._prefix.memory_path / "dict",
+            memory_path=self._prefix.memory.path / "dict",
             log_path=error_log_path(settings, self._is_in_background),
             ticket_secret=self._ticket_secret_of(settings),
             template=self._template,

@@ -52,11 +52,7 @@ def test_link_of_a_long_prefix_fits_into_a_socket_address(tmp_path: Path) -> Non
     assert Prefix(Path("/a")).link_path(2) == Path("/a/sockets/control-2.sock")
 
 
-def test_shared_memory_starts_empty_and_is_given_back(prefix: Prefix) -> None:
-    path = prefix.make_memory_directory()
-    (path / "old").write_text("x")
-    prefix.make_memory_directory()
-    assert list(path.iterdir()) == []
-    assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    prefix.remove_memory_directory()
-    assert not path.exists()
+def test_memory_of_a_prefix_has_its_own_directory(prefix: Prefix, tmp_path: Path) -> None:
+    other = Prefix(tmp_path / "other")
+    assert prefix.memory.path == Prefix(prefix.path).memory.path != other.memory.path
+    assert prefix.memory is prefix.memory

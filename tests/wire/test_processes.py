@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headgate.node.prefix import Prefix
 from tests.support import processes
 from tests.support.documents import catch_all, document, service
 from tests.support.gateway import Gateway
@@ -190,6 +191,22 @@ def test_supervisor_that_is_killed_takes_its_processes_along(upstream: Upstream)
         gateway.process.kill()
         gateway.wait()
         assert wait_until(lambda: not [pid for pid in pids if processes.command_line(pid)])
+
+
+def test_memory_of_a_killed_node_goes_with_the_start_of_any_other_and_that_of_running_ones_stays(
+    upstream: Upstream,
+) -> None:
+    with Gateway(catch_all(upstream)) as running, Gateway(catch_all(upstream)) as killed:
+        pids = processes.children(killed.process.pid)
+        kept, left = (Prefix(one.prefix).memory.path for one in (running, killed))
+        killed.process.kill()
+        killed.wait()
+        assert wait_until(lambda: not [pid for pid in pids if processes.command_line(pid)])
+        with Gateway(catch_all(upstream)):
+            assert not left.exists()
+            assert kept.is_dir()
+        assert running.reload().returncode == 0
+        assert running.get("/").status == 200
 
 
 @pytest.mark.timeout(60)

@@ -9,16 +9,17 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from headgate.config.load import Settings
 from headgate.errors import GatewayError
+from headgate.node.memory_directory import MemoryDirectory
 
 _SUBDIRECTORIES = ("logs", "pids", "sockets", "ssl")
 # A unix socket's path has at most 107 bytes; the name in `sockets/` takes up to 24.
@@ -56,20 +57,19 @@ class Prefix:
         """What became of the last reload."""
         return self.path / "pids" / "reload.result"
 
-    @property
-    def memory_path(self) -> Path:
+    @cached_property
+    def memory(self) -> MemoryDirectory:
         """Directory of the memory shared by this node's workers: on tmpfs where there is one."""
-        digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
         base = Path("/dev/shm")
         if not os.access(base, os.W_OK):
             base = Path(tempfile.gettempdir())
-        return base / f"headgate-{os.geteuid()}-{digest}"
+        return MemoryDirectory(base, hashlib.sha256(str(self.path).encode()).hexdigest()[:16])
 
     def link_path(self, generation: int) -> Path:
         """Return the unix socket between control and workers; beside the shared memory when the prefix is too long."""
         directory = self.path / "sockets"
         if len(os.fsencode(directory)) > _LONGEST_SOCKET_DIRECTORY_BYTES:
-            directory = self.memory_path
+            directory = self.memory.path
         return directory / f"control-{generation}.sock"
 
     def prepare(self) -> None:
@@ -89,23 +89,6 @@ class Prefix:
         # Sockets of generations that died without cleaning up.
         for left_over in (self.path / "sockets").glob("control-*.sock"):
             left_over.unlink(missing_ok=True)
-
-    def make_memory_directory(self) -> Path:
-        """Make the directory of the shared memory anew: counters start from zero with each start of the node.
-
-        Raises: PrefixError when the name is taken by somebody else's directory.
-        """
-        path = self.memory_path
-        with contextlib.suppress(FileNotFoundError):
-            if path.lstat().st_uid != os.geteuid() or path.is_symlink():
-                raise PrefixError(f"{path} belongs to another user; remove it")
-            shutil.rmtree(path)
-        path.mkdir(mode=0o700)
-        return path
-
-    def remove_memory_directory(self) -> None:
-        """Give the shared memory back."""
-        shutil.rmtree(self.memory_path, ignore_errors=True)
 
     def take(self) -> None:
         """Lock the prefix for this process and write the pid file.
