@@ -7,6 +7,7 @@ whole configuration, and its keeping on disk. The data path never waits for it. 
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -211,6 +212,9 @@ class Control:
         if taking_over.done():
             await self._take_newer_document(node)
             await servers.start()
+        # What was loaded so far lives long: the collector need not walk it again at each change.
+        gc.collect()
+        gc.freeze()
         taking_over.cancel()
         is_following = node.settings.datastore.database != "off"
         following = asyncio.ensure_future(follower.run()) if is_following else None

@@ -97,6 +97,44 @@ def test_an_entity_whose_reference_means_something_else_is_not_the_same() -> Non
     assert route["service"] == {"id": "00000000-0000-4000-8000-00000000000a"}
 
 
+def test_items_that_are_alike_stay_entities_of_their_own_and_those_without_a_name_keep_their_ids() -> None:
+    known = KnownEntities()
+    document = {"_format_version": "3.0", "routes": [{"paths": ["/same"]}, {"paths": ["/same"]}, {"paths": ["/b"]}]}
+    first, second = (set(load(document, 1000, known).entities["routes"]) for _ in range(2))
+    assert len(first) == len(second) == 3
+    # Of those that are alike one is the one that was read before.
+    assert len(first & second) == 2
+
+
+def test_the_same_item_below_another_parent_or_in_another_format_is_another_entity() -> None:
+    known = KnownEntities()
+    upstreams = [{"name": "a", "targets": [{"target": "h:1"}]}, {"name": "b", "targets": []}]
+    document: dict[str, Any] = {"_format_version": "3.0", "upstreams": upstreams}
+    document["routes"] = [{"name": "r", "paths": ["/a(b)"]}]
+    [before] = load(document, 1000, known).entities["targets"].values()
+    upstreams[1]["targets"], upstreams[0]["targets"] = upstreams[0]["targets"], []
+    moved = load(document | {"_format_version": "2.1"}, 2000, known)
+    [after] = moved.entities["targets"].values()
+    assert after["upstream"] != before["upstream"]
+    assert after["id"] != before["id"]
+    assert [one["paths"] for one in moved.entities["routes"].values()] == [["~/a(b)"]]
+
+
+def test_a_fault_between_entities_that_were_read_before_is_told_at_its_place_and_over_when_it_is_gone() -> None:
+    known = KnownEntities()
+    one, other = {"name": "one", "url": "http://h/"}, {"name": "other", "url": "http://h/"}
+    document = {"_format_version": "3.0", "services": [one, other]}
+    first = load(document, 1000, known)
+    with pytest.raises(DeclarativeError) as caught:
+        load(document | {"services": [other, {"name": "new", "url": "http://h/"}, one, one]}, 2000, known)
+    assert [position for position, fault in enumerate(caught.value.fields["services"]) if fault] == [3]
+    dirty = document | {"services": [other, one], "plugins": [{"name": "limit", "service": "none"}]}
+    with pytest.raises(DeclarativeError):
+        load(dirty, 2000, known)
+    again = load(document, 3000, known)
+    assert all(again.entities["services"][each] is known_one for each, known_one in first.entities["services"].items())
+
+
 def test_a_faulty_document_changes_nothing_that_is_known_and_faults_stay_faults() -> None:
     known = KnownEntities()
     first = load(DOCUMENT, 1000, known)

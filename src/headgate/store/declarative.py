@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, Final
 
 import yaml
@@ -56,13 +57,14 @@ def load_declarative(
     entry's place, so that it can stand beside the entry's other faults.
     """
     with _collector_paused():
-        document = Document(parse_document(text, filename), entity_types)
+        document = Document(parse_document(text, filename), entity_types, None if known is None else known.read)
         for entry in document:
-            _open_sealed(entry, cipher)
+            if not entry.is_known:
+                _open_sealed(entry, cipher)
         _check(document, plugin_types, time.time() if now is None else now, is_broken_allowed, known)
     _raise_faults(document)
     entities = {
-        name: {entity["id"]: entity for entity in sorted(_entities(entries), key=_by_id)}
+        name: {entity["id"]: entity for entity in sorted(_entities(entries), key=itemgetter("id"))}
         for name, entries in document.entries.items()
     }
     expires = {entry.id: entry.expires_at for entry in document if entry.expires_at is not None}
@@ -135,11 +137,6 @@ class _Dumper(_SafeDumper):  # type: ignore[misc]
         return True
 
 
-def _by_id(entity: dict[str, Any]) -> str:
-    identifier: str = entity["id"]
-    return identifier
-
-
 def _entities(entries: list[Entry]) -> list[dict[str, Any]]:
     return [entry.entity for entry in entries]
 
@@ -151,9 +148,9 @@ def _check(
     is_broken_allowed: bool,
     known: KnownEntities | None,
 ) -> None:
-    indexes = {name: _index(entries) for name, entries in document.entries.items()}
+    indexes = _Indexes(document)
     for entry in document:
-        if entry.unreadable is None:
+        if entry.unreadable is None and not entry.is_known:
             data, faults = _resolved_data(entry, indexes)
             if known is not None and not faults and _is_taken_over(entry, data, known, document.is_transforming):
                 continue
@@ -174,6 +171,18 @@ def _open_sealed(entry: Entry, cipher: Cipher) -> None:
                 entry.given[name] = cipher.open_field(value, entry.id, name)
             except SealedError as error:
                 entry.errors[name] = str(error)
+
+
+class _Indexes(dict[str, dict[str, Entry]]):
+    """What references may say, by the type that they refer to; made when it is first asked for."""
+
+    def __init__(self, document: Document) -> None:
+        super().__init__()
+        self._document = document
+
+    def __missing__(self, type_name: str) -> dict[str, Entry]:
+        index = self[type_name] = _index(self._document.entries[type_name])
+        return index
 
 
 def _index(entries: list[Entry]) -> dict[str, Entry]:
@@ -212,6 +221,9 @@ def _is_taken_over(entry: Entry, data: dict[str, Any], known: KnownEntities, is_
     if entry.errors or entry.type.name == "certificates" or (entry.type.has_ttl and data.get("ttl") is not None):
         return False
     entry.digest = known.digest(entry.type.name, data, is_transforming=is_transforming)
+    # What a reference means depends on the rest of the document, save the parent, by whom entries are kept apart.
+    references = (name for name in entry.type.foreign if name not in entry.parents)
+    entry.is_lasting = entry.digest is not None and all(entry.given.get(name) is None for name in references)
     entity = None if entry.digest is None else known.get(entry.digest)
     if entity is None:
         return False
@@ -262,8 +274,8 @@ def _check_unique(entries: list[Entry]) -> None:
         return
     entity_type = entries[0].type
     seen_ids: set[str] = set()
-    seen: dict[tuple[str, ...], set[tuple[Any, ...]]] = {}
-    keys = [(name,) for name in entity_type.unique] + list(entity_type.composite_unique)
+    seen: dict[str, set[Any]] = {name: set() for name in entity_type.unique}
+    seen_together: dict[tuple[str, ...], set[Any]] = {names: set() for names in entity_type.composite_unique}
     for entry in entries:
         if entry.unreadable is not None:
             continue
@@ -271,25 +283,43 @@ def _check_unique(entries: list[Entry]) -> None:
             _add_uniqueness_fault(entry, "primary key", entry.id)
             continue
         seen_ids.add(entry.id)
-        source = entry.entity or entry.given
-        for names in keys:
-            values = tuple(_comparable(source.get(name)) for name in names)
-            if values[0] is None or (len(names) == 1 and not isinstance(values[0], str)):
-                continue
-            known = seen.setdefault(names, set())
-            if values in known:
-                shown = values[0] if len(names) == 1 else lua_style({name: source.get(name) for name in names})
-                _add_uniqueness_fault(entry, names[0] if len(names) == 1 else ", ".join(names), shown)
-                break
-            known.add(values)
+        _check_unique_fields(entry, entry.entity or entry.given, seen, seen_together)
 
 
-def _is_name_taken(entry: Entry, seen: Mapping[tuple[str, ...], set[tuple[Any, ...]]]) -> bool:
+def _check_unique_fields(
+    entry: Entry,
+    source: Mapping[str, Any],
+    seen: Mapping[str, set[Any]],
+    seen_together: Mapping[tuple[str, ...], set[Any]],
+) -> None:
+    """Note what other entries have said in fields that are unique, up to the first fault."""
+    for name, known in seen.items():
+        value = _comparable(source.get(name))
+        if not isinstance(value, str):
+            continue
+        if value in known:
+            _add_uniqueness_fault(entry, name, value)
+            return
+        known.add(value)
+    for names, known in seen_together.items():
+        values = tuple(_comparable(source.get(name)) for name in names)
+        if values[0] is None:
+            continue
+        if values in known:
+            shown = lua_style({name: source.get(name) for name in names})
+            _add_uniqueness_fault(entry, ", ".join(names), shown)
+            return
+        known.add(values)
+
+
+def _is_name_taken(entry: Entry, seen: Mapping[str, set[Any]]) -> bool:
     """Tell whether a unique field explains why a generated id is taken: the name says more to people."""
-    return any((entry.given.get(name),) in seen.get((name,), ()) for name in entry.type.unique)
+    return any(isinstance(value := entry.given.get(name), str) and value in known for name, known in seen.items())
 
 
 def _comparable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
     if isinstance(value, dict):
         value = value.get("id")
     return value if isinstance(value, (str, int, float)) or value is None else repr(value)

@@ -5,10 +5,12 @@ Owns the reading of the document's shape: sections, nested children, memberships
 in the two forms that answers have. Checking the entities themselves is `declarative`'s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
+
+import msgspec
 
 from headgate.entities.entity_type import EntityType
 from headgate.entities.registry import Registry
@@ -45,6 +47,8 @@ class Entry:
     expires_at: float | None = None
     digest: bytes | None = None
     is_known: bool = False
+    is_lasting: bool = False
+    """What it says makes the same entity wherever and whenever it stands below the same parent."""
 
     @property
     def is_faulty(self) -> bool:
@@ -52,22 +56,65 @@ class Entry:
         return self.unreadable is not None or len(self.errors) + len(self.whole_errors) > 0
 
 
-class Document:
-    """The entries of a document by type, and the faults that belong to none of them."""
+Section: TypeAlias = tuple[str, str | None, str | None, bool, bool]
+"""What else the meaning of an item depends on: its type, the field and id of its parent, the format, transforming."""
+_NO_ENTRIES: Final[Mapping[bytes, Entry]] = {}
+_encoder: Final = msgspec.msgpack.Encoder()
 
-    def __init__(self, document: dict[Any, Any], entity_types: Registry) -> None:
+
+class ReadEntries:
+    """The entries of one document by what was written, for the next document; not for two readings at once.
+
+    Owns when an item is the same one: every key and value, in the same order, in a section of the same meaning. Only
+    items without children are looked up.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Section, dict[bytes, Entry]] = {}
+        self._read: dict[Section, dict[bytes, Entry]] = {}
+
+    def begin(self) -> None:
+        """Read another document."""
+        self._read = {}
+
+    def section(self, section: Section) -> tuple[Mapping[bytes, Entry], dict[bytes, Entry]]:
+        """Return the entries that are kept of a section, and those to be filled with what is read of it now."""
+        return self._kept.get(section, _NO_ENTRIES), self._read.setdefault(section, {})
+
+    def keep(self) -> None:
+        """Keep the entries of the document that was read, and no others: it is without faults."""
+        self._kept, self._read = self._read, {}
+
+
+def _written(item: dict[Any, Any]) -> bytes | None:
+    """Return what stands for an item as it is written; None for values that no entity can have."""
+    try:
+        return _encoder.encode(item)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+
+
+class Document:
+    """The entries of a document by type, and the faults that belong to none of them.
+
+    Args: read, entries of an earlier document, taken over where this one has the same item.
+    """
+
+    def __init__(self, document: dict[Any, Any], entity_types: Registry, read: ReadEntries | None = None) -> None:
         self._types = entity_types
+        self._read = ReadEntries() if read is None else read
+        self._read.begin()
         self.errors: ErrorTree = {}
         self.entries: dict[str, list[Entry]] = {name: [] for name in entity_types}
         self.is_transforming = True
         self._read_head(document)
-        is_old_format = document.get("_format_version") in ("1.1", "2.1")
+        self._is_old_format = document.get("_format_version") in ("1.1", "2.1")
         for key, value in document.items():
             if key in entity_types:
                 self._read_section(entity_types[key], value, (key,), None, None, self.errors)
             elif not isinstance(key, str) or key not in _HEAD:
                 self.errors[str(key)] = "unknown field"
-        if is_old_format:
+        if self._is_old_format:
             for entry in self.entries["routes"]:
                 _upgrade_paths(entry.given)
 
@@ -78,7 +125,11 @@ class Document:
     @property
     def is_faulty(self) -> bool:
         """Tell whether anything is wrong with the document."""
-        return bool(self.errors) or any(entry.is_faulty for entry in self)
+        return bool(self.errors) or any(
+            entry.errors or entry.whole_errors or entry.unreadable is not None
+            for entries in self.entries.values()
+            for entry in entries
+        )
 
     def _read_head(self, document: dict[str, Any]) -> None:
         version = document.get("_format_version")
@@ -109,9 +160,24 @@ class Document:
             if value != {}:
                 errors[str(place[-1])] = EXPECTED_ARRAY
             return
+        parent_id = None if parent is None else parent.id
+        section = (entity_type.name, parent_field, parent_id, self._is_old_format, self.is_transforming)
+        known, read = self._read.section(section)
+        children = self._child_names(entity_type.name)
+        entries = self.entries[entity_type.name]
         for position, item in enumerate(value):
+            written = _written(item) if isinstance(item, dict) and children.isdisjoint(item) else None
+            if written is not None and written not in read:
+                before = known.get(written)
+                if before is not None and before.is_lasting:
+                    self._take_over(before, (*place, position), parent, parent_field)
+                    entries.append(before)
+                    read[written] = before
+                    continue
             entry = Entry(entity_type, (*place, position), {})
-            self.entries[entity_type.name].append(entry)
+            if written is not None:
+                read.setdefault(written, entry)
+            entries.append(entry)
             if not isinstance(item, dict):
                 entry.unreadable = "required field missing" if item is None else "expected a record"
                 continue
@@ -124,6 +190,25 @@ class Document:
             _take_annotations(entry.given, entry.errors)
             self._choose_id(entry)
             self._read_children(entry)
+
+    @staticmethod
+    def _take_over(entry: Entry, place: tuple[str | int, ...], parent: Entry | None, parent_field: str | None) -> None:
+        """Put an entry of an earlier document into this one, without what was found wrong about it since."""
+        entry.place = place
+        if entry.errors or entry.whole_errors:
+            entry.errors, entry.whole_errors = {}, []
+        if parent is not None and parent_field is not None:
+            entry.parents[parent_field] = parent
+        entry.is_known = True
+
+    def _child_names(self, own: str) -> frozenset[str]:
+        """Return the keys of an entity's item under which others stand."""
+        return frozenset(
+            (
+                *(child.name for child, _ in self._types.children_of(own)),
+                *(key for name, key in _MEMBERSHIPS if name == own),
+            )
+        )
 
     def _choose_id(self, entry: Entry) -> None:
         given_id = entry.given.get("id")

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from headgate.store.entries import ReadEntries
+
 Entity = dict[str, Any]
 
 _DIGEST_BYTES: Final = 16
@@ -22,6 +24,8 @@ class KnownEntities:
 
     def __init__(self) -> None:
         self._entities: Mapping[bytes, Entity] = {}
+        self.read: Final = ReadEntries()
+        """The entries themselves, of items that are written in the same way again."""
 
     def digest(self, type_name: str, said: Mapping[str, Any], *, is_transforming: bool) -> bytes | None:
         """Return what stands for an entry; None for values that no entity can have."""
@@ -38,3 +42,4 @@ class KnownEntities:
     def replace(self, entities: Iterable[tuple[bytes, Entity]]) -> None:
         """Know these entities and no others: what is held is bounded by one document."""
         self._entities = dict(entities)
+        self.read.keep()
