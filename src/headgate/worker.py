@@ -48,6 +48,8 @@ from headgate.policy.rotation import rotate_secrets
 _log = logging.getLogger("headgate.worker")
 _SWITCH_INTERVAL_S = 0.0005
 _DRAIN_POLL_S = 0.05
+_MOST_TIMER_END_S = 10.0
+"""That a worker which drains waits for timers of plugins (own choice)."""
 # Young collections every 20,000 net allocations: handlers make few cycles, and a collection holds the GIL.
 _GC_THRESHOLDS = (20_000, 20, 50)
 
@@ -105,6 +107,7 @@ class Worker:
         rotation.cancel()
         if draining.done() and not stopping.done() and not parent.done():
             await self._drain(stopping, parent)
+            await self._end_timers(stopping, parent)
         for task in (parent, stopping, draining):
             task.cancel()
         if link.done() and not link.cancelled() and link.exception() is not None:
@@ -125,6 +128,7 @@ class Worker:
         """Give `kong.db` the way to the store, and what it must know of the types of entities."""
         from headgate.pdk._node import node
 
+        node.worker_index = self._bootstrap.index
         node.write_entity = subscriber.write_entity
         node.read_forms = self._catalog.read_forms()
         node.cache_keys = {kind.name: kind.cache_key for kind in self._catalog.entity_types.values() if kind.cache_key}
@@ -426,10 +430,25 @@ class Worker:
         """Let running requests finish, until they have or a stop comes."""
         if self._engine is None or not self._is_started:
             return
+        from headgate.pdk._node import node
+
+        node.is_exiting = True
         self._engine.drain()
         self._channel.report("draining")
         # The engine has no event for this; it is another thread.
         while self._engine.is_running and not stopping.done() and not parent.done():  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_POLL_S)
+
+    @staticmethod
+    async def _end_timers(stopping: "asyncio.Future[Any]", parent: "asyncio.Future[Any]") -> None:
+        """Let timers of plugins that run end, such as those that send what is queued; no longer than is reasonable."""
+        from headgate.pdk._kong import kong
+
+        deadline_s = asyncio.get_running_loop().time() + _MOST_TIMER_END_S
+        while kong.timer.stats()["sys"]["running"] and not stopping.done() and not parent.done():
+            if asyncio.get_running_loop().time() > deadline_s:
+                _log.warning("timers of plugins that still run are cut off")
+                return
             await asyncio.sleep(_DRAIN_POLL_S)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from headgate.lua.vm import LIBRARY, vm
+from headgate.pdk._node import node
 
 MADE_ONCE = {"headgate.kong", "headgate.ngx"}
 MODULES = sorted(
@@ -83,6 +84,87 @@ FACTS = {
         local b = require('string.buffer').new() b:put('a', 1) assert(b:get() == 'a1')
         local t = require('table.new')(4, 0) t[1] = 1 require('table.clear')(t)
         assert(t[1] == nil and bit.band(6, 3) == 2)""",
+    "the parser of tokens that plugins share": """
+        local parser, pkey = require 'kong.plugins.jwt.jwt_parser', require 'resty.openssl.pkey'
+        local token = parser.encode({iss = 'me', exp = ngx.time() + 60}, 'secret')
+        local jwt = parser:new(token)
+        assert(jwt.claims.iss == 'me' and jwt.header.alg == 'HS256' and jwt:verify_signature('secret'))
+        assert(not jwt:verify_signature('other') and jwt:verify_registered_claims({'exp'}))
+        assert(jwt:check_maximum_expiration(100) and not jwt:check_maximum_expiration(10))
+        local _, faults = jwt:verify_registered_claims({'nbf', 'exp'}) assert(faults.nbf == 'must be a number')
+        _, faults = parser:new(parser.encode({exp = 1}, 's')):verify_registered_claims({'exp'})
+        assert(faults.exp == 'token expired')
+        local rsa, ec = {type = 'RSA', bits = 2048}, {type = 'EC', curve = 'prime256v1'}
+        for _, made in ipairs {{'RS256', rsa}, {'ES256', ec}} do
+          local key = pkey.new(made[2])
+          local signed = parser:new(parser.encode({a = 1}, key:to_PEM('private'), made[1]))
+          assert(signed:verify_signature(key:to_PEM('public')))
+          assert(signed:verify_signature(key:tostring('public', 'DER')))
+          assert(not signed:verify_signature(pkey.new(made[2]):to_PEM('public')))
+        end
+        assert(select(2, parser:new('a.b')) == 'invalid JSON' and select(2, parser:new('e30.e30.')) == 'invalid alg')
+        assert(not pcall(parser.new, parser, nil))""",
+    "LuaSocket's modules": """
+        local url, ltn12, mime = require 'socket.url', require 'ltn12', require 'mime'
+        local parsed = url.parse('https://me:pw@example.com:8443/a/b;x?q=1#f')
+        assert(parsed.host == 'example.com' and parsed.port == '8443' and parsed.user == 'me' and parsed.params == 'x')
+        assert(url.build(parsed) == 'https://me:pw@example.com:8443/a/b;x?q=1#f')
+        assert(url.absolute('http://h/a/b?x=1', '../c?y=2') == 'http://h/c?y=2')
+        assert(url.build_path(url.parse_path('/a/b')) == '/a/b')
+        assert(url.absolute('http://h/a', '//other/z') == 'http://other/z')
+        assert(url.unescape(url.escape('a b/')) == 'a b/')
+        local taken = {} assert(ltn12.pump.all(ltn12.source.string(('x'):rep(5000)), (ltn12.sink.table(taken))))
+        assert(#taken == 3 and #table.concat(taken) == 5000)
+        local encoded = ltn12.source.chain(ltn12.source.table({'hel', 'lo'}), mime.encode('base64'))
+        taken = {} ltn12.pump.all(encoded, (ltn12.sink.table(taken))) assert(table.concat(taken) == 'aGVsbG8=')
+        assert(mime.unqp((mime.qp('a=b'))) == 'a=b' and math.abs(require('socket').gettime() - ngx.now()) < 1)
+        local ok, err = require('socket').protect(function() require('socket').try(nil, 'lost') end)()
+        assert(ok == nil and err == 'lost')""",
+    "addresses in their binary form": """
+        local matcher = require('resty.ipmatcher').new({'127.0.0.0/8', '::1'})
+        assert(matcher:match_bin(string.char(127, 0, 0, 9)) and not matcher:match_bin(string.char(10, 0, 0, 1)))
+        assert(matcher:match_bin(('\\0'):rep(15) .. '\\1') and not matcher:match('x'))
+        assert(select(2, require('resty.ipmatcher').new({'x'})):find('invalid ip address: x', 1, true))
+        local named = require('resty.ipmatcher')
+        named = named.new_with_value({['10.0.0.0/8'] = 'wide', ['10.1.0.0/16'] = 'narrow'})
+        assert(named:match('10.1.2.3') == 'narrow' and named:match('10.2.2.3') == 'wide')
+        assert(not named:match('1.1.1.1'))""",
+    "kong.tools of Kong 3": """
+        local http, mime = require 'kong.tools.http', require 'kong.tools.mime_type'
+        local found = http.parse_directive_header('no-store, max-age=60, x=y')
+        assert(found['no-store'] == true and found['max-age'] == 60 and found.x == 'y')
+        assert(http.calculate_resource_ttl(found) == 60 and http.validate_header_name('x-y') == 'x-y')
+        assert(select(2, http.validate_header_name('x y')):find('bad header name'))
+        local kind, subtype, parameters = mime.parse_mime_type('Application/JSON; Charset=UTF-8')
+        assert(kind == 'application' and subtype == 'json' and parameters.charset == 'utf-8')
+        assert(mime.includes({type = 'a', subtype = '*'}, {type = 'a', subtype = 'b'}))
+        assert(not mime.includes({type = 'a', subtype = 'c'}, {type = 'a', subtype = 'b'}))
+        local module = require 'kong.tools.module'
+        assert(module.load_module_if_exists('cjson') and module.load_module_if_exists('no.such') == false)
+        assert(_KONG._NAME == 'kong' and require('kong.workspaces').get_workspace().name == 'default')
+        assert(require('kong.tools.redis.schema').config_schema.type == 'record')
+        assert(require('lua_system_constants').O_APPEND() == 1024)
+        assert(require('kong.reports').retrieve_redis_version() == nil)""",
+    "headers of limits that wait for a later phase": """
+        local limits, ctx = require 'kong.pdk.private.rate_limiting', {}
+        limits.store_response_header(ctx, 'X-Left', 3)
+        assert(limits.get_stored_response_header(ctx, 'X-Left') == 3 and not limits.get_stored_response_header({}, 'X'))
+        assert(select(2, pcall(limits.store_response_header, ctx, 1, 2)):find('must be a string, got number'))""",
+    "code of a configuration": """
+        local sandbox = require('kong.tools.sandbox')
+        assert(sandbox.sandbox('return 1 + 1')() == 2 and sandbox.validate('return 1'))
+        assert(sandbox.sandbox('return {a = {1}}')().a[1] == 1)
+        local ok, err = sandbox.validate('return +') assert(ok == nil and err:find('Error parsing function'))
+        assert(not pcall(sandbox.sandbox("return require('ffi')")))""",
+    "what a request has logged is not kept back": """
+        local ok, err = require('ngx.errlog').get_logs()
+        assert(ok == nil and err == 'directive "lua_capture_error_log" is not set')""",
+    "gzip from a function to a function": """
+        local zlib, out = require 'ffi-zlib', {}
+        local function from(text) return function() local now = text text = nil return now end end
+        assert(zlib.deflateGzip(from('hello'), function(piece) out[#out + 1] = piece end))
+        local back assert(zlib.inflateGzip(from(table.concat(out)), function(piece) back = piece end))
+        assert(back == 'hello')""",
     "what is not there says so": """
         local ok, err = pcall(ngx.location.capture, '/x') assert(not ok and err:find('not supported'))
         ok, err = pcall(function() return kong.db.connector end) assert(not ok and err:find('not available'))
@@ -103,6 +185,37 @@ def test_library(source: str) -> None:
 def test_a_module_that_is_not_there_tells_where_it_was_looked_for() -> None:
     with pytest.raises(Exception, match=r"module 'no.such.module' not found"):
         vm().require("no.such.module")
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("kong.plugins.base_plugin", "a handler is a plain table"),
+        ("kong.tools.batch_queue", "kong.tools.queue"),
+        ("kong.openid-connect.jwt", "enterprise edition"),
+        ("lfs", "native library"),
+    ],
+)
+def test_a_module_that_there_cannot_be_says_what_there_is_instead(module: str, text: str) -> None:
+    with pytest.raises(Exception, match=text) as raised:
+        vm().require(module)
+    assert "no file" not in str(raised.value)
+
+
+def test_a_whole_penlight_on_the_path_takes_the_place_of_the_part_here(tmp_path: Path) -> None:
+    (tmp_path / "pl").mkdir()
+    (tmp_path / "pl" / "compat.lua").write_text("return {}")
+    (tmp_path / "pl" / "stringx.lua").write_text("return { mine = true }")
+    before = node.configuration.get("lua_package_path")
+    node.configuration["lua_package_path"] = f"{tmp_path}/?.lua"
+    vm().forget("pl")
+    try:
+        assert vm().require("pl.stringx")["mine"]
+        assert not vm().is_own("pl.stringx")
+    finally:
+        vm().forget("pl")
+        node.configuration["lua_package_path"] = before
+    assert vm().is_own("pl.stringx")
 
 
 def test_bytes_that_are_no_text_pass_unchanged() -> None:

@@ -103,9 +103,13 @@ class Bridge:
     def _raw(self, function: Function) -> Function:
         fault = self.fault
         count = _parameter_count(function)
+        least = _required_count(function)
 
         def called(*arguments: Any) -> Any:
             try:
+                if len(arguments) < least:
+                    # What Lua leaves out is nil.
+                    arguments += (None,) * (least - len(arguments))
                 return function(*arguments[:count])
             except (Exception, Exit) as error:
                 return fault(error)
@@ -115,6 +119,7 @@ class Bridge:
     def _converting(self, function: Function, count: int | None) -> Function:
         fault, result, from_lua = self.fault, self.result, self.values.from_lua
         defaults = _defaults(function)
+        least = _required_count(function)
 
         def called(*arguments: Any) -> Any:
             try:
@@ -128,6 +133,8 @@ class Bridge:
                     )
                     for argument in arguments[:count]
                 ]
+                if len(given) < least:
+                    given += [None] * (least - len(given))
                 if defaults and None in given:
                     given = [
                         defaults.get(position) if argument is None else argument
@@ -224,6 +231,16 @@ def _parameter_count(function: Function) -> int | None:
     if any(one.kind is one.VAR_POSITIONAL for one in parameters):
         return None
     return len(parameters)
+
+
+def _required_count(function: Function) -> int:
+    """Return how many positional arguments a function cannot do without."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return 0
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(one.kind in kinds and one.default is one.empty for one in parameters)
 
 
 def _defaults(function: Function) -> dict[int, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import lupa.luajit21 as lupa
 
+from headgate.lua import search
 from headgate.lua.ngx.variables import VARIABLES
 from headgate.lua.values import LuaTable
 from headgate.lua.vm import Vm, vm
@@ -27,16 +28,6 @@ _OPEN = ("ngx.ctx", "ngx.header", "ngx.arg", "ngx.shared", "kong.ctx", "kong.con
 """Tables whose members are not known beforehand."""
 _BUILT_IN = frozenset(("bit", "ffi", "jit", "jit.util", "string.buffer", "table.new", "table.clear"))
 _VARIABLE_PREFIXES = ("http_", "sent_http_", "upstream_http_", "arg_", "cookie_")
-
-_REPLACED = {
-    "kong.plugins.base_plugin": "a handler is a plain table with PRIORITY and VERSION",
-    "kong.singletons": "its members are those of kong",
-    "kong.dao.errors": "kong.db returns its errors",
-    "kong.tools.responses": "use kong.response.exit",
-    "resty.mysql": "put the work behind a service, or write it in Python",
-    "pgmoon": "use kong.db, or write it in Python",
-}
-"""Modules that plugins of long ago require, or that need a native library, and what there is in their place."""
 
 _SKIPPED = re.compile(r"--\[(?P<c>=*)\[.*?\](?P=c)\]|--[^\n]*|\[(?P<l>=*)\[.*?\](?P=l)\]", re.DOTALL)
 _TEXT = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
@@ -60,7 +51,8 @@ def _faults(machine: Vm, source: str) -> Iterator[tuple[int, str]]:
     for found in _REQUIRE.finditer(code):
         module = found.group(1)
         if module not in _BUILT_IN and not _is_loaded(machine, module) and machine.find(module) is None:
-            hint = f"; {_REPLACED[module]}" if module in _REPLACED else ""
+            replacement = search.instead(module)
+            hint = "" if replacement is None else f"; {replacement}"
             yield _line(code, found.start()), f"require '{module}': there is no such module{hint}"
     bare = _TEXT.sub(lambda found: '"' + " " * (len(found.group()) - 2) + '"', code)
     for found in _NAME.finditer(bare):

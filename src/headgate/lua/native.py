@@ -6,17 +6,21 @@ import secrets
 import uuid
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from headgate.lua.ngx.codecs import digest, keyed_digest
-from headgate.lua.values import bytes_from_lua, text_from_lua
+from headgate.lua.values import bytes_from_lua, text_from_lua, text_to_lua
 from headgate.pdk import kong
 from headgate.schema import add_json_schema
 
 if TYPE_CHECKING:
+    from headgate.lua.functions import LuaValue
     from headgate.lua.vm import Vm
 
 MOST_RANDOM_BYTES = 1 << 20
+MOST_KEPT_CODE = 256
+"""Of pieces of code of configurations that stay compiled (own choice)."""
 MOST_INFLATED_BYTES = 128 * 1024 * 1024
 """Of one `inflate_gzip` (own choice): a small body must not fill the worker's memory."""
 
@@ -43,9 +47,26 @@ def install(vm: "Vm") -> None:
         "is_own": vm.is_own,
         "add_json_schema": lambda name, schema: add_json_schema(text_from_lua(name), vm.values.from_lua(schema)),
         "getenv": lambda name: os.environ.get(text_from_lua(name)),
+        "code_fault": lambda code: _code_fault(text_from_lua(code)),
+        "code_value": lambda code: vm.values.to_lua(_code(text_from_lua(code)).get()),
     }
     table = vm.table(**{name: vm.bridge.heavy(function) for name, function in plain.items()})
     vm.globals["package"]["loaded"]["headgate.native"] = table
+
+
+def _code_fault(source: str) -> str | None:
+    from headgate.lua.functions import OFF, mode, syntax_fault
+
+    fault = OFF if mode() == "off" else syntax_fault(source)
+    return None if fault is None else text_to_lua(fault)
+
+
+@lru_cache(maxsize=MOST_KEPT_CODE)
+def _code(source: str) -> "LuaValue":
+    """Return code of a configuration that is run for its value; compiled once."""
+    from headgate.lua.functions import LuaValue
+
+    return LuaValue(source)
 
 
 def random_bytes(length: Any) -> bytes:

@@ -282,7 +282,8 @@ class SchemaReader:
                 given[name] = None if self._is_null(value) else self._plain(value, "any")
         for name in LISTS:
             if definition[name] is not None:
-                given[name] = self._plain(definition[name], "array")
+                # Tuples, since annotations are compared by hash where one is inside of another.
+                given[name] = _frozen(self._plain(definition[name], "array"))
         if definition["unique_across_ws"] is not None:
             given["unique_across_workspaces"] = bool(definition["unique_across_ws"])
         validators: list[Callable[[Any], Any]] = []
@@ -543,6 +544,10 @@ def _pattern(text: str) -> LuaPattern:
     pattern = LuaPattern(text)
     pattern.python = python_pattern(text)
     return pattern
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _optional(annotation: Any) -> Any:

@@ -12,6 +12,41 @@ from headgate.pdk._node import node
 
 VERSION = "5.1"
 
+_GONE = "Kong 3 does not have it"
+_ENTERPRISE = "part of Kong's enterprise edition only"
+_NATIVE = "a native library, which cannot be loaded here"
+REPLACED = {
+    "kong.plugins.base_plugin": f"{_GONE}; a handler is a plain table with PRIORITY and VERSION",
+    "kong.plugins.log-serializers.basic": f"{_GONE}; use kong.log.serialize()",
+    "kong.singletons": f"{_GONE}; its members are those of kong",
+    "kong.tools.responses": f"{_GONE}; use kong.response.exit",
+    "kong.responses": f"{_GONE}; use kong.response.exit",
+    "kong.tools.database_cache": f"{_GONE}; use kong.cache",
+    "kong.tools.batch_queue": f"{_GONE}; use kong.tools.queue",
+    "kong.dao.errors": f"{_GONE}; kong.db returns its errors",
+    "lsyslog": _NATIVE,
+    "lfs": f"{_NATIVE}; use pl.path and pl.dir",
+    "lua_pack": f"{_NATIVE}; use the functions of string.byte and string.char",
+    "pb": f"{_NATIVE}; write the plugin in Python",
+    "openssl": f"{_NATIVE}; use resty.openssl",
+    "openssl.pkey": f"{_GONE}; use resty.openssl.pkey",
+    "openssl.hmac": f"{_GONE}; use resty.openssl.hmac",
+    "openssl.digest": f"{_GONE}; use resty.openssl.digest",
+    "resty.mysql": "put the work behind a service, or write it in Python",
+    "pgmoon": "use kong.db, or write it in Python",
+    "ngx.balancer": "use kong.service.set_target and kong.service.set_retries",
+    "ngx.ssl": "use kong.client.tls",
+}
+"""Modules that plugins require and that there cannot be, and what there is in their place."""
+_REPLACED_FAMILIES = {
+    "kong.openid-connect.": _ENTERPRISE,
+    "kong.enterprise_edition.": _ENTERPRISE,
+    "kong.dao.": f"{_GONE}; use kong.db",
+    "kong.runloop.": "a part of Kong's own machinery, which is another one here",
+    "kong.clustering.": "a part of Kong's own machinery, which is another one here",
+    "lapis.": "the Admin API is not lapis; use kong.api.endpoints",
+}
+
 
 def default_templates() -> list[str]:
     """Return where modules are found without a setting: the directory of the start, the trees of LuaRocks."""
@@ -48,6 +83,14 @@ def find(module: str, templates: list[str]) -> Path | None:
         if path.is_file():
             return path
     return None
+
+
+def instead(module: str) -> str | None:
+    """Return what there is in the place of a module that there cannot be; None for any other."""
+    text = REPLACED.get(module)
+    if text is not None:
+        return text
+    return next((text for family, text in _REPLACED_FAMILIES.items() if module.startswith(family)), None)
 
 
 def tried(module: str) -> list[str]:

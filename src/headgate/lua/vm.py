@@ -138,11 +138,11 @@ class Vm:
 
     def find(self, name: str) -> Path | None:
         """Return the file that `require` would load for a name."""
-        return search.find(name, [*search.paths(), f"{LIBRARY}/?.lua", f"{LIBRARY}/?/init.lua"])
+        return _own(name) or search.find(name, search.paths())
 
     def is_own(self, name: Any) -> bool:
         """Tell whether a module is one of the gateway's library."""
-        return isinstance(name, str) and search.find(name, [f"{LIBRARY}/?.lua", f"{LIBRARY}/?/init.lua"]) is not None
+        return isinstance(name, str) and _own(name) is not None
 
     def compile(self, source: str | bytes, chunk_name: str) -> Any:
         """Return the function that a Lua source is.
@@ -182,9 +182,12 @@ class Vm:
 
         def loader(name: str, *_: Any) -> Any:
             # The library comes first, so that no file on a path can stand in for what the gateway itself runs on.
-            own = search.find(name, [f"{LIBRARY}/?.lua", f"{LIBRARY}/?/init.lua"])
+            own = _own(name)
             path = own or search.find(name, search.paths())
             if path is None:
+                replacement = search.instead(name)
+                if replacement is not None:
+                    return f"\n\t{replacement}"
                 return "\n\t" + "\n\t".join(f"no file '{text}'" for text in search.tried(name))
             shown = str(path.relative_to(LIBRARY)) if own is not None else str(path)
             loaded = self._load(path.read_bytes(), f"@{shown}".encode())
@@ -363,6 +366,13 @@ class Vm:
     def _cancel(self, task: Any) -> None:
         if task is not None:
             task.cancel()
+
+
+def _own(name: str) -> Path | None:
+    """Return the library's file of a module. Of Penlight it has a part only, which a whole one on the path replaces."""
+    if name.startswith("pl.") and search.find("pl.compat", search.paths()) is not None:
+        return None
+    return search.find(name, [f"{LIBRARY}/?.lua", f"{LIBRARY}/?/init.lua"])
 
 
 def _without_frames_of_the_host(text: str) -> str:

@@ -81,6 +81,7 @@ class Node:
         "hostname",
         "id",
         "instrumentations",
+        "is_exiting",
         "loop",
         "max_post_args",
         "max_request_headers",
@@ -94,6 +95,7 @@ class Node:
         "statistics",
         "trusted_networks",
         "trusts_everyone",
+        "worker_index",
         "write_entity",
     )
 
@@ -108,6 +110,8 @@ class Node:
         self.statistics: Callable[[], Mapping[str, int]] | None = None
         self.post_event: Callable[[str, dict[str, Any]], object] | None = None
         self.resolver: NameResolver | None = None
+        self.worker_index = 0
+        self.is_exiting = False
         self.configure({}, None)
 
     def configure(self, configuration: Mapping[str, Any], node_id: str | None) -> None:

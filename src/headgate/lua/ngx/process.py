@@ -28,7 +28,8 @@ def functions(vm: "Vm") -> dict[str, Any]:
 
     plain: dict[str, Callable[..., Any]] = {
         "ngx_log": log,
-        "worker_id": lambda: 0,
+        "worker_id": lambda: node.worker_index,
+        "worker_exiting": lambda: node.is_exiting,
         "worker_pid": os.getpid,
         "worker_count": lambda: int(node.configuration.get("workers") or 1),
         "master_pid": os.getppid,

@@ -122,6 +122,7 @@ VARIABLES: dict[str, Callable[[Any], Any]] = {
     "document_uri": lambda request: request.path,
     "host": lambda request: request.host,
     "hostname": lambda _: node.hostname,
+    "http2": lambda request: "h2" if request.http_version == 2.0 else "",
     "https": lambda request: "on" if request.scheme == "https" else "",
     "is_args": lambda request: "?" if request.query else "",
     "kong_request_id": lambda request: request.id,

@@ -402,7 +402,7 @@ return function(py, host)
   -- the process -------------------------------------------------------------------------------------------------------
   ngx.worker = {
     id = py.worker_id, pid = py.worker_pid, count = py.worker_count, pids = function() return { py.worker_pid() } end,
-    exiting = function() return false end,
+    exiting = py.worker_exiting,
   }
   ngx.config = {
     subsystem = "http", debug = false, nginx_version = 1027001, ngx_lua_version = 10027,
@@ -411,13 +411,66 @@ return function(py, host)
   ngx.process = { type = function() return "worker" end, get_master_pid = py.master_pid }
   ngx.ssl = {}
 
+  -- What Kong itself puts into a request's table, read when it is asked for. A consumer or a credential that is put there
+  -- is who the client is.
+  local known = {
+    route = function() return kong.router.get_route() end,
+    service = function() return kong.router.get_service() end,
+    authenticated_consumer = function() return kong.client.get_consumer() end,
+    authenticated_credential = function() return kong.client.get_credential() end,
+    authenticated_consumer_groups = function() return kong.client.get_consumer_groups() end,
+    router_matches = function()
+      local captures = kong.request.get_uri_captures()
+      local merged = {}
+      for position, text in pairs(captures.unnamed) do
+        merged[position] = text
+      end
+      for name, text in pairs(captures.named) do
+        merged[name] = text
+      end
+      return { uri_captures = merged }
+    end,
+    request_id = function() return kong.request.get_id() end,
+    workspace = function() return kong.default_workspace end,
+    KONG_PROCESSING_START = function() return kong.request.get_start_time() end,
+  }
+  local KEPT = { router_matches = true }
+  local IDENTITY = { authenticated_consumer = true, authenticated_credential = true }
+  local ctx_mt = {
+    __index = function(ctx, name)
+      local read = known[name]
+      if read == nil then
+        return nil
+      end
+      -- Where the request has none of it yet, or no more, there is nothing.
+      local is_there, value = pcall(read)
+      if not is_there then
+        return nil
+      end
+      if KEPT[name] then
+        rawset(ctx, name, value)
+      end
+      return value
+    end,
+    __newindex = function(ctx, name, value)
+      rawset(ctx, name, value)
+      if IDENTITY[name] and type(value) == "table" then
+        if name == "authenticated_consumer" then
+          pcall(kong.client.authenticate, value, ctx.authenticated_credential)
+        else
+          pcall(kong.client.authenticate, ctx.authenticated_consumer, value)
+        end
+      end
+    end,
+  }
+
   return setmetatable(ngx, {
     __index = function(_, name)
       if name == "ctx" then
         local request = core.request()
         local ctx = request.ctx
         if ctx == nil then
-          ctx = {}
+          ctx = setmetatable({}, ctx_mt)
           request.ctx = ctx
         end
         return ctx
@@ -442,6 +495,9 @@ return function(py, host)
           core.request().status = value
         end
       elseif name == "ctx" then
+        if type(value) == "table" and getmetatable(value) == nil then
+          setmetatable(value, ctx_mt)
+        end
         core.request().ctx = value
       else
         rawset(self, name, value)

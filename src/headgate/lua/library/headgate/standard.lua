@@ -39,3 +39,5 @@ package.loaded["table.isarray"], package.loaded["table.clone"] = isarray, clone
 os.exit = function() error("os.exit is not available", 2) end
 
 require "headgate.matching"
+
+_KONG = require "kong.meta"

@@ -1,17 +1,11 @@
 -- kong.tools.utils: all functions of the other kong.tools modules under one name.
 local M = {}
-for _, name in ipairs { "table", "string", "uuid", "rand", "sha256", "gzip", "time", "ip", "http", "cjson" } do
+for _, name in ipairs { "table", "string", "uuid", "rand", "sha256", "gzip", "time", "ip", "http", "cjson", "module",
+  "system" } do
   for key, value in pairs(require("kong.tools." .. name)) do
     M[key] = value
   end
 end
 M.normalize_ipv4 = function(text) return M.normalize_ip(text) end
 M.check_hostname = function(text) return #text > 0 and not text:find("[^%w%.%-_]") and text or nil end
-M.load_module_if_exists = function(name)
-  local ok, loaded = pcall(require, name)
-  if ok then
-    return true, loaded
-  end
-  return false, loaded
-end
 return M

@@ -64,6 +64,12 @@ define("tags", { type = "set", elements = typedefs.tag })
 define("certificate", text("certificate"))
 define("key", text("key"))
 define("methods", { type = "set", elements = typedefs.http_method })
+define("hosts", { type = "array", elements = typedefs.wildcard_host })
+-- A path of a route: a prefix, or an expression behind `~`.
+define("router_path", { type = "string", match_any = { patterns = { "^/", "^~" },
+  err = "should start with: / (fixed path) or ~/ (regex path)" } })
+define("router_paths", { type = "array", elements = typedefs.router_path })
+define("paths", { type = "array", elements = typedefs.router_path })
 define("headers", { type = "map", keys = typedefs.header_name,
   values = { type = "array", elements = { type = "string" } } })
 define("lua_code", { type = "map", keys = { type = "string", len_min = 1 },

@@ -1,0 +1,49 @@
+-- kong.tools.sandbox: code of the configuration, within the mode of `untrusted_lua` and with the budget of a function.
+local native = require "headgate.native"
+local M = {}
+
+local mode = kong.configuration.untrusted_lua or "sandbox"
+M.configuration = { enabled = mode ~= "off", sandbox_enabled = mode ~= "off" and mode ~= "on", mode = mode }
+
+-- Returns a function that runs code and gives its value, as plain data; nil and a text for what is no code.
+function M.parse(code)
+  local fault = native.code_fault(code)
+  if fault then
+    return nil, "Error parsing function: " .. fault
+  end
+  return function()
+    local value, failed = native.code_value(code)
+    if failed ~= nil then
+      error(failed, 2)
+    end
+    return value
+  end
+end
+
+function M.sandbox(code)
+  local run, err = M.parse(code)
+  if not run then
+    error(err, 2)
+  end
+  return run
+end
+
+function M.validate(code)
+  local run, err = M.parse(code)
+  if not run then
+    return nil, err
+  end
+  return true
+end
+
+-- The value has to be a function, which is run as such code is: by those who made it.
+function M.validate_function(code)
+  local ok, err = M.validate(code)
+  if not ok then
+    return nil, err
+  end
+  return ok
+end
+M.validate_safe = M.validate
+
+return setmetatable(M, { __call = function(_, code) return M.sandbox(code) end })
