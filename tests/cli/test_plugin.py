@@ -186,6 +186,60 @@ def test_order_is_that_of_priorities_and_per_route_that_of_the_rules(
     assert shown["routes"][0]["order"] == {"access": ["good", "key-auth"], "log": ["good"]}
 
 
+STREAM_AND_FRAMES = """
+from headgate import Plugin, PluginConfig
+
+class Config(PluginConfig):
+    protocols = default_protocols = ("http", "https", "ws", "wss", "tcp")
+
+class Handler(Plugin[Config]):
+    VERSION = "1.0.0"
+    PRIORITY = {priority}
+
+    def access(self, conf): ...
+
+    def preread(self, conf): ...
+
+    def ws_handshake(self, conf): ...
+
+    def ws_client_frame(self, conf): ...
+
+    def ws_close(self, conf): ...
+
+    def log(self, conf): ...
+"""
+
+
+def test_order_shows_streams_and_websocket_services_with_their_phases(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADGATE_PLUGINS", "first, second")
+    for name, priority in (("first", 2), ("second", 1)):
+        (tmp_path / f"{name}.py").write_text(STREAM_AND_FRAMES.replace("{priority}", str(priority)))
+    file = tmp_path / "kong.yml"
+    file.write_text(
+        '_format_version: "3.0"\n'
+        "services:\n"
+        "- {name: db, protocol: tcp, host: h, port: 9, routes: [{name: db, protocols: [tcp], sources: [{port: 9}]}]}\n"
+        "- {name: chat, protocol: ws, host: h, port: 80, routes: [{name: chat, protocols: [ws], paths: [/chat]}]}\n"
+        "routes: [{name: plain, paths: [/]}]\n"
+        "plugins:\n"
+        "- {name: second}\n"
+        "- {name: first}\n"
+    )
+    routes = {one["name"]: one for one in document(capsys, "order", "-d", str(file))["routes"]}
+    both = ["first", "second"]
+    assert {name: one["order"] for name, one in routes.items()} == {
+        "plain": {"access": both, "log": both},
+        "chat": {"ws_handshake": both, "ws_client_frame": both, "ws_close": both},
+        "db": {"preread": both, "log": both},
+    }
+    assert routes["db"]["protocols"] == ["tcp"]
+    text = printed(capsys, "order", "-d", str(file))
+    assert "route db\npreread  first, second\nlog      first, second\n" in text
+    assert "route chat\nws_handshake     first, second\n" in text
+
+
 def test_mistyped_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     error = refusal(capsys, "lst")
     assert "Error: No such command: lst\n\nDid you mean list? headgate plugin --help lists the commands.\n" in error

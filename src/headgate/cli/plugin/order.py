@@ -1,6 +1,6 @@
 """`headgate plugin order`: the order in which plugins run, of all loaded ones and on each route."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -19,10 +19,10 @@ from headgate.cli.options import (
 from headgate.cli.output import fault_error, print_json
 from headgate.cli.table import print_table
 from headgate.errors import PluginLoadError
-from headgate.policy.chain import Chain, LateSlot
+from headgate.phases import Phase
+from headgate.policy.chain import LATER_PHASES, WEBSOCKET_PHASES, Chain, LateSlot, PluginInstance
 from headgate.policy.compile import CompiledPlan
-
-_PHASES = ("access", "response", "header_filter", "body_filter", "log")
+from headgate.policy.streams import StreamChain
 
 
 @click.command("order")
@@ -35,6 +35,7 @@ def command(declarative: str | None, conf: str | None, plugin_path: tuple[str, .
     """Show the order in which the loaded plugins run, by priority; with a declarative file, that on each route.
 
     On a route the rules of `ordering` count, for requests of an unknown client; headgate explain shows one consumer's.
+    Routes of WebSocket services and of streams have phases of their own.
 
     \b
     Examples:
@@ -77,23 +78,34 @@ def _show_routes(plan: CompiledPlan, is_json: bool) -> None:
 
 
 def _routes(plan: CompiledPlan) -> Iterator[dict[str, Any]]:
-    for position, chain in enumerate(plan.chains):
+    chains: list[tuple[dict[str, list[str]], tuple[PluginInstance | LateSlot, ...]]] = [
+        (_orders(chain), chain.slots) for chain in plan.chains
+    ]
+    # A stream knows no client, and its routes follow the others.
+    chains += [(_stream_orders(chain), ()) for chain in plan.stream_chains]
+    for position, (orders, slots) in enumerate(chains):
         route = plan.route(position)
         yield {
             "id": route["id"],
             "name": route.get("name"),
-            "order": _orders(chain),
-            "by_client": [slot.name for slot in chain.slots if isinstance(slot, LateSlot)],
+            "protocols": route["protocols"],
+            "order": {phase: names for phase, names in orders.items() if names},
+            "by_client": [slot.name for slot in slots if isinstance(slot, LateSlot)],
         }
 
 
 def _orders(chain: Chain) -> dict[str, list[str]]:
-    orders = {
-        phase: [
-            one.name
-            for one in (chain.access_order() if phase == "access" else chain.static_order())
-            if getattr(one, phase) is not None
-        ]
-        for phase in _PHASES
+    first, later = (Phase.WS_HANDSHAKE, WEBSOCKET_PHASES) if chain.is_websocket else (Phase.ACCESS, LATER_PHASES)
+    static = chain.static_order()
+    return {
+        first.label: _names(first, chain.access_order()),
+        **{phase.label: _names(phase, static) for phase in later},
     }
-    return {phase: names for phase, names in orders.items() if names}
+
+
+def _stream_orders(chain: StreamChain) -> dict[str, list[str]]:
+    return {phase.label: _names(phase, chain.instances) for phase in (Phase.PREREAD, Phase.LOG)}
+
+
+def _names(phase: Phase, instances: Iterable[PluginInstance]) -> list[str]:
+    return [one.name for one in instances if getattr(one, phase.label) is not None]
