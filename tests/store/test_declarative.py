@@ -14,6 +14,7 @@ from headgate.errors import DeclarativeError
 from headgate.schema import ALL_PROTOCOLS, PluginConfig, field
 from headgate.store.declarative import configuration_hash, export_declarative, load_declarative
 from headgate.store.snapshot import Snapshot
+from tests.support.entities import SAMPLES
 
 
 class Config(PluginConfig):
@@ -359,3 +360,89 @@ def test_any_text_loads_or_is_refused(text: str | bytes) -> None:
         load_declarative(text, plugin_types=PLUGINS)
     except DeclarativeError as error:
         assert error.message
+
+
+_REFERENCES = [
+    (name, field_name, key.reference)
+    for name, entity_type in ENTITY_TYPES.items()
+    for field_name, key in entity_type.foreign.items()
+]
+_PARENT_ID = "00000000-0000-4000-8000-0000000000AA"
+
+
+def _sample(type_name: str) -> dict[str, Any]:
+    """Return the fields of a sample that refer to nothing."""
+    if type_name == "plugins":
+        return {"name": "log"}
+    return {name: value for name, value in SAMPLES[type_name][0].items() if not str(value).startswith("@")}
+
+
+def _referring(type_name: str, field_name: str, reference: Any) -> dict[str, Any]:
+    """Return a document with an entity whose one field refers so, whatever else it refers to being there."""
+    document: dict[str, Any] = {}
+    child = _sample(type_name)
+    for name, key in ENTITY_TYPES[type_name].foreign.items():
+        if name == field_name or key.is_required:
+            document[key.reference] = [{**_sample(key.reference), "id": _PARENT_ID}]
+            child[name] = reference if name == field_name else _PARENT_ID
+    if field_name == "client_certificate":
+        child |= {"protocol": "https"} if type_name == "services" else {}
+    return {**document, type_name: [child]}
+
+
+@pytest.mark.parametrize(("type_name", "field_name", "parent"), _REFERENCES)
+def test_every_reference_may_be_a_text_or_an_object(type_name: str, field_name: str, parent: str) -> None:
+    parent_fields = _sample(parent)
+    named = [{name: parent_fields[name]} for name in ENTITY_TYPES[parent].lookup_fields if name in parent_fields]
+    forms: list[Any] = [_PARENT_ID, {"id": _PARENT_ID}, {"id": _PARENT_ID.lower(), "name": "whatever"}, *named]
+    key = ENTITY_TYPES[parent].endpoint_key
+    if key in parent_fields:
+        forms.append(parent_fields[key])
+    for form in forms:
+        [entity] = load(_referring(type_name, field_name, form)).entities[type_name].values()
+        assert entity[field_name] == {"id": _PARENT_ID.lower()}, form
+
+
+@pytest.mark.parametrize(("type_name", "field_name", "parent"), _REFERENCES)
+def test_references_in_object_form_to_nothing_are_told(type_name: str, field_name: str, parent: str) -> None:
+    other = _PARENT_ID.replace("AA", "BB")
+    wrong = {
+        f'{{id="{other}"}}': {"id": other},
+        '{foo="x"}': {"foo": "x"},
+    }
+    for shown, form in wrong.items():
+        told = faults(_referring(type_name, field_name, form))[type_name][0][field_name]
+        assert told == f"invalid reference '{field_name}: {shown}' (no such entry in '{parent}')"
+    for form in ({}, {"id": 1}, {"foo": "x", "bar": "y"}, 1, ["x"]):
+        assert faults(_referring(type_name, field_name, form))[type_name][0][field_name] == "expected a string"
+
+
+def test_an_object_says_by_which_field_it_refers() -> None:
+    first, second = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+    services = [{"name": "one", "url": "http://h/", "id": first}, {"name": first, "url": "http://h/", "id": second}]
+    for form, meant in (({"name": first}, second), ({"id": first}, first), (first, second)):
+        [route] = (
+            load({"services": services, "routes": [{"paths": ["/"], "service": form}]}).entities["routes"].values()
+        )
+        assert route["service"] == {"id": meant}
+
+
+def test_an_object_gives_the_same_generated_id_as_the_text_in_it() -> None:
+    document = {"upstreams": [{"name": "u"}]}
+    forms: list[Any] = ["u", {"name": "u"}]
+    ids = [
+        list(load(document | {"targets": [{"target": "h:1", "upstream": form}]}).entities["targets"]) for form in forms
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_lists_of_ids_take_objects_too() -> None:
+    other = _PARENT_ID.replace("AA", "BB")
+    document = {"ca_certificates": [{**_sample("ca_certificates"), "id": _PARENT_ID}]}
+    service = {"name": "s", "url": "https://h/"}
+    for form in (_PARENT_ID.lower(), {"id": _PARENT_ID}):
+        snapshot = load(document | {"services": [service | {"ca_certificates": [form]}]})
+        assert next(snapshot.all("services"))["ca_certificates"] == [_PARENT_ID.lower()]
+    told = faults(document | {"services": [service | {"ca_certificates": [_PARENT_ID, {"id": other}]}]})
+    fault = f"invalid reference 'ca_certificates: {{id=\"{other}\"}}' (no such entry in 'ca_certificates')"
+    assert told == {"services": [{"ca_certificates": [None, fault]}]}

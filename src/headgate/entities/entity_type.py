@@ -93,6 +93,15 @@ class EntityType:
         return found
 
     @cached_property
+    def reference_lists(self) -> tuple[str, ...]:
+        """The fields that list ids of other entities; such a field has the name of their type."""
+        return tuple(
+            member.name
+            for member in record_definition(self.model)
+            if member.definition.elements is not None and member.definition.elements.spec.uuid is True
+        )
+
+    @cached_property
     def unique(self) -> tuple[str, ...]:
         """The fields that are unique on their own, without the id."""
         return tuple(member.name for member in record_definition(self.model) if member.definition.spec.unique is True)

@@ -15,14 +15,13 @@ from typing import Any, Final
 
 import yaml
 
-from headgate.entities.entity_type import ForeignKey
 from headgate.entities.plugins import PluginType, check_plugin
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import DeclarativeError, EntityError, lua_style
 from headgate.store.base import checked_ttl
 from headgate.store.cipher import WITHOUT_KEYS, Cipher, SealedError, is_sealed
 from headgate.store.document import parse_document
-from headgate.store.entries import EXPECTED_STRING, Document, Entry
+from headgate.store.entries import EXPECTED_STRING, Document, Entry, reference_of
 from headgate.store.input import add_incomplete, stored
 from headgate.store.known import KnownEntities
 from headgate.store.plugin_protocols import plugin_protocols_fault
@@ -173,46 +172,72 @@ def _open_sealed(entry: Entry, cipher: Cipher) -> None:
                 entry.errors[name] = str(error)
 
 
-class _Indexes(dict[str, dict[str, Entry]]):
-    """What references may say, by the type that they refer to; made when it is first asked for."""
+class _Indexes:
+    """What references may say, by the type and field that they name; each is made when it is first asked for."""
 
     def __init__(self, document: Document) -> None:
-        super().__init__()
-        self._document = document
+        self._entries = document.entries
+        self.types = document.types
+        self._made: dict[tuple[str, str], dict[str, Entry]] = {}
 
-    def __missing__(self, type_name: str) -> dict[str, Entry]:
-        index = self[type_name] = _index(self._document.entries[type_name])
+    def find(self, type_name: str, reference: tuple[str | None, str]) -> Entry | None:
+        """Return the entry that a reference means.
+
+        A text alone is the endpoint key, else the id; an object names the id, or a field by which stores find entities.
+        """
+        name, value = reference
+        entity_type = self.types[type_name]
+        if name is None:
+            key = entity_type.endpoint_key
+            found = None if key is None else self._index(type_name, key).get(value)
+            return found or self._index(type_name, "id").get(value.lower())
+        if name == "id":
+            return self._index(type_name, "id").get(value.lower())
+        return self._index(type_name, name).get(value) if name in entity_type.lookup_fields else None
+
+    def _index(self, type_name: str, name: str) -> dict[str, Entry]:
+        index = self._made.get((type_name, name))
+        if index is None:
+            index = self._made[type_name, name] = {}
+            for entry in self._entries[type_name]:
+                value = entry.id.lower() if name == "id" else entry.given.get(name)
+                if isinstance(value, str):
+                    index.setdefault(value, entry)
         return index
 
 
-def _index(entries: list[Entry]) -> dict[str, Entry]:
-    """Return what a reference may say, to the entry it means: the endpoint key comes before the id."""
-    index: dict[str, Entry] = {}
-    for entry in entries:
-        index.setdefault(entry.id, entry)
-    keys: set[str] = set()
-    for entry in entries:
-        key = entry.given.get(entry.type.endpoint_key) if entry.type.endpoint_key is not None else None
-        if isinstance(key, str) and key not in keys:
-            keys.add(key)
-            index[key] = entry
-    return index
-
-
-def _resolved_data(entry: Entry, indexes: Mapping[str, Mapping[str, Entry]]) -> tuple[dict[str, Any], dict[str, str]]:
+def _resolved_data(entry: Entry, indexes: _Indexes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what an entry says, references as ids, and the faults of these."""
     data = dict(entry.given)
     data["id"] = entry.id if isinstance(data.get("id"), str) else data.get("id")
-    faults: dict[str, str] = {}
+    faults: dict[str, Any] = {}
     for name, key in entry.type.foreign.items():
         parent = entry.parents.get(name)
         if parent is not None:
             data[name] = {"id": parent.id}
         elif data.get(name) is not None:
-            data[name], fault = _resolved(name, key, data[name], indexes)
+            data[name], fault = _resolved(name, key.reference, data[name], indexes)
             if fault is not None:
                 faults[name] = fault
+    for name in entry.type.reference_lists:
+        if name in indexes.types and isinstance(data.get(name), list):
+            data[name], found = _resolved_list(name, data[name], indexes)
+            if any(found):
+                faults[name] = found
     return data, faults
+
+
+def _resolved_list(name: str, values: list[Any], indexes: _Indexes) -> tuple[list[Any], list[str | None]]:
+    """Return a list of ids in which references in object form are ids too; ids as texts are left as they are."""
+    resolved: list[Any] = []
+    faults: list[str | None] = []
+    for value in values:
+        if isinstance(value, dict):
+            reference, fault = _resolved(name, name, value, indexes)
+            value = reference["id"]
+            faults += [None] * (len(resolved) - len(faults)) + ([] if fault is None else [fault])
+        resolved.append(value)
+    return resolved, faults
 
 
 def _is_taken_over(entry: Entry, data: dict[str, Any], known: KnownEntities, is_transforming: bool) -> bool:
@@ -222,8 +247,7 @@ def _is_taken_over(entry: Entry, data: dict[str, Any], known: KnownEntities, is_
         return False
     entry.digest = known.digest(entry.type.name, data, is_transforming=is_transforming)
     # What a reference means depends on the rest of the document, save the parent, by whom entries are kept apart.
-    references = (name for name in entry.type.foreign if name not in entry.parents)
-    entry.is_lasting = entry.digest is not None and all(entry.given.get(name) is None for name in references)
+    entry.is_lasting = entry.digest is not None and not _has_references(entry)
     entity = None if entry.digest is None else known.get(entry.digest)
     if entity is None:
         return False
@@ -231,10 +255,17 @@ def _is_taken_over(entry: Entry, data: dict[str, Any], known: KnownEntities, is_
     return True
 
 
+def _has_references(entry: Entry) -> bool:
+    given = entry.given
+    return any(given.get(name) is not None for name in entry.type.foreign if name not in entry.parents) or any(
+        given.get(name) for name in entry.type.reference_lists
+    )
+
+
 def _examine(
     entry: Entry,
     data: dict[str, Any],
-    faults: dict[str, str],
+    faults: dict[str, Any],
     plugin_types: Mapping[str, PluginType],
     now: float,
     is_broken_allowed: bool,
@@ -258,14 +289,14 @@ def _examine(
     entry.entity = entity
 
 
-def _resolved(
-    name: str, key: ForeignKey, value: Any, indexes: Mapping[str, Mapping[str, Entry]]
-) -> tuple[dict[str, str], str | None]:
-    if not isinstance(value, str):
+def _resolved(name: str, type_name: str, value: Any, indexes: _Indexes) -> tuple[dict[str, str], str | None]:
+    reference = reference_of(value)
+    if reference is None:
         return _PLACEHOLDER, EXPECTED_STRING
-    target = indexes[key.reference].get(value) or indexes[key.reference].get(value.lower())
+    target = indexes.find(type_name, reference)
     if target is None:
-        return _PLACEHOLDER, f"invalid reference '{name}: {value}' (no such entry in '{key.reference}')"
+        shown = value if isinstance(value, str) else lua_style(value)
+        return _PLACEHOLDER, f"invalid reference '{name}: {shown}' (no such entry in '{type_name}')"
     return {"id": target.id}, None
 
 

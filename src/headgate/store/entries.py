@@ -56,6 +56,20 @@ class Entry:
         return self.unreadable is not None or len(self.errors) + len(self.whole_errors) > 0
 
 
+def reference_of(value: Any) -> tuple[str | None, str] | None:
+    """Return what a reference says: the field that it names (None: it is a text alone) and that field's value.
+
+    An object names the id, whatever else it has, or one other field, as in the Admin API. None for anything else.
+    """
+    if isinstance(value, str):
+        return None, value
+    if isinstance(value, dict) and ("id" in value or len(value) == 1):
+        name = "id" if "id" in value else next(iter(value))
+        if isinstance(value[name], str):
+            return name, value[name]
+    return None
+
+
 Section: TypeAlias = tuple[str, str | None, str | None, bool, bool]
 """What else the meaning of an item depends on: its type, the field and id of its parent, the format, transforming."""
 _NO_ENTRIES: Final[Mapping[bytes, Entry]] = {}
@@ -101,7 +115,7 @@ class Document:
     """
 
     def __init__(self, document: dict[Any, Any], entity_types: Registry, read: ReadEntries | None = None) -> None:
-        self._types = entity_types
+        self.types = entity_types
         self._read = ReadEntries() if read is None else read
         self._read.begin()
         self.errors: ErrorTree = {}
@@ -205,7 +219,7 @@ class Document:
         """Return the keys of an entity's item under which others stand."""
         return frozenset(
             (
-                *(child.name for child, _ in self._types.children_of(own)),
+                *(child.name for child, _ in self.types.children_of(own)),
                 *(key for name, key in _MEMBERSHIPS if name == own),
             )
         )
@@ -221,22 +235,22 @@ class Document:
             parent = entry.parents.get(name)
             if parent is not None:
                 parents[name] = parent.id
-            elif isinstance(entry.given.get(name), str):
-                parents[name] = entry.given[name]
+            elif (reference := reference_of(entry.given.get(name))) is not None:
+                parents[name] = reference[1]
         entry.id = entry.type.generated_id(entry.given, parents) or str(uuid4())
         if given_id is None:
             entry.given["id"] = entry.id
 
     def _read_children(self, entry: Entry) -> None:
         own = entry.type.name
-        for child, child_field in self._types.children_of(own):
+        for child, child_field in self.types.children_of(own):
             if child.name in entry.given and (own, child.name) not in _MEMBERSHIPS:
                 value = entry.given.pop(child.name)
                 self._read_section(child, value, (*entry.place, child.name), entry, child_field, entry.errors)
         for (parent_type, key), (parent_field, other_field, names) in _MEMBERSHIPS.items():
             if own == parent_type and key in entry.given:
                 value = _membership_list(entry.given.pop(key), other_field, names)
-                membership = self._types[MEMBERSHIP_TYPE]
+                membership = self.types[MEMBERSHIP_TYPE]
                 self._read_section(membership, value, (*entry.place, key), entry, parent_field, entry.errors)
 
     def error_tree(self) -> ErrorTree:
