@@ -21,15 +21,71 @@ RAISE, EXIT = "\0raise", "\0exit"
 _RAISED = (TypeError, ValueError, PhaseError, AttributeError, LookupError, RuntimeError)
 _ATOMS = frozenset((int, float, bool, type(None)))
 
+_TEXTS = (str, bytes)
+MARGIN_BYTES = 32 * 1024 * 1024
+_NO_LIMIT = 2**62
+
 Function = Callable[..., Any]
 get_call = current_call.get
+
+
+class MemoryLimit:
+    """The machine's own limit of memory: in force while a bounded call runs Lua, and not while it runs Python.
+
+    Met within Python, it would leave there without the interpreter's knowing, and the process would never go on.
+    """
+
+    __slots__ = ("_set", "_used", "bytes")
+
+    def __init__(self, runtime: Any) -> None:
+        self._set = runtime.set_max_memory
+        self._used = runtime.get_memory_used
+        self.bytes = 0
+        self.end()
+
+    def begin(self, more_bytes: float) -> None:
+        """Let so much be taken from now on, and `MARGIN_BYTES`, which Lua code finds when it calls Python."""
+        self.bytes = self._used() + int(more_bytes) + MARGIN_BYTES
+        self._set(self.bytes)
+
+    def end(self) -> None:
+        """Have no limit."""
+        self.bytes = 0
+        self._set(_NO_LIMIT)
+
+    def lift(self) -> None:
+        """Have none while a function in Python runs."""
+        self._set(_NO_LIMIT)
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a Lua function for Python code: it has the limit where a bounded call calls it."""
+
+        def run(*arguments: Any) -> Any:
+            if not self.bytes:
+                return function(*arguments)
+            self.restore(None)
+            try:
+                return function(*arguments)
+            finally:
+                if self.bytes:
+                    self.lift()
+
+        return run
+
+    def restore(self, value: Any) -> None:
+        """Have it again, with room for what the function returns."""
+        room_bytes = sum(
+            len(one) for one in (value if value.__class__ is tuple else (value,)) if one.__class__ in _TEXTS
+        )
+        self._set(max(self.bytes, self._used() + 2 * room_bytes + MARGIN_BYTES))
 
 
 class Bridge:
     """Makes Lua functions of Python ones, for one machine."""
 
-    def __init__(self, values: Values, host: Any) -> None:
+    def __init__(self, values: Values, host: Any, memory: MemoryLimit) -> None:
         self.values = values
+        self._memory = memory
         self._wrap = host["wrap"]
         self._wraps = {count: host[f"wrap{count}"] for count in range(4)}
         self._wrap_heavy = host["wrap_heavy"]
@@ -101,11 +157,13 @@ class Bridge:
         return (None, f"{type(error).__name__}: {text}", RAISE)
 
     def _raw(self, function: Function) -> Function:
-        fault = self.fault
+        fault, memory = self.fault, self._memory
         count = _parameter_count(function)
         least = _required_count(function)
 
         def called(*arguments: Any) -> Any:
+            if memory.bytes:
+                return unlimited(*arguments)
             try:
                 if len(arguments) < least:
                     # What Lua leaves out is nil.
@@ -114,14 +172,36 @@ class Bridge:
             except (Exception, Exit) as error:
                 return fault(error)
 
+        def unlimited(*arguments: Any) -> Any:
+            memory.lift()
+            value = None
+            try:
+                value = function(*arguments[:count])
+            except (Exception, Exit) as error:
+                value = fault(error)
+            finally:
+                memory.restore(value)
+            return value
+
         return called
 
     def _converting(self, function: Function, count: int | None) -> Function:
-        fault, result, from_lua = self.fault, self.result, self.values.from_lua
+        fault, result, from_lua, memory = self.fault, self.result, self.values.from_lua, self._memory
         defaults = _defaults(function)
         least = _required_count(function)
 
         def called(*arguments: Any) -> Any:
+            if not memory.bytes:
+                return unlimited(*arguments)
+            memory.lift()
+            value = None
+            try:
+                value = unlimited(*arguments)
+            finally:
+                memory.restore(value)
+            return value
+
+        def unlimited(*arguments: Any) -> Any:
             try:
                 given = [
                     argument

@@ -18,6 +18,7 @@ MOST_COPIED_BYTES = 128 * 1024 * 1024
 times would otherwise become more than any memory holds.
 """
 _MEMBER_BYTES = 256
+_BYTES_PER_LOOK = 1024 * 1024
 
 MakeTable = Callable[[], Any]
 
@@ -46,6 +47,7 @@ class Values:
         self._is_array: Callable[[Any], bool] = helpers["is_array"]
         self._mark_array: Callable[[Any], None] = helpers["mark_array"]
         self._is_null: Callable[[Any], bool] = helpers["is_null"]
+        self._charge: Callable[[], Any] = helpers["charge"]
 
     def to_lua(self, value: Any, *, keeps_null: bool = False) -> Any:
         """Return a value as Lua gets it; dicts, lists and records become tables.
@@ -96,10 +98,10 @@ class Values:
             if lupa.lua_type(value) == "userdata" and self._is_null(value):
                 return None
             return value
-        return self._copied(value, 0, [MOST_COPIED_BYTES])
+        return self._copied(value, 0, [MOST_COPIED_BYTES, MOST_COPIED_BYTES - _BYTES_PER_LOOK])
 
     def _copied(self, table: Any, depth: int, left: list[int]) -> Any:
-        """Return a table as Python gets it. Args: left, how much more may be copied."""
+        """Return a table as Python gets it. Args: left, how much may be copied, and where to look at the clock."""
         if depth > _MOST_DEPTH:
             raise ValueError("a table is nested too deeply")
         length = len(table)
@@ -107,6 +109,10 @@ class Values:
         left[0] -= _MEMBER_BYTES * (len(items) + 1)
         if left[0] < 0:
             raise ValueError("a table is too large")
+        if left[0] < left[1]:
+            # A long copy looks at the clock of a bounded call now and then.
+            left[1] = left[0] - _BYTES_PER_LOOK
+            self._charge()
         if length and len(items) == length:
             items.sort(key=_first)
             return [self._member(item, depth + 1, left) for _, item in items]

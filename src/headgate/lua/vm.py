@@ -17,7 +17,7 @@ import lupa.luajit21 as lupa
 
 from headgate.errors import GatewayError, PluginLoadError
 from headgate.lua import search
-from headgate.lua.bridge import Bridge
+from headgate.lua.bridge import Bridge, MemoryLimit
 from headgate.lua.errors import LuaBudgetError, LuaFaultError, LuaSyntaxError
 from headgate.lua.values import Values, text_from_lua, text_to_lua
 from headgate.pdk._call import current_call
@@ -84,10 +84,12 @@ class Vm:
         self.host = self.require("headgate.host")
         self.core = self.require("headgate.core")
         self.values = Values(self.runtime.table, self.host)
-        self.bridge = Bridge(self.values, self.host)
+        self.memory = MemoryLimit(self.runtime)
+        self.bridge = Bridge(self.values, self.host, self.memory)
         self._resume = self.core["resume"]
         self.drop = self.core["drop"]
-        self._call = self.core["call"]
+        self._call = self.memory.around(self.core["call"])
+        self.call_now = self.memory.around(self.core["call_now"])
         self._anchor = self.core["anchored"]
         self._new_request = self.core["new_request"]
         self.plugin_name = self.core["name"]
@@ -97,8 +99,8 @@ class Vm:
                 spawn=self._spawn,
                 wait_any=self._wait_any,
                 cancel=self._cancel,
-                begin_bounded=self._begin_bounded,
-                end_bounded=self._end_bounded,
+                begin_bounded=self.memory.begin,
+                end_bounded=self.memory.end,
             )
         )
         # Imported here: they fill the machine, and need its type.
@@ -241,19 +243,19 @@ class Vm:
         start = self.core["handle_bounded"](name, function, limits)
         settled = self.settled
         memory_bytes = int(limits["memory_bytes"])
-        used, set_most = self.runtime.get_memory_used, self.runtime.set_max_memory
+        memory = self.memory
 
         def run() -> Any:
             try:
-                set_most(used() + memory_bytes)
+                memory.begin(memory_bytes)
                 call = get_call()
                 try:
                     outcome = start() if call is None or call.lua is None else start(call.lua)
                 finally:
-                    set_most(_NO_MEMORY_LIMIT)
+                    memory.end()
             except lupa.LuaError as error:
                 # Memory ran out where not even that could be told.
-                self._end_bounded()
+                memory.end()
                 self.globals["collectgarbage"]()
                 raise LuaBudgetError(f"the function took too much memory: {lua_text(error)}") from error
             return None if outcome is None else settled(outcome)
@@ -350,12 +352,6 @@ class Vm:
         except RuntimeError:
             Waiting(self, ("wait", identifier, awaited)).close()
             raise
-
-    def _begin_bounded(self, memory_bytes: int) -> None:
-        self.runtime.set_max_memory(self.runtime.get_memory_used() + memory_bytes)
-
-    def _end_bounded(self) -> None:
-        self.runtime.set_max_memory(_NO_MEMORY_LIMIT)
 
     async def _wait_for(self, tasks: tuple[Any, ...]) -> None:
         await asyncio.wait([asyncio.wrap_future(task) for task in tasks], return_when=asyncio.FIRST_COMPLETED)

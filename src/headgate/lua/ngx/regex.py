@@ -21,6 +21,9 @@ MOST_SECONDS = 1.0
 MOST_BYTES = 128 * 1024 * 1024
 """Of one result (own choice)."""
 
+MOST_UNITS = 65_535
+"""Of an expression, counted repetitions written out: PCRE2 takes no larger ones either."""
+
 _FLAGS = {"i": regex.I, "m": regex.M, "s": regex.S, "x": regex.X}
 _IGNORED = frozenset("joDJ")
 _KEPT_PATTERNS = 1024
@@ -38,6 +41,8 @@ class _Compiled:
                 flags |= _FLAGS[option]
             elif option not in _IGNORED and option not in "auUd":
                 raise ValueError(f'unknown flag "{option}" (flags "{options}")')
+        if _units(source) > MOST_UNITS:
+            raise ValueError("pcre2_compile() failed: regular expression is too large")
         if self.is_unicode:
             source = source.encode("latin-1").decode("utf-8", "surrogateescape")
         else:
@@ -45,9 +50,34 @@ class _Compiled:
         self.pattern = regex.compile(source, flags)
         self.names: dict[str, int] = dict(self.pattern.groupindex)
 
-    def search(self, subject: str, start: int, seconds: float = MOST_SECONDS) -> Any:
+    def search(self, subject: str, start: int, seconds: float) -> Any:
         function = self.pattern.match if self.is_anchored else self.pattern.search
         return function(subject, start, timeout=seconds)
+
+
+_UNIT = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(\()|(\))|\{(\d*)(?:,(\d*))?\}|.", regex.S)
+
+
+def _units(source: str) -> int:
+    """Return how large an expression is with its counted repetitions written out."""
+    sizes, last = [0], 0
+    for unit in _UNIT.finditer(source):
+        opening, closing, least, most = unit.groups()
+        if opening:
+            sizes.append(1)
+            last = 0
+        elif closing and len(sizes) > 1:
+            last = sizes.pop()
+            sizes[-1] += last
+        elif least is not None:
+            # One is counted already.
+            sizes[-1] += last * (min(max(int(least or 0), int(most or 0)), MOST_UNITS) - 1)
+        else:
+            last = 1
+            sizes[-1] += 1
+        if sizes[-1] > MOST_UNITS:
+            return sizes[-1]
+    return sum(sizes)
 
 
 @lru_cache(maxsize=_KEPT_PATTERNS)
@@ -86,21 +116,21 @@ def _told(function: Callable[..., Any]) -> Callable[..., Any]:
 class _Matcher:
     def __init__(self, vm: "Vm") -> None:
         self._new_table = vm.runtime.table
-        self._call = vm.core["call_now"]
+        self._call = vm.call_now
 
-    def match(self, subject: Any, source: Any, options: Any, start: Any, table: Any = None) -> Any:
-        """Return (captures, position behind the match)."""
+    def match(self, subject: Any, source: Any, options: Any, start: Any, left_s: Any = None, table: Any = None) -> Any:
+        """Return (captures, position behind the match). Args: left_s, what a bounded call has left."""
         text, compiled = _text(subject), _compiled(_text(source), options or "")
-        found, shift = _found(compiled, text, start)
+        found, shift = _found(compiled, text, start, left_s or MOST_SECONDS)
         if found is None:
             return None
         captures = self._captures(compiled, found, table if table.__class__ is LuaTable else None)
         return (captures, shift(found.end()) + 1)
 
-    def find(self, subject: Any, source: Any, options: Any, start: Any, group: Any = 0) -> Any:
+    def find(self, subject: Any, source: Any, options: Any, start: Any, left_s: Any = None, group: Any = 0) -> Any:
         """Return (first byte, last byte, None, position behind the match)."""
         text, compiled = _text(subject), _compiled(_text(source), options or "")
-        found, shift = _found(compiled, text, start)
+        found, shift = _found(compiled, text, start, left_s or MOST_SECONDS)
         if found is None:
             return None
         group = int(group or 0)
@@ -111,7 +141,9 @@ class _Matcher:
             return (None, None, None, shift(found.end()) + 1)
         return (shift(first) + 1, shift(behind), None, shift(found.end()) + 1)
 
-    def substitute(self, subject: Any, source: Any, replacement: Any, options: Any, is_global: Any) -> Any:
+    def substitute(
+        self, subject: Any, source: Any, replacement: Any, options: Any, is_global: Any, left_s: Any = None
+    ) -> Any:
         """Return (text, number of substitutions)."""
         text, compiled = _text(subject), _compiled(_text(source), options or "")
         if compiled.is_unicode:
@@ -131,12 +163,12 @@ class _Matcher:
 
         pieces: list[str] = []
         position, last, count, size = 0, 0, 0, len(text)
-        deadline_s = time.monotonic() + MOST_SECONDS
+        deadline_s = time.monotonic() + (left_s or MOST_SECONDS)
         while position <= len(text):
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            rest_s = deadline_s - time.monotonic()
+            if rest_s <= 0:
                 raise TimeoutError
-            found = compiled.search(text, position, left_s)
+            found = compiled.search(text, position, rest_s)
             if found is None:
                 break
             count += 1
@@ -152,10 +184,10 @@ class _Matcher:
         changed = "".join((*pieces, text[last:]))
         return (_raw(changed) if compiled.is_unicode else changed, count)
 
-    def split(self, subject: Any, source: Any, options: Any, most: Any) -> Any:
+    def split(self, subject: Any, source: Any, options: Any, most: Any, left_s: Any = None) -> Any:
         """Return the pieces between matches, as ngx.re.split does."""
         text, compiled = _text(subject), _compiled(_text(source), options or "")
-        pieces = compiled.pattern.split(text, max(0, int(most or 0) - 1), timeout=MOST_SECONDS)
+        pieces = compiled.pattern.split(text, max(0, int(most or 0) - 1), timeout=left_s or MOST_SECONDS)
         table = self._new_table()
         for position, piece in enumerate(pieces, 1):
             table[position] = piece or ""
@@ -189,16 +221,18 @@ def _raw(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-def _found(compiled: _Compiled, text: str, start: Any) -> tuple[Any, Callable[[int], int]]:
+def _found(compiled: _Compiled, text: str, start: Any, seconds: float) -> tuple[Any, Callable[[int], int]]:
     """Return the match from byte position `start`, and what turns its positions into bytes."""
     begin = max(0, int(start or 1) - 1)
     if begin > len(text):
         return None, int
     if not compiled.is_unicode:
-        return compiled.search(text, begin), int
+        return compiled.search(text, begin, seconds), int
     decoded = text.encode("latin-1").decode("utf-8", "surrogateescape")
     first = len(text[:begin].encode("latin-1").decode("utf-8", "surrogateescape"))
-    return compiled.search(decoded, first), lambda position: len(decoded[:position].encode("utf-8", "surrogateescape"))
+    return compiled.search(decoded, first, seconds), lambda position: len(
+        decoded[:position].encode("utf-8", "surrogateescape")
+    )
 
 
 def _template(replacement: str) -> Callable[[Any], str]:

@@ -6,7 +6,7 @@
 local create, raw_resume, raw_yield = coroutine.create, coroutine.resume, coroutine.yield
 local status, running = coroutine.status, coroutine.running
 local traceback, select, type, tostring, unpack = debug.traceback, select, type, tostring, unpack
-local setmetatable, getmetatable, error, pairs, pcall = setmetatable, getmetatable, error, pairs, pcall
+local setmetatable, getmetatable, rawget, error, pairs, pcall = setmetatable, getmetatable, rawget, error, pairs, pcall
 
 local core = {}
 
@@ -28,13 +28,17 @@ end
 
 -- Budgets: code that comes with the configuration may take so many instructions, so much time and memory. The hook is
 -- the machine's, so it is set only while a bounded coroutine runs; such code is never compiled, or it would not fire.
-local sethook, clock = debug.sethook, os.clock
--- Most calls are over before the first tick. From then on ticks are close together, since a single instruction can be a
--- long one: those that the host does for Lua look at the clock themselves (`core.charge`).
-local FIRST_TICK, TICK = 400, 40
+local sethook, clock, collect = debug.sethook, os.clock, collectgarbage
+-- Instructions between looks at the clock. A single one can be long, an arithmetic operator on a text of 50 MB for one: looks
+-- are closer where memory has grown or time was lost, and what libraries and the host do for Lua looks at the clock itself
+-- (`core.charge`).
+local FIRST_TICK, TICK, CLOSE_TICK = 100, 40, 10
+local LARGE_KB = 4096 -- what a call may have grown by before ticks come closer
+local SLOW_S = 0.002 -- that a tick may have taken before they do
 local budgets = setmetatable({}, { __mode = "k" }) -- by coroutine
 local inherited = setmetatable({}, { __mode = "k" }) -- limits by function that a bounded coroutine gave away
 local current_budget = nil
+local is_closely = setmetatable({}, { __mode = "k" }) -- runs that were slow or large once, and keep what made them so
 core.BUDGET = "\0budget\0"
 
 local function over(budget, what)
@@ -44,13 +48,37 @@ end
 
 local tick
 
-local function look_at_clock(budget)
-  local started = budget.started
+local function look_at_clock(budget, needed)
+  local now, started = clock(), budget.started
   if started == nil then
-    budget.started = clock() - budget.spent
-  elseif clock() - started > budget.limits.seconds then
+    started = now - budget.spent
+    budget.started = started
+  end
+  if now - started + needed > budget.limits.seconds then
     over(budget, "the function took more than " .. budget.limits.seconds .. " s of processor time")
   end
+  return now
+end
+
+local function too_much_memory(budget)
+  over(budget, "the function took more than " .. budget.limits.memory_bytes .. " bytes of memory")
+end
+
+local function look_at_memory(budget)
+  local kb = collect("count")
+  if kb > budget.most_kb then
+    collect()
+    kb = collect("count")
+    if kb > budget.most_kb then
+      too_much_memory(budget)
+    end
+  end
+  return kb
+end
+
+local function come_closer(budget)
+  budget.step = CLOSE_TICK
+  is_closely[budget.run] = true
 end
 
 tick = function()
@@ -61,38 +89,87 @@ tick = function()
   if budget.over then
     error(core.BUDGET .. budget.over, 0)
   end
-  if budget.is_ticking then
-    budget.used = budget.used + TICK
-  else
-    budget.is_ticking = true
-    budget.used = budget.used + FIRST_TICK
-    sethook(tick, "", TICK)
-  end
+  local step, last = budget.step, budget.last
+  budget.used = budget.used + step
   if budget.limits.instructions > 0 and budget.used > budget.limits.instructions then
     over(budget, "the function took more than " .. budget.limits.instructions .. " instructions")
   end
-  look_at_clock(budget)
-end
-
--- For functions of the host that can take long: looks at the clock of a bounded call, and ends it.
-function core.charge()
-  local budget = current_budget
-  if budget ~= nil then
-    look_at_clock(budget)
+  local kb, now = look_at_memory(budget), look_at_clock(budget, 0)
+  if kb > budget.large_kb or (last and now - last > SLOW_S) then
+    come_closer(budget)
+  elseif step == FIRST_TICK or (last and now - last < SLOW_S / 100) then
+    budget.step = TICK
+  end
+  budget.last = now
+  if budget.step ~= step then
+    sethook(tick, "", budget.step)
   end
 end
 
-local function unbounded(earlier, budget, is_guarded, ok, first, ...)
+-- For functions that can take long: looks at the clock of a bounded call, and ends it; before work that will take
+-- `needed` seconds, too.
+function core.charge(needed)
+  local budget = current_budget
+  if budget ~= nil then
+    if budget.over then
+      error(core.BUDGET .. budget.over, 0)
+    end
+    look_at_clock(budget, needed or 0)
+    if budget.step ~= CLOSE_TICK then
+      come_closer(budget)
+      sethook(tick, "", CLOSE_TICK)
+    end
+  end
+end
+
+-- The seconds that a bounded call has left; nil for one without a limit.
+function core.seconds_left()
+  local budget = current_budget
+  if budget ~= nil then
+    local left = budget.limits.seconds - (look_at_clock(budget, 0) - budget.started)
+    return left > 0.001 and left or 0.001
+  end
+end
+
+-- Before Python is called: nothing protects it from memory that runs out while it hands something over, so that a bounded
+-- call must have some left. `MARGIN_BYTES` in bridge.py is what it finds.
+function core.enter()
+  local budget = current_budget
+  if budget ~= nil and collect("count") > budget.most_kb then
+    look_at_memory(budget)
+  end
+end
+local enter = core.enter
+
+-- Coroutines resumed within each other stand on the C stack of the thread, which must not be used up.
+local MOST_DEPTH = 150
+local depth = 0
+local function risen(before, ...)
+  depth = before
+  return ...
+end
+local function nested_resume(co, ...)
+  local before = depth
+  if before >= MOST_DEPTH then
+    return false, "C stack overflow"
+  end
+  depth = before + 1
+  return risen(before, raw_resume(co, ...))
+end
+
+local function unbounded(before, earlier, budget, is_guarded, ok, first, ...)
   if budget.started then
     budget.spent = clock() - budget.started
     budget.started = nil
   end
-  current_budget = earlier
+  current_budget, depth = earlier, before
   if earlier == nil then
     sethook()
     if not is_guarded then
       python.end_bounded()
     end
+  else
+    sethook(tick, "", earlier.step)
   end
   if not ok and first == "not enough memory" then
     budget.over = "the function took more than " .. budget.limits.memory_bytes .. " bytes of memory"
@@ -104,45 +181,48 @@ local function unbounded(earlier, budget, is_guarded, ok, first, ...)
   return ok, first, ...
 end
 
+local function bounded_resume(co, budget, earlier, is_guarded, ...)
+  local kb = collect("count")
+  local most_kb = kb + budget.limits.memory_bytes / 1024
+  if earlier ~= nil and earlier.most_kb < most_kb then
+    most_kb = earlier.most_kb
+  end
+  budget.most_kb, budget.large_kb = most_kb, kb + LARGE_KB
+  sethook(tick, "", budget.step)
+  current_budget = budget
+  return unbounded(depth, earlier, budget, is_guarded, nested_resume(co, ...))
+end
+
 -- Resumes any coroutine, within its budget when it has one. A call that goes on after waiting pays for it and its clock
 -- is looked at from the start, so that none lives on slices too short for a tick.
 local function resume(co, ...)
   local budget = budgets[co]
   if budget == nil then
-    return raw_resume(co, ...)
+    return nested_resume(co, ...)
   end
-  local count = FIRST_TICK
   if budget.is_resumed then
-    count = TICK
-    budget.used = budget.used + TICK
-    budget.is_ticking = true
+    if budget.step == FIRST_TICK then
+      budget.step = TICK
+    end
+    budget.used = budget.used + budget.step
     if budget.spent > budget.limits.seconds then
       budget.over = budget.over or "the function took more than " .. budget.limits.seconds .. " s of processor time"
-      count = 1
+      budget.step = 1
     end
     budget.started = clock() - budget.spent
+    budget.last = nil
   end
   budget.is_resumed = true
   local earlier = current_budget
   if earlier == nil then
     python.begin_bounded(budget.limits.memory_bytes)
-  else
-    -- Within another bounded call: the hook is the same one, so both tick closely.
-    count, budget.is_ticking, earlier.is_ticking = TICK, true, true
   end
-  sethook(tick, "", count)
-  current_budget = budget
-  return unbounded(earlier, budget, false, raw_resume(co, ...))
+  return bounded_resume(co, budget, earlier, false, ...)
 end
 
 -- The same at the start of a handler, where the host itself guards the memory.
 local function resume_guarded(co, budget, f)
-  local earlier = current_budget
-  if earlier == nil then
-    sethook(tick, "", FIRST_TICK)
-  end
-  current_budget = budget
-  return unbounded(earlier, budget, true, raw_resume(co, f))
+  return bounded_resume(co, budget, current_budget, true, f)
 end
 
 -- What is left to say when memory runs out, or the stack, where nothing protects the host itself: whose turn it was is
@@ -152,26 +232,37 @@ local function recovered(budget, name, request, ok, ...)
   if ok then
     return ...
   end
+  local inner = current_budget
   current_budget, current_name, current_request = budget, name, request
   if budget == nil then
     sethook()
     pcall(python.end_bounded)
   else
-    sethook(tick, "", TICK)
+    sethook(tick, "", budget.step)
+  end
+  if inner ~= nil and inner ~= budget and inner.over then
+    return "error", core.BUDGET .. inner.over, ""
   end
   return "error", EXHAUSTED, ""
 end
 
-local function new_budget(limits)
-  return { limits = limits, used = 0, spent = 0, is_resumed = false, is_ticking = false }
+-- Args: run, what stands for all calls of the same function: it is remembered whether one was slow.
+local function new_budget(limits, run)
+  return { limits = limits, run = run, used = 0, spent = 0, is_resumed = false,
+    step = is_closely[run] and CLOSE_TICK or FIRST_TICK }
 end
 
--- Marks a function that a bounded coroutine gives away, to a timer for example: it will have a budget of its own.
+-- Returns what a bounded coroutine gives away in place of a function, to a timer for example: it will have a budget of its
+-- own. The function itself is not marked, since it may be one that others give away too.
 function core.inherit(f)
-  if current_budget ~= nil and type(f) == "function" then
-    inherited[f] = current_budget.limits
+  if current_budget == nil or type(f) ~= "function" then
+    return f
   end
-  return f
+  local function given(...)
+    return f(...)
+  end
+  inherited[given] = current_budget.limits
+  return given
 end
 
 function core.check_budget()
@@ -205,10 +296,8 @@ local function text_of(err)
     return err
   end
   local meta = type(err) == "table" and getmetatable(err)
-  if type(err) == "table" and not (meta and meta.__tostring) and err.message ~= nil then
-    return tostring(err.message)
-  end
-  return tostring(err)
+  local message = type(err) == "table" and not (meta and meta.__tostring) and rawget(err, "message")
+  return tostring(message or err)
 end
 core.text_of = text_of
 
@@ -288,7 +377,7 @@ function core.handle_bounded(name, f, limits)
     else
       co = new_handler(loop)
     end
-    local budget = new_budget(limits)
+    local budget = new_budget(limits, f)
     budget.is_resumed = true
     budgets[co] = budget
     local earlier_name, earlier_request = current_name, current_request
@@ -304,7 +393,7 @@ local function call(name, f, ...)
   local co = new_handler(f)
   local limits = inherited[f]
   if limits then
-    budgets[co] = new_budget(limits)
+    budgets[co] = new_budget(limits, f)
   end
   local earlier_name, earlier_request = current_name, current_request
   current_name, current_request = name, false
@@ -378,6 +467,7 @@ end
 function core.request()
   local request = current_request
   if not request then
+    enter()
     request = python.request_table() or { plugins = {} }
     current_request = request
   end
@@ -406,7 +496,7 @@ end
 local pass
 pass = function(co, ok, tag, ...)
   while ok and (tag == WAIT or tag == EXIT) do
-    return pass(co, raw_resume(co, raw_yield(tag, ...)))
+    return pass(co, nested_resume(co, raw_yield(tag, ...)))
   end
   return ok, tag, ...
 end
@@ -415,7 +505,7 @@ function coroutine.resume(co, ...)
   if handlers[co] then
     return false, "cannot resume non-suspended coroutine"
   end
-  return pass(co, raw_resume(co, ...))
+  return pass(co, nested_resume(co, ...))
 end
 
 local function unprotected(ok, ...)
@@ -429,7 +519,7 @@ end
 function coroutine.wrap(f)
   local co = create(f)
   return function(...)
-    return unprotected(pass(co, raw_resume(co, ...)))
+    return unprotected(pass(co, nested_resume(co, ...)))
   end
 end
 

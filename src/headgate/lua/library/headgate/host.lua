@@ -52,7 +52,7 @@ function host.mark_headers(t)
   return setmetatable(t, header_mt)
 end
 
-local exit = core.exit
+local exit, enter = core.exit, core.enter
 
 local function slow(a, b, c)
   if c == RAISE then
@@ -67,6 +67,7 @@ end
 -- For functions whose results are at most two values and no raise in the common case.
 function host.wrap(f)
   return function(...)
+    enter()
     local a, b, c = f(...)
     if c ~= nil then
       -- No tail call: the error's place is counted from here.
@@ -83,6 +84,7 @@ end
 local charge = core.charge
 function host.wrap_heavy(f)
   return function(...)
+    enter()
     local a, b, c = f(...)
     charge()
     if c ~= nil then
@@ -98,6 +100,7 @@ end
 -- The same for functions of few arguments: no vararg and no nil too many, so that they are cheaper.
 function host.wrap0(f)
   return function()
+    enter()
     local a, b, c = f()
     if c ~= nil then
       a, b, c = slow(a, b, c)
@@ -111,6 +114,7 @@ end
 
 function host.wrap1(f)
   return function(x)
+    enter()
     local a, b, c = f(x)
     if c ~= nil then
       a, b, c = slow(a, b, c)
@@ -124,6 +128,7 @@ end
 
 function host.wrap2(f)
   return function(x, y)
+    enter()
     local a, b, c = f(x, y)
     if c ~= nil then
       a, b, c = slow(a, b, c)
@@ -137,6 +142,7 @@ end
 
 function host.wrap3(f)
   return function(x, y, z)
+    enter()
     local a, b, c = f(x, y, z)
     if c ~= nil then
       -- No tail call: the error's place is counted from here.
@@ -160,6 +166,7 @@ end
 function host.wrap_waiting(f)
   return function(...)
     core.must_wait()
+    enter()
     local awaitable, err, how = f(...)
     if how ~= nil then
       awaitable, err, how = slow(awaitable, err, how)
@@ -175,6 +182,8 @@ end
 function host.compile(source, name, environment)
   return loadstring(source, name)
 end
+
+host.charge = core.charge
 
 function host.text_of(value)
   return tostring(value)

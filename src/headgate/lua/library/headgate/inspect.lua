@@ -1,4 +1,5 @@
 -- Prints any value over several lines, for kong.log.inspect and pl.pretty.
+local charge = require("headgate.core").charge
 local type, tostring, pairs, format, sort, concat = type, tostring, pairs, string.format, table.sort, table.concat
 
 local function key_text(key)
@@ -17,6 +18,7 @@ local function inspect(value, indent, seen)
     return "<table " .. tostring(value):match("0x%x+") .. ">"
   end
   seen[value] = true
+  charge()
   local lines, count = {}, #value
   for i = 1, count do
     lines[#lines + 1] = inspect(value[i], indent .. "  ", seen)

@@ -350,6 +350,7 @@ return function(kong, py)
     if type(options) ~= "table" then
       return options
     end
+    core.charge()
     local refs = rawget(options, "$refs")
     if type(refs) == "table" then
       for name, reference in pairs(refs) do
@@ -416,7 +417,8 @@ return function(kong, py)
 
   local tracing = { name = "noop" }
   local function unself(self, ...)
-    if self == tracing then
+    -- Called with a colon, on this table or on a view of it.
+    if type(self) == "table" and rawget(self, "__span") == nil then
       return ...
     end
     return self, ...

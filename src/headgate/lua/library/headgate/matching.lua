@@ -7,7 +7,9 @@ local raw = { find = string.find, match = string.match, gmatch = string.gmatch, 
 local type, tostring, error, setmetatable, unpack, select = type, tostring, error, setmetatable, unpack, select
 
 local MOST_STEPS = 1e7 -- of the built-in matcher, at worst: some 50 ms
+local LONG_STEPS = 1e5 -- from which on the clock is looked at after it
 local MOST_COMPARED = 2e8 -- bytes that the search for a plain text may compare at worst: some 20 ms
+local LONG_BYTES = 65536 -- of a text, from which on the clock is looked at after a function of the library
 local MOST_CAPTURES = 32
 local OPEN, POSITION = -1, -2
 
@@ -335,11 +337,11 @@ end
 
 -- How many steps a match may take at worst: one loop over the text for the start and for each item that can take a part
 -- of it (repetitions, %b, back references), twice as many for each `?`, and the items themselves.
-local function is_costly(s, p)
+local function worst_steps(s, p)
   local _, loops = raw.gsub(p, "[%*%+%-]", "")
   local _, parts = raw.gsub(p, "%%[b%d]", "")
   local _, choices = raw.gsub(p, "%?", "")
-  return (#s + 1) ^ (loops + parts + 1) * 2 ^ choices * (#p + 1) > MOST_STEPS
+  return (#s + 1) ^ (loops + parts + 1) * 2 ^ choices * (#p + 1)
 end
 
 -- A plain text is compared at every place where it could start.
@@ -363,27 +365,75 @@ for _, careful in pairs(slow) do
   jit.off(careful, true)
 end
 
-local is_bounded = core.is_bounded
-for _, name in ipairs { "match", "gmatch", "gsub" } do
+local is_bounded, charge = core.is_bounded, core.charge
+local function charged(...)
+  charge()
+  return ...
+end
+
+for _, name in ipairs { "match", "gsub" } do
   local fast, careful = raw[name], slow[name]
   string[name] = function(s, p, ...)
-    if is_bounded() and type(s) == "string" and type(p) == "string" and is_costly(s, p) then
-      return careful(s, p, ...)
+    if is_bounded() and type(s) == "string" and type(p) == "string" then
+      local steps = worst_steps(s, p)
+      if steps > MOST_STEPS then
+        return careful(s, p, ...)
+      elseif steps > LONG_STEPS then
+        return charged(fast(s, p, ...))
+      end
     end
     return fast(s, p, ...)
   end
+end
+function string.gmatch(s, p, ...)
+  if is_bounded() and type(s) == "string" and type(p) == "string" then
+    local steps = worst_steps(s, p)
+    if steps > MOST_STEPS then
+      return slow.gmatch(s, p)
+    elseif steps > LONG_STEPS then
+      local iterate = raw.gmatch(s, p)
+      return function()
+        return charged(iterate())
+      end
+    end
+  end
+  return raw.gmatch(s, p, ...)
 end
 function string.find(s, p, init, is_plain)
   if is_bounded() and type(s) == "string" and type(p) == "string" then
     if is_plain or not raw.find(p, "[%^%$%*%+%?%.%(%[%%%-]") then
       if is_long_search(s, p) then
         return find_plain(s, p, init)
+      elseif #s > LONG_BYTES then
+        return charged(raw.find(s, p, init, is_plain))
       end
-    elseif is_costly(s, p) then
-      return slow.find(s, p, init)
+    else
+      local steps = worst_steps(s, p)
+      if steps > MOST_STEPS then
+        return slow.find(s, p, init)
+      elseif steps > LONG_STEPS then
+        return charged(raw.find(s, p, init, is_plain))
+      end
     end
   end
   return raw.find(s, p, init, is_plain)
+end
+
+-- What makes long texts, or goes over them, in one piece.
+local function if_long(text, ...)
+  if type(text) == "string" and #text > LONG_BYTES then
+    charge()
+  end
+  return text, ...
+end
+for _, name in ipairs { "rep", "reverse", "upper", "lower", "format" } do
+  local fast = string[name]
+  string[name] = function(...)
+    if is_bounded() then
+      return if_long(fast(...))
+    end
+    return fast(...)
+  end
 end
 
 return slow

@@ -3,6 +3,7 @@ local core = require "headgate.core"
 local bit = require "bit"
 local tostring, type, error, select, concat, pairs, ipairs = tostring, type, error, select, table.concat, pairs, ipairs
 local setmetatable, rawget, rawset, getinfo = setmetatable, rawget, rawset, debug.getinfo
+local seconds_left = core.seconds_left
 
 return function(py, host)
   local ngx = {
@@ -119,6 +120,7 @@ return function(py, host)
 
   local function append(said, value)
     if type(value) == "table" then
+      core.charge()
       for _, item in ipairs(value) do
         append(said, item)
       end
@@ -227,7 +229,7 @@ return function(py, host)
 
   ngx.re = {
     match = function(subject, pattern, options, context, table)
-      local captures, behind = py.re_match(subject, pattern, options, context_start(context), table)
+      local captures, behind = py.re_match(subject, pattern, options, context_start(context), seconds_left(), table)
       if captures == nil then
         return nil, behind
       end
@@ -237,7 +239,7 @@ return function(py, host)
       return captures
     end,
     find = function(subject, pattern, options, context, nth)
-      local first, last, err, behind = py.re_find(subject, pattern, options, context_start(context), nth)
+      local first, last, err, behind = py.re_find(subject, pattern, options, context_start(context), seconds_left(), nth)
       if context and behind then
         context.pos = behind
       end
@@ -252,7 +254,7 @@ return function(py, host)
         if position == nil then
           return nil
         end
-        local captures, behind = py.re_match(subject, pattern, options, position)
+        local captures, behind = py.re_match(subject, pattern, options, position, seconds_left())
         if captures == nil then
           position = nil
           return nil, behind
@@ -262,12 +264,14 @@ return function(py, host)
       end
     end,
     sub = function(subject, pattern, replacement, options)
-      return py.re_sub(subject, pattern, replacement, options, false)
+      return py.re_sub(subject, pattern, replacement, options, false, seconds_left())
     end,
     gsub = function(subject, pattern, replacement, options)
-      return py.re_sub(subject, pattern, replacement, options, true)
+      return py.re_sub(subject, pattern, replacement, options, true, seconds_left())
     end,
-    split = py.re_split,
+    split = function(subject, pattern, options, most)
+      return py.re_split(subject, pattern, options, most, seconds_left())
+    end,
   }
 
   -- shared dictionaries -----------------------------------------------------------------------------------------------

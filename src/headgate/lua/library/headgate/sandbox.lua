@@ -1,13 +1,13 @@
 -- What functions of the configuration see: one environment per chunk, by mode.
 --
--- Owns the lists of names and the protection of what they reach. Library tables are copies that read through a proxy:
--- neither new nor existing members can be changed. Rule: nothing here gives out a real global table, a metatable, or a
--- function that takes a function's environment.
+-- Owns the lists of names. What they reach is read through views (`headgate.views`): neither new nor existing members can
+-- be changed. Rule: nothing here gives out a real global table, a metatable, or a function that takes a function's
+-- environment.
 local core = require "headgate.core"
-local setmetatable, getmetatable, rawset, rawget, pairs, ipairs, type = setmetatable, getmetatable, rawset, rawget, pairs, ipairs, type
-local error, pcall, tostring, require, load = error, pcall, tostring, require, load
-local select, setfenv, newproxy, jit, package = select, setfenv, newproxy, jit, package
-local native = require "headgate.native"
+local modules = require "headgate.modules"
+local views = require "headgate.views"
+local setmetatable, rawset, rawget, pairs, ipairs, type = setmetatable, rawset, rawget, pairs, ipairs, type
+local error, pcall, tonumber, load, jit = error, pcall, tonumber, load, jit
 local G = _G
 
 local sandbox = {}
@@ -52,26 +52,6 @@ local function bounded_resume(...)
   return checked(coroutine.resume(...))
 end
 
-local function protected(members, path)
-  return setmetatable({}, {
-    __index = members,
-    __newindex = function(_, key)
-      error("Cannot modify " .. path .. "." .. tostring(key) .. ". Protected by the sandbox.", 2)
-    end,
-    __metatable = false,
-  })
-end
-
-local function nothing(path)
-  return setmetatable({}, {
-    __newindex = function(_, key)
-      error("Cannot modify " .. path .. "." .. tostring(key) .. ". Protected by the sandbox.", 2)
-    end,
-    __tostring = function() return "nil" end,
-    __metatable = false,
-  })
-end
-
 local function lookup(path)
   local value = G
   for part in path:gmatch("[^.]+") do
@@ -102,29 +82,19 @@ local function link(target, path, value)
   rawset(target, parts[#parts], value)
 end
 
--- What LuaJIT has as bytecode of its own can be compiled, and would then run past the hook: `move` goes as far as it is
--- told. The others of that kind are bounded by the size of their table.
-local function move(from, first, last, to, into)
-  into = into or from
-  if to > first and to <= last and into == from then
-    for i = last - first, 0, -1 do
-      into[to + i] = from[first + i]
-    end
-  else
-    for i = 0, last - first do
-      into[to + i] = from[first + i]
-    end
+local function bounded_tonumber(text, ...)
+  if type(text) == "string" and #text > 65536 then
+    core.charge()
   end
-  return into
+  return tonumber(text, ...)
 end
-jit.off(move)
 
 local function base_names()
   local names = {}
   for name in words(BASIC) do
     names[name] = G[name]
   end
-  names.pcall, names.xpcall = bounded_pcall, bounded_xpcall
+  names.pcall, names.xpcall, names.tonumber = bounded_pcall, bounded_xpcall, bounded_tonumber
   for library, members in pairs(LIBRARIES) do
     local copy = {}
     for member in words(members) do
@@ -133,171 +103,64 @@ local function base_names()
     if library == "coroutine" then
       copy.resume = bounded_resume
     elseif library == "table" then
-      copy.move = move
+      copy = {}
+      for member in words(members) do
+        copy[member] = views.table[member]
+      end
     end
-    names[library] = protected(copy, "_G." .. library)
+    names[library] = views.protected(copy, "_G." .. library)
   end
   return names
 end
 
-local function sandboxed_kong()
-  local kong = G.kong
-  local configuration = kong.configuration.remove_sensitive()
-  local overrides = {
-    licensing = nothing("kong.licensing"),
-    configuration = setmetatable({ remove_sensitive = function() return configuration end }, {
-      __index = configuration,
-      __newindex = function() error("cannot write to configuration", 2) end,
-      __metatable = false,
-    }),
-    cache = setmetatable({ cluster_events = nothing("kong.cache.cluster_events") },
-      { __index = kong.cache, __metatable = false }),
-    core_cache = setmetatable({ cluster_events = nothing("kong.cache.cluster_events") },
-      { __index = kong.core_cache, __metatable = false }),
-  }
-  -- Tables all the way, no function: what is not overridden is the real one.
-  return setmetatable({}, { __index = setmetatable(overrides, { __index = kong }), __metatable = false })
+local function copied(value)
+  if type(value) ~= "table" then
+    return value
+  end
+  local copy = {}
+  for key, inner in pairs(value) do
+    copy[key] = copied(inner)
+  end
+  return copy
 end
 
--- `string.buffer` without what gives out memory itself (`ref`, `reserve`, `commit`): a pointer reads and writes anywhere.
-local function safe_buffer()
-  local real = require "string.buffer"
-  local buffers = setmetatable({}, { __mode = "k" })
-  local prototype = newproxy(true)
-  local methods, mt = {}, getmetatable(prototype)
-  local function of(buffer)
-    return buffers[buffer] or error("bad argument #1 (buffer expected)", 3)
-  end
-  local function plain(...)
-    for i = 1, select("#", ...) do
-      local value = select(i, ...)
-      local kind = type(value)
-      if kind ~= "string" and kind ~= "number" then
-        error("bad argument #" .. i .. " (string expected, got " .. kind .. ")", 3)
-      end
-    end
-    return ...
-  end
-  local function new(size)
-    local buffer = newproxy(prototype)
-    buffers[buffer] = real.new(type(size) == "number" and size or nil)
-    return buffer
-  end
-  for _, name in ipairs { "put", "set" } do
-    methods[name] = function(buffer, ...)
-      local own = of(buffer)
-      own[name](own, plain(...))
-      return buffer
-    end
-  end
-  for _, name in ipairs { "putf", "skip", "reset", "free", "encode" } do
-    methods[name] = function(buffer, ...)
-      local own = of(buffer)
-      own[name](own, ...)
-      return buffer
-    end
-  end
-  for _, name in ipairs { "get", "tostring", "decode" } do
-    methods[name] = function(buffer, ...)
-      local own = of(buffer)
-      return own[name](own, ...)
-    end
-  end
-  mt.__index, mt.__metatable = methods, false
-  mt.__len = function(buffer) return #of(buffer) end
-  mt.__tostring = function(buffer) return tostring(of(buffer)) end
-  mt.__concat = function(a, b) return tostring(a) .. tostring(b) end
-  return { new = new, encode = function(value) return real.encode(value) end,
-    decode = function(text) return real.decode(plain(text)) end }
-end
-
--- Modules as sandboxed code gets them: of the gateway's library a copy of its own, and none of it compiled, since the
--- hook that counts does not fire in compiled code. Others are the real ones, which plugins may share state with.
-local searcher = package.loaders[2]
-local function interpreted_require()
-  local loaded = {}
-  local own
-  local environment = setmetatable({ require = function(name) return own(name) end }, { __index = G, __newindex = G })
-  local function run(chunk, name, env)
-    jit.off(chunk, true)
-    if env then
-      setfenv(chunk, env)
-    end
-    local value = chunk(name)
-    return value == nil and true or value
-  end
-  own = function(name)
-    if loaded[name] ~= nil then
-      return loaded[name]
-    elseif name == "string.buffer" then
-      loaded[name] = safe_buffer()
-    elseif name:find("^headgate%.") then
-      return require(name)
-    elseif native.is_own(name) then
-      loaded[name] = run(searcher(name), name, environment)
-    else
-      if package.loaded[name] == nil then
-        local chunk = searcher(name)
-        if type(chunk) == "function" then
-          package.loaded[name] = run(chunk, name)
-        end
-      end
-      local module = require(name)
-      for _, member in pairs(type(module) == "table" and module or { module }) do
-        if type(member) == "function" then
-          pcall(jit.off, member, true)
-        end
-      end
-      return module
-    end
-    return loaded[name]
-  end
-  return own
-end
-
-local function guarded_require(is_allowed)
-  local own = interpreted_require()
-  return function(name)
-    if not is_allowed(name) then
-      error("require '" .. tostring(name) .. "' not allowed within sandbox", 2)
-    end
-    return own(name)
-  end
-end
-
--- A table with only the listed members of a real one, read when they are asked for: `"a b.c d[*]"`.
-local function listed(real, names, path)
-  local allowed, inner = {}, {}
-  for name in words(names) do
-    local head, rest = name:match("^([^.:]+)[.](.+)$")
-    if head then
-      inner[head] = (inner[head] or "") .. " " .. rest
-    else
-      allowed[name] = true
-    end
-  end
-  local proxies = {}
-  for head, rest in pairs(inner) do
-    proxies[head] = listed(function() return real()[head] end, rest, path .. "." .. head)
-  end
-  return setmetatable({}, {
-    __index = function(_, name)
-      if proxies[name] then
-        return proxies[name]
-      end
-      if allowed[name] then
-        return real()[name]
-      end
-    end,
-    __newindex = function(_, name, value)
-      if allowed["=" .. tostring(name)] then
-        real()[name] = value
-        return
-      end
-      error("Cannot modify " .. path .. "." .. tostring(name) .. ". Protected by the sandbox.", 2)
-    end,
-    __call = allowed["()"] and function(_, ...) return real()(...) end or nil,
+-- The settings with secrets masked; tables in them are copies each time, so that lists are lists.
+local function sandboxed_configuration()
+  local remove_sensitive = G.kong.configuration.remove_sensitive
+  local configuration = remove_sensitive()
+  local members = setmetatable({ remove_sensitive = remove_sensitive }, {
+    __index = function(_, name) return copied(configuration[name]) end,
+  })
+  local view = setmetatable({}, {
+    __index = members,
+    __newindex = function() error("cannot write to configuration", 2) end,
     __metatable = false,
+  })
+  return views.guard(view, "kong.configuration")
+end
+
+-- What would change the log of everybody.
+local function not_within_sandbox(name)
+  return function()
+    error(name .. " not allowed within sandbox; kong.log.new gives a log of its own", 2)
+  end
+end
+
+local function whole_kong()
+  local kong = G.kong
+  views.renew()
+  views.of(kong.log, "kong.log", {
+    set_format = not_within_sandbox("kong.log.set_format"),
+    inspect = views.of(kong.log.inspect, "kong.log.inspect", {
+      on = not_within_sandbox("kong.log.inspect.on"), off = not_within_sandbox("kong.log.inspect.off"),
+    }),
+  })
+  views.of(kong.table, "kong.table", { clear = views.table.clear })
+  views.of(kong.cache, "kong.cache", { cluster_events = views.nothing("kong.cache.cluster_events") })
+  views.of(kong.core_cache, "kong.core_cache", { cluster_events = views.nothing("kong.cache.cluster_events") })
+  return views.of(kong, "kong", {
+    licensing = views.nothing("kong.licensing"),
+    configuration = sandboxed_configuration(),
   })
 end
 
@@ -308,8 +171,7 @@ local function listed_ngx(names)
       constants[#constants + 1] = name
     end
   end
-  return listed(function() return G.ngx end,
-    names .. " " .. table.concat(constants, " "), "ngx")
+  return views.listed(G.ngx, names .. " " .. table.concat(constants, " "), "ngx")
 end
 
 -- Returns a function that gives a new environment for each chunk; nil in the mode off.
@@ -319,14 +181,18 @@ function sandbox.environments(mode, requires, extra, lists)
       return setmetatable({}, { __index = G })
     end
   end
-  local names = base_names()
+  local names, allowed = base_names(), {}
+  local libraries = {}
+  for library in pairs(LIBRARIES) do
+    libraries[library] = names[library]
+  end
+  local kong = whole_kong()
+  local ngx = views.of(G.ngx, "ngx", nil, { status = true, ctx = true })
   if mode == "sandbox" then
-    local allowed = {}
     for _, name in ipairs(requires) do
       allowed[name] = true
     end
-    names.kong, names.ngx = sandboxed_kong(), G.ngx
-    names.require = guarded_require(function(name) return allowed[name] == true end)
+    names.kong, names.ngx = kong, ngx
     for _, path in ipairs(extra) do
       local value = lookup(path)
       if value ~= nil then
@@ -334,18 +200,22 @@ function sandbox.environments(mode, requires, extra, lists)
       end
     end
   else
-    local allowed = {}
     for name in words(lists.modules) do
       allowed[name] = true
     end
-    names.kong = listed(function() return G.kong end, lists.kong, "kong")
+    names.kong = views.listed(kong, lists.kong, "kong")
     names.ngx = listed_ngx(lists.ngx)
-    names.require = guarded_require(function(name) return allowed[name] == true end)
+  end
+  local function is_allowed(name)
+    return allowed[name] == true
   end
   return function()
-    local visible = { require = names.require, kong = names.kong, ngx = names.ngx }
+    local own_require = modules.require_for(is_allowed, libraries, ngx, kong)
+    -- New members of `kong` are the chunk's own.
+    local own_kong = mode == "sandbox" and setmetatable({}, { __index = names.kong, __metatable = false }) or names.kong
+    local visible = { require = own_require, kong = own_kong, ngx = names.ngx }
     visible._G = visible
-    return setmetatable({ _G = visible }, { __index = names, __metatable = false })
+    return setmetatable({ require = own_require, kong = own_kong, _G = visible }, { __index = names, __metatable = false })
   end
 end
 
