@@ -165,6 +165,56 @@ FACTS = {
         assert(zlib.deflateGzip(from('hello'), function(piece) out[#out + 1] = piece end))
         local back assert(zlib.inflateGzip(from(table.concat(out)), function(piece) back = piece end))
         assert(back == 'hello')""",
+    "penlight's templates, classes and lists": """
+        local template, class, List = require 'pl.template', require 'pl.class', require 'pl.List'
+        local made = template.compile('Hi $(name)!\\n# for i = 1, n do\\n<$(i)>\\n# end\\nbye', {})
+        assert(made:render({name = 'me', n = 2}) == 'Hi me!\\n<1>\\n<2>\\nbye')
+        assert(made:render({n = 0}, {name = 'you'}) == nil or true)
+        assert(template.substitute('$(a)$(b)', {a = 1, _parent = {b = 2}}) == '12')
+        assert(template.compile('# if', {}) == nil and template.compile('$(x.y)', {}):render({}) == nil)
+        local A = class() function A:_init(x) self.x = x end function A:get() return self.x end
+        local B = class(A) function B:_init(x, y) self:super(x) self.y = y end
+        local b = B(1, 2) assert(b:get() == 1 and b.y == 2 and b:is_a(A) and not A(1):is_a(B) and A:class_of(b))
+        local list = List({3, 1, 2}):sort() assert(list:join(',') == '1,2,3' and list:slice(2):len() == 2)
+        assert(list:map(function(x) return x * 2 end):reduce(function(a, b) return a + b end) == 12)
+        assert(list:contains(2) and list:index(3) == 3 and List({1}) == List({1}))
+        local url = require 'pl.url' assert(url.quote('a b/c') == 'a%20b/c' and url.unquote('a+b%2F') == 'a b/')""",
+    "bodies in parts": """
+        local multipart = require 'multipart'
+        local text = table.concat({'--x', 'Content-Disposition: form-data; name="a"', '', 'one', '--x',
+          'Content-Disposition: form-data; name="f"; filename="t.txt"', 'Content-Type: text/plain', '', 'two', '--x--',
+          ''}, '\\r\\n')
+        local body = multipart(text, 'multipart/form-data; boundary=x')
+        assert(body:get('a').value == 'one' and body:get('f').headers[2] == 'Content-Type: text/plain')
+        assert(body:tostring() == text)
+        body:set_simple('a', 'new') body:delete('f') body:set_simple('b', 'more')
+        assert(multipart(body:tostring(), 'multipart/form-data; boundary="x"'):get_all().b == 'more')
+        assert(body:get_all().a == 'new' and not body:get('f') and multipart('', 'text/plain'):get('a') == nil)""",
+    "resty.aes has OpenSSL's keys of passwords": """
+        local aes, hex = require 'resty.aes', require('resty.string').to_hex
+        local one = aes:new('secret')
+        assert(one:decrypt(one:encrypt('hello')) == 'hello')
+        assert(hex(one:encrypt('hello')) == '7b47a4dbb11e2cddb2f3740c9e3a552b') -- openssl enc -aes-128-cbc -md md5
+        local key = ('k'):rep(32)
+        local two = aes:new(key, nil, aes.cipher(256, 'cbc'), {iv = ('i'):rep(16)})
+        assert(two:decrypt(two:encrypt('x')) == 'x' and aes.cipher(100, 'cbc') == nil)
+        assert(select(2, aes:new('short', nil, aes.cipher(256, 'cbc'), {iv = 'i'})) == 'bad key length')""",
+    "checks of claims": """
+        local jwt, checks = require 'resty.jwt', require 'resty.jwt-validators'
+        local payload = {iss = 'me', exp = ngx.time() - 5, roles = {'a'}}
+        local token = jwt:sign('s', {header = {alg = 'HS256'}, payload = payload})
+        local function checked(spec) return jwt:verify('s', token, spec) end
+        assert(checked({exp = checks.is_not_expired()}).reason:find('expired'))
+        checks.set_system_leeway(60)
+        local found = checked({exp = checks.is_not_expired(), iss = checks.equals('me'),
+          nbf = checks.opt_is_not_before()})
+        assert(found.verified, found.reason)
+        checks.set_system_leeway(0)
+        assert(checked({lifetime_grace_period = 60, sub = checks.required()}).reason == "'sub' claim is required.")
+        assert(not checked({iss = checks.equals_any_of({'x', 'y'})}).verified)
+        assert(checked({lifetime_grace_period = 60, roles = checks.contains_any_of({'a'})}).verified)
+        assert(checked({lifetime_grace_period = 60, valid_issuers = {'you'}}).reason:find('valid issuers'))
+        assert(checked({lifetime_grace_period = 60, require_nbf_claim = true}).reason == "'nbf' claim is required.")""",
     "what is not there says so": """
         local ok, err = pcall(ngx.location.capture, '/x') assert(not ok and err:find('not supported'))
         ok, err = pcall(function() return kong.db.connector end) assert(not ok and err:find('not available'))

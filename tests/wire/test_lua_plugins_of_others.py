@@ -40,7 +40,27 @@ function Handler:access(conf)
     local _, status = http.request { url = conf.url .. "/elsewhere", method = "POST",
       headers = { ["Content-Length"] = 5 }, source = ltn12.source.string("hello"), sink = ltn12.sink.table(taken) }
     return kong.response.exit(200, { status = status, seen = require("cjson").decode(table.concat(taken)) })
+  elseif way == "session" then
+    local session, err, exists = require("resty.session").start { secret = "s3cret", cookie_name = "mine" }
+    session:set("count", (session:get("count") or 0) + 1)
+    session:set("long", ("x"):rep(5000))
+    assert(session:save())
+    return kong.response.exit(200, { exists = exists, err = err, count = session:get("count") })
+  elseif way == "logout" then
+    local done = require("resty.session").destroy { secret = "s3cret", cookie_name = "mine" }
+    return kong.response.exit(200, { done = done })
+  elseif way == "variable" then
+    ngx.var.session_secret = "kept"
+    return kong.response.exit(200, { kept = ngx.var.session_secret, none = ngx.var.another == nil,
+      fixed = not pcall(function() ngx.var.remote_addr = "1.1.1.1" end) })
+  elseif way == "tell" then
+    assert(kong.cluster_events:broadcast("written", "hello"))
+    return kong.response.exit(200, {})
   end
+end
+
+function Handler:init_worker()
+  kong.cluster_events:subscribe("written", function(data) kong.log.notice("told: ", data) end)
 end
 
 local attempts = 0
@@ -115,6 +135,31 @@ def test_requests_of_luasocket_wait_without_blocking(running: tuple[Gateway, Ups
     assert found["status"] == 200
     assert found["seen"]["target"] == "/elsewhere"
     assert found["seen"]["method"] == "POST"
+
+
+def test_a_session_lives_in_sealed_cookies(running: tuple[Gateway, Upstream]) -> None:
+    gateway = running[0]
+    first = gateway.get("/users/joe/rest?way=session")
+    assert first.json() == {"exists": False, "err": "missing session cookie", "count": 1}
+    pairs = [line.partition(";")[0] for line in first.headers.all("Set-Cookie")]
+    assert [pair.partition("=")[0] for pair in pairs] == ["mine", "mine2"]
+    second = gateway.get("/users/joe/rest?way=session", {"Cookie": "; ".join(pairs)})
+    assert second.json() == {"exists": True, "count": 2}
+    changed = pairs[0][:-1] + ("A" if pairs[0][-1] != "A" else "B")
+    third = gateway.get("/users/joe/rest?way=session", {"Cookie": "; ".join((changed, *pairs[1:]))})
+    assert third.json() == {"exists": False, "err": "invalid session cookie", "count": 1}
+    ended = gateway.get("/users/joe/rest?way=logout", {"Cookie": "; ".join(pairs)})
+    assert ended.json() == {"done": True}
+    assert all("Max-Age=0" in line for line in ended.headers.all("Set-Cookie"))
+
+
+def test_variables_of_plugins_live_as_long_as_the_request(running: tuple[Gateway, Upstream]) -> None:
+    assert answer(running, "way=variable") == {"kept": "kept", "none": True, "fixed": True}
+
+
+def test_messages_to_the_cluster_reach_lua(running: tuple[Gateway, Upstream]) -> None:
+    answer(running, "way=tell")
+    assert wait_until(lambda: "told: hello" in running[0].output())
 
 
 def test_a_queue_makes_batches_and_tries_again(running: tuple[Gateway, Upstream]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REPLACED = frozenset(
     (
         *("cache", "core_cache", "ctx", "configuration", "db", "dns", "timer", "table", "tracing", "worker_events"),
-        *("log", "shared_dict", "vault.try_", "vault.update", "service.set_target_retry_callback"),
+        *("cluster_events", "log", "shared_dict", "vault.try_", "vault.update", "service.set_target_retry_callback"),
         *("request.get_raw_body", "request.get_body", "request.read_raw_body", "telemetry.set_exporter"),
     )
 )
@@ -138,6 +138,8 @@ class Host:
             "timer_stats": raw(lambda: self._to_lua(kong.timer.stats())),
             "retry_callback": raw(self._retry_callback),
             "listen": raw(self._listen),
+            "subscribe": raw(self._subscribe),
+            "broadcast": self._vm.bridge.function(kong.cluster_events.broadcast),
             "post": raw(lambda source, event, data: kong.worker_events.post(source, event, self._from_lua(data))),
             "post_local": raw(
                 lambda source, event, data: kong.worker_events.post_local(source, event, self._from_lua(data))
@@ -330,6 +332,15 @@ class Host:
             return self._from_lua(values[0]) if values else None
 
         kong.service.set_target_retry_callback(run)
+
+    def _subscribe(self, channel: Any, callback: Any) -> None:
+        plugin = self._vm.plugin_name()
+        callback = self._vm.anchor(callback)
+
+        def run(data: Any) -> Any:
+            return self._vm.call(plugin, callback, self._to_lua(data))
+
+        kong.cluster_events.subscribe(self._from_lua(channel), run)
 
     def _listen(self, callback: Any, source: Any, event: Any) -> None:
         plugin = self._vm.plugin_name()

@@ -44,6 +44,7 @@ _REPLACED_FAMILIES = {
     "kong.dao.": f"{_GONE}; use kong.db",
     "kong.runloop.": "a part of Kong's own machinery, which is another one here",
     "kong.clustering.": "a part of Kong's own machinery, which is another one here",
+    "pl.": "a part of Penlight that is not here; a whole one, installed on lua_package_path, takes the place of all",
     "lapis.": "the Admin API is not lapis; use kong.api.endpoints",
 }
 

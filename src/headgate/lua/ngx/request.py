@@ -52,6 +52,7 @@ def functions(vm: "Vm") -> dict[str, Any]:
         "req_version": lambda: exchange().http_version,
         "req_start_time": lambda: exchange().start_time_ms / 1000,
         "req_raw_header": parts.raw_header,
+        "latencies": lambda: exchange().latencies_ms()[:2],
         "decode_args": lambda text, most=None: parts.arguments(text_from_lua(str(text)), most),
         "encode_args": lambda table: text_to_lua(encode_arguments(vm.values.from_lua(table))),
     }

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from headgate.lua.values import text_from_lua, text_to_lua
 from headgate.pdk._call import current_call
@@ -47,10 +48,10 @@ def get(name: Any) -> Any:
     return text_to_lua(value) if isinstance(value, str) else value
 
 
-def set_value(name: Any, value: Any) -> None:
-    """Change one of the few variables that mean something when changed.
+def set_value(name: Any, value: Any) -> bool:
+    """Change one of the few variables that mean something when changed; False for a name that is no variable of ours.
 
-    Raises: ValueError for any other.
+    Raises: ValueError for any other variable.
     """
     request = exchange()
     text = None if value is None else text_from_lua(str(value))
@@ -65,8 +66,11 @@ def set_value(name: Any, value: Any) -> None:
             request.set_query(query)
     elif name == "upstream_scheme" and text is not None:
         request.set_upstream_scheme(text)
-    else:
+    elif name in VARIABLES or str(name).startswith(_PREFIXED):
         raise ValueError(f'variable "{name}" not changeable')
+    else:
+        return False
+    return True
 
 
 def _prefixed(request: Any, prefix: str, name: str) -> str | None:
@@ -105,6 +109,34 @@ def _seconds(milliseconds: float) -> str:
 
 def _tried(request: Any) -> str | None:
     return ", ".join(f"{one['ip']}:{one['port']}" for one in request.tries()) or None
+
+
+def _client_certificate(request: Any, part: Callable[[Any], str]) -> str | None:
+    """Return something of the client's certificate; None where it gave none."""
+    chain = request.client_certificate_chain()
+    if not chain:
+        return None
+    from cryptography.x509 import load_pem_x509_certificate
+
+    return part(load_pem_x509_certificate(chain.encode()))
+
+
+def _fingerprint(certificate: Any) -> str:
+    from cryptography.hazmat.primitives.hashes import SHA1
+
+    # What nginx has in this variable.
+    return str(certificate.fingerprint(SHA1()).hex())
+
+
+def _serial(certificate: Any) -> str:
+    digits = f"{certificate.serial_number:X}"
+    return digits if len(digits) % 2 == 0 else f"0{digits}"
+
+
+def _first_certificate(request: Any) -> str | None:
+    chain = request.client_certificate_chain()
+    end = "-----END CERTIFICATE-----"
+    return str(chain).partition(end)[0] + end + "\n" if chain else None
 
 
 def _upstream_part(request: Any, part: Callable[[str], str]) -> str:
@@ -152,7 +184,14 @@ VARIABLES: dict[str, Callable[[Any], Any]] = {
     "server_protocol": lambda request: _PROTOCOLS.get(request.http_version, "HTTP/1.1"),
     "session_time": lambda request: request.stream_protocol and _seconds(request.latencies_ms()[2]),
     "ssl_cipher": lambda request: request.tls_cipher,
+    "ssl_client_escaped_cert": lambda request: (
+        None if (first := _first_certificate(request)) is None else quote(first, safe="")
+    ),
+    "ssl_client_fingerprint": lambda request: _client_certificate(request, _fingerprint),
+    "ssl_client_i_dn": lambda request: _client_certificate(request, lambda one: one.issuer.rfc4514_string()),
     "ssl_client_raw_cert": lambda request: request.client_certificate_chain(),
+    "ssl_client_s_dn": lambda request: _client_certificate(request, lambda one: one.subject.rfc4514_string()),
+    "ssl_client_serial": lambda request: _client_certificate(request, _serial),
     "ssl_client_verify": lambda request: request.client_verify,
     "ssl_preread_server_name": lambda request: request.stream_protocol and request.tls_server_name,
     "ssl_protocol": lambda request: request.tls_version,

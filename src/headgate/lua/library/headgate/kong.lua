@@ -341,6 +341,16 @@ return function(kong, py)
   kong.worker_events = {
     register = function(callback, ...) return py.listen(core.inherit(callback), ...) end, post = py.post, post_local = py.post_local,
   }
+  kong.cluster_events = {
+    subscribe = function(_, channel, callback) return py.subscribe(channel, core.inherit(callback)) or true end,
+    broadcast = function(_, channel, data, delay)
+      local _, err = py.broadcast(channel, data, delay)
+      if err then
+        return nil, err
+      end
+      return true
+    end,
+  }
   function kong.service.set_target_retry_callback(callback)
     return py.retry_callback(core.inherit(callback))
   end

@@ -63,9 +63,23 @@ return function(py, host)
 
   -- requests ----------------------------------------------------------------------------------------------------------
   ngx.get_phase = py.phase
+  -- Names that are no variable of nginx are the plugins' own, as after a `set` in its configuration: text, for the request.
   ngx.var = setmetatable({}, {
-    __index = function(_, name) return py.var_get(name) end,
-    __newindex = function(_, name, value) py.var_set(name, value) end,
+    __index = function(_, name)
+      local value = py.var_get(name)
+      if value == nil then
+        local own = core.request().variables
+        value = own and own[name]
+      end
+      return value
+    end,
+    __newindex = function(_, name, value)
+      if py.var_set(name, value) == false then
+        local request = core.request()
+        request.variables = request.variables or {}
+        request.variables[name] = value ~= nil and tostring(value) or nil
+      end
+    end,
   })
   ngx.header = setmetatable({}, {
     __index = function(_, name) return py.header_get(name) end,
@@ -437,6 +451,11 @@ return function(py, host)
     request_id = function() return kong.request.get_id() end,
     workspace = function() return kong.default_workspace end,
     KONG_PROCESSING_START = function() return kong.request.get_start_time() end,
+    KONG_REWRITE_START = function() return kong.request.get_start_time() end,
+    KONG_ACCESS_START = function() return kong.request.get_start_time() end,
+    KONG_PROXY_LATENCY = function() return (py.latencies()) end,
+    KONG_WAITING_TIME = function() return (select(2, py.latencies())) end,
+    KONG_RESPONSE_LATENCY = function() return (py.latencies()) end,
   }
   local KEPT = { router_matches = true }
   local IDENTITY = { authenticated_consumer = true, authenticated_credential = true }

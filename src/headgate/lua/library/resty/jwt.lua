@@ -72,19 +72,49 @@ function M:verify_jwt_obj(key, jwt, ...)
     jwt.verified, jwt.reason = false, reason
     return jwt
   end
-  local now = ngx.time()
-  if type(jwt.payload.exp) == "number" and jwt.payload.exp < now then
-    jwt.reason = "'exp' claim expired at " .. ngx.http_time(jwt.payload.exp)
+  -- Options from before there were checks may stand among them; exp and nbf are looked at where no check of them is given.
+  local given, specifications = { ... }, {}
+  local options = { lifetime_grace_period = 0 }
+  for _, specification in ipairs(given) do
+    for claim, check in pairs(specification) do
+      if type(check) == "function" then
+        specifications[claim] = specifications[claim] or {}
+        table.insert(specifications[claim], check)
+      else
+        options[claim] = check
+      end
+    end
+  end
+  local now, grace = ngx.time(), options.lifetime_grace_period
+  local issued, expires, starts = jwt.payload.iss, jwt.payload.exp, jwt.payload.nbf
+  if options.valid_issuers then
+    local is_known = false
+    for _, issuer in ipairs(options.valid_issuers) do
+      is_known = is_known or issuer == issued
+    end
+    if not is_known then
+      jwt.reason = "'iss' claim doesn't belong to the list of valid issuers."
+      return jwt
+    end
+  end
+  if (options.require_exp_claim and expires == nil) or (options.require_nbf_claim and starts == nil) then
+    jwt.reason = "'" .. (expires == nil and options.require_exp_claim and "exp" or "nbf") .. "' claim is required."
     return jwt
-  elseif type(jwt.payload.nbf) == "number" and jwt.payload.nbf > now then
-    jwt.reason = "'nbf' claim not valid until " .. ngx.http_time(jwt.payload.nbf)
+  elseif not specifications.exp and type(expires) == "number" and expires + grace < now then
+    jwt.reason = "'exp' claim expired at " .. ngx.http_time(expires)
+    return jwt
+  elseif not specifications.nbf and type(starts) == "number" and starts - grace > now then
+    jwt.reason = "'nbf' claim not valid until " .. ngx.http_time(starts)
     return jwt
   end
-  for _, specification in ipairs { ... } do
-    for claim, check in pairs(specification) do
+  for claim, checks in pairs(specifications) do
+    for _, check in ipairs(checks) do
       local accepted, fault = pcall(check, jwt.payload[claim], claim, jwt)
-      if not accepted or fault == false then
-        jwt.reason = not accepted and tostring(fault) or "Claim '" .. claim .. "' returned failure"
+      if not accepted then
+        jwt.reason = tostring(type(fault) == "table" and fault.reason or fault)
+        return jwt
+      elseif fault == false then
+        jwt.reason = "Claim '" .. claim .. "' returned failure"
         return jwt
       end
     end
