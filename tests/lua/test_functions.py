@@ -215,6 +215,57 @@ def test_a_budget_is_not_carried_over_to_the_next_call() -> None:
         functions_of_plugin.run("access")
 
 
+def test_what_functions_keep_between_calls_is_bounded() -> None:
+    keeping = "local t = {} return function() t[#t + 1] = ('x'):rep(4e6) .. #t end"
+    sets = [FunctionSet("pre-function", {"access": [one]}) for one in (keeping, "return function() end")]
+    used = vm().memory.used
+    before, dropped = used(), 0
+    for _ in range(60):
+        for one in sets:
+            try:
+                one.run("access")
+            except LuaBudgetError as error:
+                assert "between calls" in str(error)
+                dropped += 1
+    assert dropped > 0
+    assert used() - before < 12 * 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "require('resty.openssl.kdf').derive({type = 'PBKDF2', md = 'sha512', outlen = 9, pass = 'p', pbkdf2_iter = 1e6})",
+        "require('resty.openssl.pkey').new({type = 'RSA', bits = 4096})",
+    ],
+)
+def test_what_would_take_longer_than_a_call_may_is_not_begun(call: str) -> None:
+    set_mode("strict")
+    with pytest.raises(LuaBudgetError, match="processor time"):
+        run(call)
+
+
+def test_a_key_of_many_blocks_is_refused() -> None:
+    set_mode("strict")
+    run(
+        "local key, err = require('resty.openssl.kdf').derive({type = 'PBKDF2', md = 'sha512', outlen = 65000, "
+        "pass = 'p', pbkdf2_iter = 1e6}) assert(key == nil and err:find('out of range'), err)"
+    )
+
+
+@pytest.mark.parametrize("pattern", ["((a{1000}){1000}){1000}", "(?:a{2,60000}b){2}", "[a]{70000}"])
+def test_an_expression_that_would_be_huge_is_refused(pattern: str) -> None:
+    run(f"local m, err = ngx.re.match('a', '{pattern}') assert(m == nil and err:find('too large'), err)")
+
+
+def test_long_texts_are_escaped_in_pieces_that_fit_together() -> None:
+    set_mode("sandbox", untrusted_lua_memory=64 * 1024 * 1024, untrusted_lua_instructions=0)
+    run(
+        "for shift = 0, 3 do local s = ('x'):rep(shift) .. ('a%/+'):rep(40000) "
+        "assert(ngx.unescape_uri(ngx.escape_uri(s)) == s) end "
+        r"""assert(ngx.quote_sql_str([[a\b'"]]) == [['a\\b\'\"']])"""
+    )
+
+
 def test_a_stack_overflow_is_a_fault_of_the_call() -> None:
     with pytest.raises(LuaFaultError, match="stack overflow"):
         run("local function f() return 1 + f() end f()")

@@ -43,6 +43,10 @@ class MemoryLimit:
         self.bytes = 0
         self.end()
 
+    def used(self) -> int:
+        """Return how much the machine has taken, in bytes."""
+        return int(self._used())
+
     def begin(self, more_bytes: float) -> None:
         """Let so much be taken from now on, and `MARGIN_BYTES`, which Lua code finds when it calls Python."""
         self.bytes = self._used() + int(more_bytes) + MARGIN_BYTES

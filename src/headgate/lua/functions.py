@@ -8,9 +8,10 @@ chunks (`FunctionSet`) and of single values (`LuaValue`). What a chunk sees is l
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
+from weakref import WeakSet
 
-from headgate.lua.errors import LuaFaultError, LuaSyntaxError
-from headgate.lua.limits import DEFAULT_MEMORY_BYTES, MOST_SECONDS, instructions_of
+from headgate.lua.errors import LuaBudgetError, LuaFaultError, LuaSyntaxError
+from headgate.lua.limits import DEFAULT_MEMORY_BYTES, MOST_KEPT_CALLS, MOST_SECONDS, instructions_of
 from headgate.lua.vm import Vm, vm
 from headgate.pdk._node import node
 
@@ -129,6 +130,52 @@ def _bytes(memory: Any) -> int:
     return int(text.rstrip("kmg")) * factor
 
 
+class _Kept:
+    """What all functions of the worker keep between calls, which no call's own limit sees.
+
+    Past the limit all of them start anew, as after a change of the configuration: whose it is cannot be told.
+    """
+
+    def __init__(self) -> None:
+        self._holders: WeakSet[FunctionSet | LuaValue] = WeakSet()
+        self._most_bytes = 0
+
+    def add(self, holder: "FunctionSet | LuaValue") -> None:
+        """Remember who has compiled functions."""
+        self._holders.add(holder)
+
+    def bounded(self, machine: Vm, start: Callable[[], Any], memory_bytes: int) -> Callable[[], Any]:
+        """Return what starts a run, with a look at what is kept before it."""
+        used = machine.memory.used
+
+        def run() -> Any:
+            if used() > self._most_bytes:
+                self._make_room(machine, memory_bytes)
+            return start()
+
+        return run
+
+    def _make_room(self, machine: Vm, memory_bytes: int) -> None:
+        """Collect; where that is not enough, have all functions start anew. Raises: LuaBudgetError."""
+        used, collect = machine.memory.used, machine.globals["collectgarbage"]
+        collect()
+        most_bytes = MOST_KEPT_CALLS * memory_bytes
+        if self._most_bytes == 0:
+            self._most_bytes = used() + most_bytes
+        if used() <= self._most_bytes:
+            return
+        for holder in self._holders:
+            holder.forget()
+        # The one that is asked for is still held here: the next one sees what is left.
+        self._most_bytes = 0
+        raise LuaBudgetError(
+            f"functions have kept more than {most_bytes} bytes of memory between calls; all of them start anew"
+        )
+
+
+_kept = _Kept()
+
+
 class FunctionSet:
     """The functions of one plugin instance: chunks by phase, compiled when any phase first runs.
 
@@ -139,6 +186,10 @@ class FunctionSet:
         self._name = name
         self._sources = {phase: list(chunks) for phase, chunks in sources.items() if chunks}
         self._starts: dict[str, Callable[[], Any]] | None = None
+
+    def forget(self) -> None:
+        """Let the functions be compiled anew, without what they have kept."""
+        self._starts = None
 
     @property
     def phases(self) -> frozenset[str]:
@@ -171,7 +222,9 @@ class FunctionSet:
             if limits is None:
                 starts[phase] = machine.handle(self._name, run, None, None)
             else:
-                starts[phase] = machine.bounded_handle(self._name, run, limits)
+                bounded = machine.bounded_handle(self._name, run, limits)
+                starts[phase] = _kept.bounded(machine, bounded, int(limits["memory_bytes"]))
+        _kept.add(self)
         return starts
 
 
@@ -182,6 +235,10 @@ class LuaValue:
         self._source = source
         self._start: Callable[[], Any] | None = None
         self._kept: list[Any] = []
+
+    def forget(self) -> None:
+        """Let the chunk be compiled anew."""
+        self._start = None
 
     def get(self) -> Any:
         """Return the value of a run, as plain data.
@@ -212,4 +269,6 @@ class LuaValue:
         run = machine.runtime.eval("function(chunk, keep) return function() keep(chunk()) end end")(chunk, keep)
         if limits is None:
             return machine.handle("custom fields", run, None, None)
-        return machine.bounded_handle("custom fields", run, limits)
+        _kept.add(self)
+        bounded = machine.bounded_handle("custom fields", run, limits)
+        return _kept.bounded(machine, bounded, int(limits["memory_bytes"]))

@@ -9,6 +9,9 @@ from typing import Any
 DEFAULT_INSTRUCTIONS = 10_000_000
 DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
 
+MOST_KEPT_CALLS = 8
+"""What all functions of a worker may keep between calls, in calls' worth of memory (own choice)."""
+
 MOST_SECONDS = 1.0
 """That a call may run, waiting left out (own choice): what no count of instructions sees, such as huge texts."""
 

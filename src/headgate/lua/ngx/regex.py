@@ -71,7 +71,7 @@ def _units(source: str) -> int:
             sizes[-1] += last
         elif least is not None:
             # One is counted already.
-            sizes[-1] += last * (min(max(int(least or 0), int(most or 0)), MOST_UNITS) - 1)
+            sizes[-1] += last * (min(max(int(least or 0), int(most or 0)), MOST_UNITS + 1) - 1)
         else:
             last = 1
             sizes[-1] += 1

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 MOST_RANDOM_BYTES = 1 << 20
 MOST_ITERATIONS = 1_000_000
+"""Of PBKDF2, for all blocks of the key together (own choice)."""
+
+ITERATIONS_PER_SECOND = 700_000
+MOST_SCRYPT_BYTES = 64 * 1024 * 1024
+"""That scrypt goes over, for all its lanes together (own choice)."""
+
+SCRYPT_BYTES_PER_SECOND = 200 * 1024 * 1024
 MOST_DERIVED_BYTES = 1 << 16
 _FAULTS = (ValueError, TypeError, KeyError, OverflowError, NotImplementedError, GatewayError)
 
@@ -33,8 +40,8 @@ def install(vm: "Vm") -> Any:
         "digest_copy": lambda running: running.copy(),
         "hmac_new": lambda key, name: hmac.new(bytes_from_lua(key), digestmod=digest_name(name)),
         "random": _random,
-        "derive": lambda options: derive(vm.values.from_lua(options)),
-        **{f"key_{name}": function for name, function in keys.functions(vm.values).items()},
+        "derive": lambda options: derive(vm.values.from_lua(options), vm.core["charge"]),
+        **{f"key_{name}": function for name, function in keys.functions(vm.values, vm.core["charge"]).items()},
         **{f"certificate_{name}": function for name, function in certificates.functions(vm.values).items()},
         **{f"cipher_{name}": function for name, function in ciphers.functions().items()},
     }
@@ -86,8 +93,12 @@ def _random(length: Any) -> bytes:
     return secrets.token_bytes(int(length))
 
 
-def derive(options: dict[str, Any]) -> bytes:
-    """Return a derived key. Args: options, as `resty.openssl.kdf` takes them. Raises: ValueError."""
+def derive(options: dict[str, Any], charge: Callable[[float], Any] = lambda seconds: None) -> bytes:
+    """Return a derived key.
+
+    Args: options, as `resty.openssl.kdf` takes them; charge, called with the seconds that it will take.
+    Raises: ValueError; what charge raises.
+    """
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -100,9 +111,12 @@ def derive(options: dict[str, Any]) -> bytes:
     kind = options["type"]
     if kind == "PBKDF2":
         iterations = int(options.get("pbkdf2_iter") or 1)
-        if not 0 < iterations <= MOST_ITERATIONS:
+        digest = digest_name(options.get("md"))
+        blocks = -(-length // hashlib.new(digest, usedforsecurity=False).digest_size)
+        if not 0 < iterations * blocks <= MOST_ITERATIONS:
             raise ValueError("pbkdf2_iter out of range")
-        return hashlib.pbkdf2_hmac(digest_name(options.get("md")), password, salt, iterations, length)
+        charge(iterations * blocks / ITERATIONS_PER_SECOND)
+        return hashlib.pbkdf2_hmac(digest, password, salt, iterations, length)
     if kind == "HKDF":
         algorithm = keys.algorithm(digest_name(options.get("md")))
         key = _octets(options.get("hkdf_key"))
@@ -110,8 +124,10 @@ def derive(options: dict[str, Any]) -> bytes:
         return HKDF(hash_, length, salt or None, _octets(options.get("hkdf_info"))).derive(key)
     if kind == "SCRYPT":
         cost, blocks, parallel = (int(options[f"scrypt_{name}"]) for name in ("N", "r", "p"))
-        if cost * blocks * 128 > 64 * 1024 * 1024 or parallel > 64:
+        over_bytes = cost * blocks * parallel * 128
+        if min(cost, blocks, parallel) < 1 or over_bytes > MOST_SCRYPT_BYTES:
             raise ValueError("scrypt parameters out of range")
+        charge(over_bytes / SCRYPT_BYTES_PER_SECOND)
         return Scrypt(salt, length, cost, blocks, parallel).derive(password)
     raise ValueError(f"unsupported kdf type {kind}")
 

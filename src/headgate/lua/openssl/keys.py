@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from headgate.lua.values import Values, bytes_from_lua
 
 MOST_RSA_BITS = 4096
+SECONDS_FOR_2048_BITS = 0.15
+"""That an RSA key of that size takes to make, on the average; it grows with the third power."""
 """Of a key that is made here (own choice): a larger one would hold the engine for seconds."""
 PKCS1, NO_PADDING, OAEP, PSS = 1, 3, 4, 6
 
@@ -45,11 +47,17 @@ _TYPES: tuple[tuple[tuple[type, ...], str, int, str], ...] = (
 """Classes, and what OpenSSL calls them: short name, number, long name."""
 
 
-def functions(values: Values) -> dict[str, Callable[..., Any]]:
-    """Return the functions by name."""
+def functions(values: Values, charge: Callable[[float], Any]) -> dict[str, Callable[..., Any]]:
+    """Return the functions by name. Args: charge, called with the seconds that something long will take."""
+
+    def generated(kind_: Any, bits: Any = None, exponent: Any = None, curve: Any = None) -> Any:
+        if str(kind_ or "RSA") == "RSA":
+            charge((min(int(bits or 2048), MOST_RSA_BITS) / 2048) ** 3 * SECONDS_FOR_2048_BITS)
+        return generate(kind_, bits, exponent, curve)
+
     return {
         "load": load,
-        "generate": generate,
+        "generate": generated,
         "sign": sign,
         "verify": verify,
         "encrypt": encrypt,
