@@ -287,6 +287,7 @@ end
 local function loop(f, a, b)
   while true do
     f(a, b)
+    f, a, b = nil, nil, nil -- what waits in the pool keeps nothing alive
     f, a, b = raw_yield(DONE)
   end
 end
