@@ -276,7 +276,6 @@ class Control:
 
     def _node(self) -> Node:
         from headgate.pdk import configure_node
-        from headgate.pdk._node import node as pdk_node
 
         settings = self._bootstrap.settings
         configure_node(settings.node_configuration(), self._bootstrap.node_id)
@@ -290,7 +289,7 @@ class Control:
         except PluginLoadError as error:
             raise StartError(error.faults) from error
         # What api.lua reads through kong.db has the form that plugins see.
-        pdk_node.read_forms = catalog.read_forms()
+        catalog.describe_entities()
         self._check_admin_paths(catalog)
         self._catalog = catalog
         if settings.datastore.database == "off":

@@ -220,6 +220,14 @@ def violation_message(fields: Mapping[str, Any]) -> str:
     return f"{len(problems)} schema violations ({'; '.join(problems)})"
 
 
+def options_message(fields: Mapping[str, Any]) -> str:
+    """Return `invalid option (…)`, or `<n> option violations (…; …)`, for the faults of options."""
+    problems = _problems(fields)
+    if len(problems) == 1:
+        return f"invalid option ({problems[0]})"
+    return f"{len(problems)} option violations ({'; '.join(problems)})"
+
+
 def _problems(fields: Mapping[str, Any]) -> list[str]:
     entity_faults = fields.get("@entity") or []
     problems = [str(text) for text in ([entity_faults] if isinstance(entity_faults, str) else entity_faults)]

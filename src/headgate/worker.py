@@ -130,8 +130,7 @@ class Worker:
 
         node.worker_index = self._bootstrap.index
         node.write_entity = subscriber.write_entity
-        node.read_forms = self._catalog.read_forms()
-        node.cache_keys = {kind.name: kind.cache_key for kind in self._catalog.entity_types.values() if kind.cache_key}
+        self._catalog.describe_entities()
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load plugins and make the engine; nothing runs yet."""

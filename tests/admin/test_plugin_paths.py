@@ -11,29 +11,15 @@ from headgate.store.sql.connect import sqlite_engine
 from headgate.store.sql.store import SqlStore
 from tests.admin.conftest import Api
 from tests.store.conftest import migrator
+from tests.support.note_plugin import RECORD, write_plugin
 
-HANDLER = """
-from headgate import Plugin, PluginConfig
-
-class Handler(Plugin[PluginConfig]):
-    VERSION = "1.0.0"
-    PRIORITY = 1
-"""
-DAOS = """
-from headgate.schema import EntityDeclaration, Record, field, types
-
-class Note(Record):
-    id: types.Id
-    title: str = field(unique=True)
-    stars: int = 0
-    consumer: types.foreign("consumers", on_delete="cascade") | None = None
-
+DAOS = f"""{RECORD}
 ENTITIES = [
     EntityDeclaration(
-        name="notes", model=Note, endpoint_key="title", admin_api_name="my-notes",
-        admin_api_nested_names={"consumer": "notes-of"},
+        name="notes", model=Note, endpoint_key="label", admin_api_name="my-notes",
+        admin_api_nested_names={{"consumer": "notes-of"}},
     ),
-    EntityDeclaration(name="hidden", model=type("Hidden", (Record,), {"__annotations__": {"id": types.Id}}),
+    EntityDeclaration(name="hidden", model=type("Hidden", (Record,), {{"__annotations__": {{"id": types.Id}}}}),
                       generate_admin_api=False),
 ]
 """
@@ -45,7 +31,7 @@ def refuse_strangers(request):
         return AdminAnswer(403, {"message": "stranger"})
 
 def star(request):
-    note = request.db.select("notes", request.params["title"], by="title")
+    note = request.db.select("notes", request.params["label"], by="label")
     if note is None:
         return AdminAnswer(404, {"message": "no such note"})
     stars = note["stars"] + request.body.get("stars", 1)
@@ -58,7 +44,7 @@ def broken(request):
     return "text"
 
 PATHS = [
-    AdminPath(path="/my-notes/:title/stars", methods={"POST": star}, before=refuse_strangers, entity="notes"),
+    AdminPath(path="/my-notes/:label/stars", methods={"POST": star}, before=refuse_strangers, entity="notes"),
     AdminPath(path="/my-notes-count", methods={"GET": count, "POST": broken}),
     AdminPath(path="/services/{service}", methods={"DELETE": lambda request: AdminAnswer(409, request.params)}),
 ]
@@ -66,16 +52,12 @@ PATHS = [
 
 
 def plugin(directory: Path, **modules: str) -> str:
-    package = directory / "plugins" / "notes"
-    package.mkdir(parents=True)
-    for name, text in modules.items():
-        (package / f"{name}.py").write_text(text, encoding="utf-8")
-    return os.fspath(directory / "plugins")
+    return os.fspath(write_plugin(directory / "plugins", **modules).parent)
 
 
 @pytest.fixture
 def notes(tmp_path: Path) -> Api:
-    path = plugin(tmp_path, handler=HANDLER, daos=DAOS, api=API)
+    path = plugin(tmp_path, daos=DAOS, api=API)
     catalog = load_catalog(["notes"], [path])
     engine = sqlite_engine(tmp_path / "headgate.db")
     entities = {"notes": catalog["notes"].entities}
@@ -86,9 +68,9 @@ def notes(tmp_path: Path) -> Api:
 
 def test_entities_of_a_plugin_have_the_derived_endpoints(notes: Api) -> None:
     assert notes.call("PUT", "/consumers/u", json={}).status_code == 200
-    made = notes.call("POST", "/my-notes", data={"title": "t", "stars": "3"})
+    made = notes.call("POST", "/my-notes", data={"label": "t", "stars": "3"})
     assert (made.status_code, made.json()["stars"]) == (201, 3)
-    child = notes.call("POST", "/consumers/u/notes-of", json={"title": "of-u"})
+    child = notes.call("POST", "/consumers/u/notes-of", json={"label": "of-u"})
     assert child.status_code == 201, child.text
     assert notes.get("/consumers/u/notes-of/of-u") == child.json()
     assert notes.get("/my-notes/of-u/consumer")["username"] == "u"
@@ -97,7 +79,7 @@ def test_entities_of_a_plugin_have_the_derived_endpoints(notes: Api) -> None:
 
 
 def test_functions_of_a_plugin_read_and_write(notes: Api) -> None:
-    notes.call("POST", "/my-notes", json={"title": "a b"})
+    notes.call("POST", "/my-notes", json={"label": "a b"})
     starred = notes.call("POST", "/my-notes/a%20b/stars", data={"stars": "2"})
     assert (starred.status_code, starred.json()["stars"]) == (200, 2)
     assert starred.headers["x-headgate-revision"].isdigit()
@@ -110,7 +92,7 @@ def test_functions_of_a_plugin_read_and_write(notes: Api) -> None:
     assert notes.call("POST", "/my-notes-count").json() == {"message": "An unexpected error occurred"}
     assert notes.call("PUT", "/my-notes-count").status_code == 405
     assert notes.call("OPTIONS", "/my-notes-count").headers["allow"] == "GET, HEAD, OPTIONS, POST"
-    assert "/my-notes/{title}/stars" in notes.get("/endpoints")["data"]
+    assert "/my-notes/{label}/stars" in notes.get("/endpoints")["data"]
 
 
 def test_methods_of_a_plugin_take_the_place_of_the_gateways_own(notes: Api) -> None:
@@ -132,14 +114,14 @@ def test_methods_of_a_plugin_take_the_place_of_the_gateways_own(notes: Api) -> N
     ],
 )
 def test_what_is_wrong_with_paths_is_told_when_they_are_loaded(tmp_path: Path, text: str, fault: str) -> None:
-    catalog = load_catalog(["notes"], [plugin(tmp_path, handler=HANDLER, api=text)])
+    catalog = load_catalog(["notes"], [plugin(tmp_path, api=text)])
     found = catalog.admin_paths()
     assert fault in found.faults["notes"]
     assert found.paths == ()
 
 
 def test_a_plugin_whose_paths_are_broken_is_named_and_has_none(tmp_path: Path) -> None:
-    path = plugin(tmp_path, handler=HANDLER, daos=DAOS, api="import a_library_that_was_removed")
+    path = plugin(tmp_path, daos=DAOS, api="import a_library_that_was_removed")
     api = Api(tmp_path, plugins="notes", plugin_path=path, allow_broken_plugins="on")
     [broken] = api.get("/status")["broken_plugins"]
     assert broken["name"] == "notes"
@@ -149,9 +131,9 @@ def test_a_plugin_whose_paths_are_broken_is_named_and_has_none(tmp_path: Path) -
 
 
 def test_without_a_database_the_store_is_read_only(tmp_path: Path) -> None:
-    path = plugin(tmp_path, handler=HANDLER, daos=DAOS, api=API)
+    path = plugin(tmp_path, daos=DAOS, api=API)
     api = Api(tmp_path, plugins="notes", plugin_path=path)
-    api.load('{"_format_version": "3.0", "notes": [{"title": "t"}]}')
+    api.load('{"_format_version": "3.0", "notes": [{"label": "t"}]}')
     assert api.get("/my-notes-count")["count"] == 1
     assert api.call("POST", "/my-notes/t/stars").json()["code"] == 12
     assert api.node.store.snapshot() is not EMPTY

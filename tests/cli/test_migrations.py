@@ -10,6 +10,7 @@ import yaml
 from headgate.cli.main import main
 from headgate.store.sql import core_migrations
 from headgate.store.sql.connect import sqlite_engine
+from tests.support.note_plugin import CREATE_TABLE, DAOS, write_plugin
 
 DOCUMENT = """
 _format_version: "3.0"
@@ -19,26 +20,9 @@ consumers:
 - username: u
   notes: [{label: a}]
 """
-HANDLER = """
-from headgate import Plugin, PluginConfig
-
-class Handler(Plugin[PluginConfig]):
-    VERSION = "1.0.0"
-    PRIORITY = 10
-"""
-DAOS = """
-from headgate.schema import EntityDeclaration, Record, field, types
-
-class Note(Record):
-    id: types.Id
-    label: str = field(unique=True)
-    consumer: types.foreign("consumers", on_delete="cascade") | None = None
-
-ENTITIES = [EntityDeclaration(name="notes", model=Note, endpoint_key="label")]
-"""
-BASE = """
+BASE = f"""
 def up(op):
-    op.create_entity_table("notes", unique=["label"], references={"consumer": ("consumers", "cascade")})
+    {CREATE_TABLE}
 """
 SECOND = """
 def teardown(op):
@@ -57,12 +41,9 @@ def sqlite_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A plugin with an entity and one migration."""
-    folder = tmp_path / "plugins" / "notes"
-    (folder / "migrations").mkdir(parents=True)
-    (folder / "handler.py").write_text(HANDLER)
-    (folder / "daos.py").write_text(DAOS)
-    (folder / "migrations" / "__init__.py").write_text('MIGRATIONS = ["000_base_notes"]')
-    (folder / "migrations" / "000_base_notes.py").write_text(BASE)
+    index = 'MIGRATIONS = ["000_base_notes"]'
+    modules = {"daos": DAOS, "migrations__init": index, "migrations__000_base_notes": BASE}
+    folder = write_plugin(tmp_path / "plugins", **modules)
     monkeypatch.setenv("HEADGATE_PLUGINS", "notes")
     monkeypatch.setenv("HEADGATE_PLUGIN_PATH", str(tmp_path / "plugins"))
     return folder

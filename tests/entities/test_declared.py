@@ -85,5 +85,5 @@ def test_registry_refuses_taken_names_and_unknown_references() -> None:
 
     with pytest.raises(ValueError, match="entity 'services' is there already"):
         ENTITY_TYPES.with_type(declared_type(EntityDeclaration(name="services", model=Note)))
-    with pytest.raises(ValueError, match="field 'thing' refers to 'things', which is no entity"):
+    with pytest.raises(ValueError, match="thing: schema refers to an invalid foreign entity: things"):
         ENTITY_TYPES.with_type(declared_type(EntityDeclaration(name="losts", model=Lost)))

@@ -3,7 +3,7 @@
 import pytest
 
 from headgate.errors import PluginLoadError
-from headgate.lua.daos import declarations
+from headgate.lua.daos import declarations, own_daos
 from headgate.lua.vm import vm
 from headgate.policy.catalog import load_catalog
 from tests.lua.conftest import Write
@@ -92,16 +92,19 @@ def test_every_fault_of_every_entity_is_told(written_plugin: Write) -> None:
         f"{prefix}a: missing type declaration",
         f"{prefix}b: Entities map keys must be strings.",
         f"{prefix}colour: unknown field",
-        f"{prefix}dao: an own DAO class cannot be used: kong.db has the same functions for every entity",
+        f"{prefix}dao: there is no module 'own.dao'",
     ]
 
 
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ('fields = { { id = typedefs.uuid } }, endpoint_key = "name"', "there is no field 'name'"),
-        ('fields = { { id = { type = "string" } } }', "id: must be typedefs.uuid"),
-        ('fields = { { id = typedefs.uuid }, { to = { type = "foreign", reference = "nobodies" } } }', "'nobodies'"),
+        ('fields = { { id = typedefs.uuid } }, endpoint_key = "name"', "endpoint_key: value must be a field name"),
+        ('fields = { { id = { type = "string" } } }', "id: must be typedefs.uuid where it is the primary key"),
+        (
+            'fields = { { id = typedefs.uuid }, { to = { type = "foreign", reference = "nobodies" } } }',
+            "schema refers to an invalid foreign entity: nobodies",
+        ),
         ("", "fields: expected an array"),
     ],
 )
@@ -109,6 +112,82 @@ def test_a_declaration_that_cannot_be_stored_is_refused(written_plugin: Write, b
     assert text in "\n".join(faults_of(written_plugin, entity(body or "cache_key = {}")))
 
 
-def test_another_primary_key_is_refused(written_plugin: Write) -> None:
-    source = 'return { { name = "notes", primary_key = { "title" }, fields = { { title = { type = "string" } } } } }'
-    assert 'primary_key: must be { "id" }; other primary keys are not supported' in faults_of(written_plugin, source)[0]
+def test_another_primary_key_takes_the_place_of_the_id(written_plugin: Write) -> None:
+    fields = '{ { title = { type = "string" } }, { part = { type = "integer" } } }'
+    written_plugin(daos=f'return {{ {{ name = "notes", primary_key = {{ "title", "part" }}, fields = {fields} }} }}')
+    kind = load_catalog(["written"]).entity_types["notes"]
+    assert (kind.primary_key, kind.id_fields) == (("title", "part"), ())
+    assert kind.own_key is not None
+    assert kind.own_key.kinds == {"title": "string", "part": "integer"}
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            'primary_key = { "nothing" }, fields = { { a = { type = "string" } } }',
+            "primary_key: there is no field 'nothing'",
+        ),
+        (
+            'primary_key = "a", fields = { { a = { type = "string" } } }',
+            "primary_key: expected an array of field names",
+        ),
+        ("fields = { { id = typedefs.uuid } }", "primary_key: required field missing"),
+        (
+            'primary_key = { "a" }, fields = { { id = typedefs.uuid }, { a = { type = "string" } } }',
+            "a field named id must be the primary key",
+        ),
+        (
+            'primary_key = { "a" }, fields = { { a = { type = "set", elements = { type = "string" } } } }',
+            "primary_key: 'a' is of type set and cannot be a key",
+        ),
+        (
+            'primary_key = { "a" }, '
+            'fields = { { a = { type = "foreign", reference = "consumers", on_delete = "null" } } }',
+            "primary_key: 'a' is part of the key and cannot become null on delete",
+        ),
+        (
+            'primary_key = { "id" }, cache_key = { "b" }, '
+            'fields = { { id = typedefs.uuid }, { b = { type = "string" } } }',
+            "cache_key: a field used as a single cache key must be unique",
+        ),
+        (
+            'primary_key = { "id" }, cache_key = { "c" }, fields = { { id = typedefs.uuid } }',
+            "values must be field names",
+        ),
+        (
+            'primary_key = { "id" }, ttl = true, fields = { { id = typedefs.uuid }, { ttl = { type = "integer" } } }',
+            "ttl: ttl is a reserved field name when ttl is enabled",
+        ),
+        (
+            'primary_key = { "id" }, fields = { { id = typedefs.uuid }, { a = { type = "string", nilable = true } } }',
+            "a: Entities cannot have nilable types.",
+        ),
+        (
+            'primary_key = { "id" }, subschema_key = "a", fields = { { id = typedefs.uuid } }',
+            "subschema_key: not supported",
+        ),
+    ],
+)
+def test_what_a_key_cannot_be_is_told(written_plugin: Write, body: str, text: str) -> None:
+    head = 'local typedefs = require "kong.db.schema.typedefs" return { { name = "notes", '
+    assert text in "\n".join(faults_of(written_plugin, head + body + " } }"))
+
+
+def test_strategies_hold_sql_and_are_refused(written_plugin: Write) -> None:
+    fault = faults_of(
+        lambda **modules: written_plugin(strategies__postgres__notes="return {}", **modules),
+        entity("fields = { { id = typedefs.uuid } }"),
+    )[0]
+    assert (
+        "strategies: kong.plugins.written.strategies.postgres.notes cannot be used: SQL of plugins is not run" in fault
+    )
+
+
+def test_functions_of_the_plugin_s_own_are_found_at_load(written_plugin: Write) -> None:
+    written_plugin(
+        daos=entity('fields = { { id = typedefs.uuid } }, dao = "kong.plugins.written.notes_dao"'),
+        notes_dao="return {}",
+    )
+    load_catalog(["written"])
+    assert own_daos(vm(), "written") == {"notes": "kong.plugins.written.notes_dao"}

@@ -1,5 +1,6 @@
 """Migrations of Lua plugins: tables from declarations, functions that run, SQL that does not."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ return { { name = "%s", primary_key = { "id" }, fields = { { id = typedefs.uuid 
 """
 
 
-def migrator(database: Path) -> Migrator:
+def migrator(database: Path, report: Callable[[str], None] = lambda line: None) -> Migrator:
     catalog = load_catalog(["written"])
     entities = {plugin.name: plugin.entities for plugin in catalog.values()}
-    return Migrator(sqlite_engine(database), catalog.entity_types, catalog.migrations(), entities)
+    return Migrator(sqlite_engine(database), catalog.entity_types, catalog.migrations(), entities, report=report)
 
 
 def tables(database: Path) -> set[str]:
@@ -93,15 +94,39 @@ def test_a_function_that_fails_leaves_nothing(written_plugin: Write, tmp_path: P
     assert failing.state().needs_bootstrap
 
 
-def test_sql_is_refused_with_what_to_do(written_plugin: Write) -> None:
+MAKES_TABLES = """
+return { postgres = { up = [[
+  CREATE TABLE IF NOT EXISTS "notes" ("id" UUID PRIMARY KEY, "name" TEXT UNIQUE);
+  DO $$
+  BEGIN
+    CREATE INDEX IF NOT EXISTS "notes_name" ON "notes" ("name");
+  EXCEPTION WHEN UNDEFINED_COLUMN THEN
+    -- as it is;
+  END$$;
+]] } }
+"""
+
+
+def test_sql_that_makes_the_declared_tables_is_passed_over_and_told(written_plugin: Write, tmp_path: Path) -> None:
+    written_plugin(daos=NOTES % "notes", migrations__init="return { '000_base' }", migrations__000_base=MAKES_TABLES)
+    told: list[str] = []
+    bootstrapped = migrator(tmp_path / "db", told.append)
+    bootstrapped.bootstrap()
+    assert "written 000_base: its SQL is not run, the tables are made from daos.lua" in told
+    assert bootstrapped.state().executed["written"] == ["table_of_notes", "000_base"]
+
+
+def test_sql_that_does_more_is_refused_with_what_to_do(written_plugin: Write) -> None:
     faults = faults_of(
         written_plugin,
+        daos=NOTES % "notes",
         migrations__init="return { '000_base' }",
-        migrations__000_base="return { postgres = { up = 'CREATE TABLE notes (id uuid)' } }",
+        migrations__000_base="return { postgres = { up = \"UPDATE notes SET name = 'x'\" } }",
     )
     assert faults == [
-        "plugin 'written': migration '000_base' has SQL, which is not run here: the tables are made from daos.lua; "
-        "take '000_base' off the list of migrations"
+        "plugin 'written': migration '000_base' has SQL that does more than to make the tables of daos.lua, and SQL of "
+        "plugins is not run: UPDATE notes SET name = 'x'; when nothing is left to do for it here, take '000_base' off "
+        "the list of migrations"
     ]
 
 

@@ -123,12 +123,111 @@ def test_the_published_form_is_that_of_the_schema() -> None:
         ("{ f = { type = 'boolean', between = { 1, 2 } } }", "field of type 'boolean' cannot have attribute 'between'"),
         ("{ f = { type = 'string', requierd = true } }", "config.f: requierd: unknown field"),
         ("{ f = { type = 'string' }, g = { type = 'string' } }", "length must be 1"),
+        ("{ f = { type = 'string', required = 'yes' } }", "config.f: required: expected a boolean"),
+        ("{ f = { type = 'string', len_min = '1' } }", "config.f: len_min: expected a number"),
+        ("{ f = { type = 'string', match = 1 } }", "config.f: match: expected a string"),
+        ("{ f = { type = 'string', one_of = 'a' } }", "config.f: one_of: expected an array"),
+        ("{ f = { type = 'string', custom_validator = {} } }", "config.f: custom_validator: expected a function"),
+        ("{ f = { type = 'number', between = { 1 } } }", "config.f: between: length must be 2"),
+        ("{ f = { type = 'string', description = 'short' } }", "config.f: description: length must be at least 10"),
+        ("{ f = { type = 'string', nilable = true } }", "config.f: Entities cannot have nilable types."),
+        ("{ f = { type = 'function' } }", "config.f: Entities cannot have function types."),
+        ("{ f = { type = 'foreign' } }", "config.f: field of type 'foreign' must declare 'reference'"),
+        (
+            "{ f = { type = 'foreign', reference = 'services', on_delete = 'forget' } }",
+            "config.f: on_delete: expected one of: restrict, cascade, null",
+        ),
+        (
+            "{ f = { type = 'string', unique_across_ws = true } }",
+            "config.f: failed conditional validation given value of field 'unique_across_ws'",
+        ),
     ],
 )
 def test_a_fault_of_the_definition_is_told_at_load(fields: str, text: str) -> None:
     with pytest.raises(PluginLoadError) as caught:
         model(fields)
     assert any(text in fault for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (
+            "entity_checks = { { conditional = { if_field = 'a' } } }",
+            "config: entity_checks: conditional: if_match: required field missing",
+        ),
+        (
+            "entity_checks = { { custom_entity_check = { field_sources = { 'a' } } } }",
+            "config: entity_checks: custom_entity_check: fn: required field missing",
+        ),
+        ("entity_checks = { { all_of = { 'a' } } }", "config: entity_checks: all_of: unknown entity check"),
+        ("entity_checks = { 'a' }", "config: entity_checks: 1: expected a record"),
+        ("shorthand_fields = { { old = { type = 'string' } } }", "config.old: func: required field missing"),
+        (
+            "shorthand_fields = { { old = { type = 'record', fields = {}, func = print } } }",
+            "config.old: type: expected one of: string, number, integer, boolean, array, set, map, json",
+        ),
+    ],
+)
+def test_a_fault_beside_the_fields_is_told_at_load(more: str, text: str) -> None:
+    with pytest.raises(PluginLoadError) as caught:
+        model("{ a = { type = 'string' } }", f", {more}")
+    assert any(text in fault for fault in caught.value.faults), caught.value.faults
+
+
+@pytest.mark.parametrize(
+    ("top", "text"),
+    [
+        ("fields = { { consumer = { type = 'string' } } }", "consumer: cannot change type in a specialized field"),
+        ("fields = { { protocols = { type = 'string' } } }", "protocols: cannot change type in a specialized field"),
+        (
+            "fields = { { colour = { type = 'string' } } }",
+            "error in definition of 'x': colour: cannot create a new field",
+        ),
+        ("fields = { config = { type = 'record' } }", "fields: expected an array"),
+        (
+            "fields = {}, transformations = { { input = { 'config.a' }, on_write = print }, "
+            "{ input = { 'colour' }, on_write = print } }",
+            "transformations: invalid field name: colour",
+        ),
+    ],
+)
+def test_a_fault_of_the_whole_schema_is_told_at_load(top: str, text: str) -> None:
+    with pytest.raises(PluginLoadError) as caught:
+        SchemaReader(vm()).config_model("x", vm().compile(f"return {{ name = 'x', {top} }}", "@schema.lua")())
+    assert any(text in fault for fault in caught.value.faults), caught.value.faults
+
+
+def test_a_shorthand_whose_function_raises_is_a_fault_of_the_value() -> None:
+    made = model(
+        "{ a = { type = 'string' } }",
+        ", shorthand_fields = { { old = { type = 'string', func = function() error('not like this', 0) end } } }",
+    )
+    assert faults(made, old="x") == {"config": {"old": "not like this"}}
+
+
+@pytest.mark.parametrize(
+    ("typedef", "value", "text"),
+    [
+        ("hosts", ["*.a.*"], ["invalid wildcard: must have at most one wildcard"]),
+        ("hosts", ["a*b"], ["invalid wildcard: must be placed at leftmost or rightmost label"]),
+        ("router_path", "x", "should start with: / (fixed path) or ~/ (regex path)"),
+        ("router_path", "/a/../b", "non-normalized path, consider use '/b' instead"),
+        ("router_paths", ["/a//b"], ["must not have empty segments"]),
+        ("no_methods", ["GET"], "value must be null"),
+        ("no_paths", ["/"], "value must be null"),
+        ("no_sources", [{"ip": "127.0.0.1"}], "value must be null"),
+        ("jwk", {"kid": "1", "kty": "RSA"}, "could not load JWK, likely not a valid key"),
+        ("pem", {"public_key": "x"}, "could not load public key"),
+        (
+            "propagation",
+            {"default_format": "none"},
+            {"default_format": "expected one of: ot, w3c, datadog, b3, b3-single, gcp, jaeger, aws, instana"},
+        ),
+    ],
+)
+def test_typedefs_of_routes_and_keys_bring_their_checks(typedef: str, value: Any, text: Any) -> None:
+    assert faults(model(f"{{ f = typedefs.{typedef} }}"), f=value) == {"config": {"f": text}}
 
 
 @pytest.mark.parametrize(

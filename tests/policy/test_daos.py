@@ -9,22 +9,9 @@ import pytest
 from headgate.errors import DeclarativeError, PluginLoadError
 from headgate.policy.catalog import Catalog, load_catalog
 from headgate.store.declarative import export_declarative, load_declarative
+from tests.support.note_plugin import CREATE_TABLE, RECORD, write_plugin
 
-HANDLER = """
-from headgate import Plugin, PluginConfig
-
-class Handler(Plugin[PluginConfig]):
-    VERSION = "1.0.0"
-    PRIORITY = 10
-"""
-DAOS = """
-from headgate.schema import EntityDeclaration, Record, field, types
-
-class Note(Record):
-    id: types.Id
-    label: str = field(unique=True)
-    consumer: types.foreign("consumers", on_delete="cascade") | None = None
-
+DAOS = f"""{RECORD}
 class Line(Record):
     id: types.Id
     text: str = ""
@@ -35,17 +22,10 @@ ENTITIES = [
     EntityDeclaration(name="lines", model=Line, db_export=False),
 ]
 """
-MIGRATION = """
+MIGRATION = f"""
 def up(op):
-    op.create_entity_table("notes", unique=["label"])
+    {CREATE_TABLE}
 """
-
-
-def write(directory: Path, plugin: str, files: dict[str, str]) -> None:
-    for name, text in {"handler": HANDLER, **files}.items():
-        path = directory / plugin / f"{name}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
 
 
 def load(directory: Path, *names: str) -> Catalog:
@@ -59,7 +39,7 @@ def faults(directory: Path, *names: str) -> list[str]:
 
 
 def test_entities_of_a_plugin_stand_beside_those_of_the_gateway(tmp_path: Path) -> None:
-    write(tmp_path, "notes", {"daos": DAOS})
+    write_plugin(tmp_path, daos=DAOS)
     catalog = load(tmp_path, "notes", "key-auth")
     assert list(catalog.entity_types)[-2:] == ["notes", "lines"]
     assert [entity.name for entity in catalog["notes"].entities] == ["notes", "lines"]
@@ -68,7 +48,7 @@ def test_entities_of_a_plugin_stand_beside_those_of_the_gateway(tmp_path: Path) 
 
 
 def test_documents_hold_them_flat_and_below_their_parents(tmp_path: Path) -> None:
-    write(tmp_path, "notes", {"daos": DAOS})
+    write_plugin(tmp_path, daos=DAOS)
     types = load(tmp_path, "notes").entity_types
     document = """
 _format_version: "3.0"
@@ -108,11 +88,7 @@ lines:
 
 def test_migrations_are_listed_by_their_package(tmp_path: Path) -> None:
     index = 'MIGRATIONS = ["000_base_notes"]'
-    write(
-        tmp_path,
-        "notes",
-        {"daos": DAOS, "migrations/__init__": index, "migrations/000_base_notes": MIGRATION},
-    )
+    write_plugin(tmp_path, daos=DAOS, migrations__init=index, migrations__000_base_notes=MIGRATION)
     found = load(tmp_path, "notes").migrations()["notes"]
     assert found is not None
     assert [(step.name, step.up is not None, step.teardown) for step in found] == [("000_base_notes", True, None)]
@@ -133,24 +109,24 @@ def test_migrations_are_listed_by_their_package(tmp_path: Path) -> None:
         ),
         ({"daos": "1 / 0"}, "plugin 'notes' cannot be imported: ZeroDivisionError: division by zero"),
         (
-            {"migrations/__init__": "x = 1"},
+            {"migrations__init": "x = 1"},
             "plugin 'notes': migrations index from 'notes' must be a list named MIGRATIONS",
         ),
         (
-            {"migrations/__init__": 'MIGRATIONS = ["000"]', "migrations/000": "x = 1"},
+            {"migrations__init": 'MIGRATIONS = ["000"]', "migrations__000": "x = 1"},
             "plugin 'notes': migration 'headgate_plugin_path.notes.migrations.000' of 'notes' subsystem is invalid",
         ),
-        ({"migrations/__init__": 'MIGRATIONS = ["000"]'}, "plugin 'notes' cannot be imported: ModuleNotFoundError"),
+        ({"migrations__init": 'MIGRATIONS = ["000"]'}, "plugin 'notes' cannot be imported: ModuleNotFoundError"),
     ],
 )
 def test_what_is_wrong_is_told_with_the_plugin(tmp_path: Path, files: dict[str, str], fault: str) -> None:
-    write(tmp_path, "notes", files)
+    write_plugin(tmp_path, **files)
     assert faults(tmp_path, "notes")[0].startswith(fault)
 
 
 def test_two_plugins_cannot_have_the_same_entity(tmp_path: Path) -> None:
-    write(tmp_path, "notes", {"daos": DAOS})
-    write(tmp_path, "other", {"daos": DAOS})
+    write_plugin(tmp_path, daos=DAOS)
+    write_plugin(tmp_path, "other", daos=DAOS)
     fault = "plugin 'other': entity 'notes' is there already"
     assert faults(tmp_path, "notes", "other")[0] == fault
     catalog = load_catalog(["notes", "other"], [str(tmp_path)], is_broken_allowed=True)
@@ -160,7 +136,7 @@ def test_two_plugins_cannot_have_the_same_entity(tmp_path: Path) -> None:
 
 
 def test_broken_migrations_break_their_plugin_only_where_that_is_allowed(tmp_path: Path) -> None:
-    write(tmp_path, "notes", {"daos": DAOS, "migrations/__init__": "1 / 0"})
+    write_plugin(tmp_path, daos=DAOS, migrations__init="1 / 0")
     catalog = load_catalog(["notes", "key-auth"], [str(tmp_path)], is_broken_allowed=True)
     assert "ZeroDivisionError" in str(catalog["notes"].fault)
     assert "notes" not in catalog.entity_types
@@ -170,11 +146,7 @@ def test_broken_migrations_break_their_plugin_only_where_that_is_allowed(tmp_pat
 
 def test_a_worker_loads_such_a_plugin_without_a_database_library(tmp_path: Path) -> None:
     index = 'MIGRATIONS = ["000_base_notes"]'
-    write(
-        tmp_path,
-        "notes",
-        {"daos": DAOS, "migrations/__init__": index, "migrations/000_base_notes": MIGRATION},
-    )
+    write_plugin(tmp_path, daos=DAOS, migrations__init=index, migrations__000_base_notes=MIGRATION)
     program = (
         "import sys, headgate.worker, headgate.policy.runner, headgate.policy.compile, headgate.cluster.subscriber\n"
         "from headgate.policy.catalog import load_catalog\n"

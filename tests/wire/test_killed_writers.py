@@ -24,27 +24,12 @@ from headgate.store.sql.store import SqlStore
 from headgate.testing.gateway import Answer, Gateway, command, environment, run
 from tests.support import postgres, processes
 from tests.support.http1 import wait_until
+from tests.support.note_plugin import CREATE_TABLE, DAOS, write_plugin
 
 Settings = dict[str, object]
 pytestmark = pytest.mark.wire
 
-HANDLER = """
-from headgate import Plugin, PluginConfig
-
-class Handler(Plugin[PluginConfig]):
-    VERSION = "1.0.0"
-    PRIORITY = 10
-"""
-DAOS = """
-from headgate.schema import EntityDeclaration, Record, field, types
-
-class Note(Record):
-    id: types.Id
-    label: str = field(unique=True)
-
-ENTITIES = [EntityDeclaration(name="notes", model=Note, endpoint_key="label")]
-"""
-MIGRATION = """
+MIGRATION = f"""
 import os
 import pathlib
 import signal
@@ -55,7 +40,7 @@ def end(step):
         os.kill(os.getpid(), signal.SIGKILL)
 
 def up(op):
-    op.create_entity_table("notes", unique=["label"])
+    {CREATE_TABLE}
     end("up")
 
 def teardown(op):
@@ -204,12 +189,9 @@ def test_a_killed_import_leaves_all_or_nothing(settings: Settings, tmp_path: Pat
 @pytest.fixture
 def notes(tmp_path: Path, settings: Settings) -> Path:
     """A plugin with an entity, whose migration ends its process in the step that the file `end-in` names."""
-    folder = tmp_path / "plugins" / "notes"
-    (folder / "migrations").mkdir(parents=True)
-    (folder / "handler.py").write_text(HANDLER)
-    (folder / "daos.py").write_text(DAOS)
-    (folder / "migrations" / "__init__.py").write_text('MIGRATIONS = ["000_base_notes"]')
-    (folder / "migrations" / "000_base_notes.py").write_text(MIGRATION)
+    index = 'MIGRATIONS = ["000_base_notes"]'
+    modules = {"daos": DAOS, "migrations__init": index, "migrations__000_base_notes": MIGRATION}
+    folder = write_plugin(tmp_path / "plugins", **modules)
     settings["plugin_path"] = tmp_path / "plugins"
     return folder / "migrations" / "end-in"
 

@@ -1,13 +1,13 @@
-"""A Lua plugin with entities, paths of its own and migrations, over SQLite in the real gateway."""
+"""A Lua plugin with entities, paths of its own and migrations, over both databases in the real gateway."""
 
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.databases import DATABASES, database_settings
 from tests.support.gateway import ROOT, Gateway
 from tests.support.http1 import Response, wait_until
 from tests.support.upstream import Upstream
@@ -15,14 +15,16 @@ from tests.support.upstream import Upstream
 SETTINGS: dict[str, Any] = {
     "lua_package_path": f"{ROOT}/tests/lua/data/?.lua;{ROOT}/tests/lua/data/?/init.lua",
     "plugins": "bundled,badge-auth",
-    "database": "sqlite",
 }
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    database = tmp_path_factory.mktemp("database") / "gateway.sqlite"
-    with Upstream() as upstream, Gateway(**SETTINGS, sqlite_path=str(database)) as running:
+@pytest.fixture(scope="module", params=DATABASES)
+def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with (
+        database_settings(request.param, tmp_path_factory.mktemp("database"), SETTINGS) as database,
+        Upstream() as upstream,
+        Gateway(**SETTINGS, **database) as running,
+    ):
         admin(running, "POST", "/services", {"name": "s", "url": upstream.url})
         admin(running, "POST", "/services/s/routes", {"name": "r", "paths": ["/"]})
         admin(running, "POST", "/plugins", {"name": "badge-auth", "config": {"counts": True}})
@@ -108,14 +110,13 @@ def test_badges_go_with_their_consumer(gateway: Gateway) -> None:
     assert admin(gateway, "GET", "/badges/gone-1").status == 404
 
 
-def test_entities_of_a_lua_plugin_are_part_of_declarative_documents(tmp_path: Path) -> None:
+def test_entities_of_a_lua_plugin_are_part_of_declarative_documents() -> None:
     document = {
         "_format_version": "3.0",
         "consumers": [{"username": "ann", "badges": [{"code": "written"}]}],
         "routes": [{"name": "r", "paths": ["/"]}],
         "plugins": [{"name": "badge-auth"}, {"name": "request-termination", "config": {"status_code": 200}}],
     }
-    settings = {name: value for name, value in SETTINGS.items() if name != "database"}
-    with Gateway(document, **settings) as running:
+    with Gateway(document, **SETTINGS) as running:
         assert running.get("/", {"X-Badge": "written"}).status == 200
         assert running.get("/", {"X-Badge": "another"}).status == 401

@@ -14,8 +14,16 @@ from headgate.store.base import Operations, is_id
 def find(operations: Operations, kind: EntityType, key: str) -> Entity | None:
     """Return an entity by id or endpoint key; certificates also by the name of an SNI.
 
-    Raises: EntityError of code 1 for a name where the type has no endpoint key.
+    A type with another primary key is found by its endpoint key, else by the text of that key.
+
+    Raises: EntityError of code 1 for a name where the type has no endpoint key, and for what is no key.
     """
+    if kind.own_key is not None:
+        found = None if kind.endpoint_key is None else operations.select(kind.name, key, by=kind.endpoint_key)
+        if found is None:
+            values = key_values(operations, kind, key)
+            found = None if values is None else operations.select(kind.name, kind.own_key.id_of(values))
+        return found
     if is_id(key):
         return operations.select(kind.name, key)
     if kind.name == "certificates":
@@ -24,6 +32,28 @@ def find(operations: Operations, kind: EntityType, key: str) -> Entity | None:
     if kind.endpoint_key is None:
         raise invalid_key(key)
     return operations.select(kind.name, key, by=kind.endpoint_key)
+
+
+def key_values(operations: Operations, kind: EntityType, key: str) -> Entity | None:
+    """Return the primary key that a text in a path stands for; None when it names something that is not there.
+
+    Raises: EntityError of code 1.
+    """
+    forms = operations.entity_types.key_forms
+    if kind.own_key is None or forms is None:
+        return {"id": key}
+    if kind.endpoint_key is not None and len(kind.primary_key) > 1 and "," not in key:
+        # What could only be the endpoint key is no key with a fault.
+        return None
+    values = kind.own_key.parts(key)
+    for name, foreign in kind.foreign.items():
+        if name in values:
+            parent = operations.entity_types[foreign.reference]
+            owner = find(operations, parent, values[name])
+            if owner is None:
+                return None
+            values[name] = {"id": owner["id"]}
+    return forms.values(kind.name, values)
 
 
 def invalid_key(key: str) -> EntityError:

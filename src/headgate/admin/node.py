@@ -122,7 +122,7 @@ class Node:
         return self._read[1]
 
     def show(self, kind: EntityType, entity: Entity) -> Entity:
-        """Return an entity as the Admin API shows it.
+        """Return an entity as the Admin API shows it: without an id that is made of another primary key.
 
         A certificate has the names of its SNIs, a plugin instance its configuration under older names too.
         """
@@ -132,7 +132,11 @@ class Node:
         if kind.name == "plugins" and entity["config"] is not None and (plugin := self.catalog.get(entity["name"])):
             shown = read_plugin(entity, plugin.config_model)
             return {**shown, "config": with_deprecated_fields(plugin.config_model, shown["config"])}
-        return read(kind.model, entity) if kind.model.transformations else entity
+        shown_entity = read(kind.model, entity) if kind.model.transformations else entity
+        forms = self.entity_types.key_forms
+        if forms is None or not forms.is_shown_otherwise(kind.name):
+            return shown_entity
+        return forms.shown(kind.name, shown_entity, self.reading.select)
 
     async def write(self, work: Callable[[Operations], Result], *, is_waiting: bool = True) -> Written[Result]:
         """Do operations as one transaction of the store; returns when the workers run the outcome, within a bound.

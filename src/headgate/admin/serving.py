@@ -104,7 +104,7 @@ def refusing(kind: EntityType, method: str) -> Handler:
 
     async def refuse(request: Request) -> Response:
         key = request.path_params.get("key")
-        is_by_name = key is not None and not is_id(key)
+        is_by_name = key is not None and not is_id(key) and kind.own_key is None
         raise unsupported_write(OPERATIONS[method], kind.name, kind.endpoint_key if is_by_name else None)
 
     return refuse

@@ -7,14 +7,14 @@ operations of one transaction, the keys in the path and what the client gave, so
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from uuid import uuid4
 
 from headgate.admin.answers import AnswerError, not_found
 from headgate.admin.conversion import converted
-from headgate.admin.lookup import find, find_child, is_server_name, reference_id, required
+from headgate.admin.lookup import find, find_child, is_server_name, key_values, reference_id, required
 from headgate.admin.preconditions import NO_PRECONDITIONS, Preconditions
 from headgate.entities.entity_type import Entity, EntityType
 from headgate.entities.plugins import PluginType
+from headgate.entities.primary_key import OwnKey
 from headgate.store.base import Operations, is_id
 
 
@@ -100,9 +100,30 @@ def _put(operations: Operations, kind: EntityType, key: str, current: Entity | N
         if isinstance(names, list) and key not in names:
             values["snis"] = [*names, key]
         return operations.insert(kind.name, values)
+    if kind.own_key is not None:
+        return _put_by_own_key(operations, kind, kind.own_key, key, current, values)
     if is_id(key):
         return operations.upsert(kind.name, key, values)
     assert kind.endpoint_key is not None, "looked up by it already"
+    return operations.upsert(kind.name, key, values, by=kind.endpoint_key)
+
+
+def _put_by_own_key(
+    operations: Operations,
+    kind: EntityType,
+    own_key: OwnKey,
+    key: str,
+    current: Entity | None,
+    values: dict[str, Any],
+) -> Entity:
+    """Store an entity under the primary key that a path has; where the path has an endpoint key, under that given."""
+    if current is not None:
+        return operations.upsert(kind.name, current["id"], values | own_key.values_of(current))
+    named = key_values(operations, kind, key)
+    if named is not None:
+        return operations.upsert(kind.name, own_key.id_of(named), values | named)
+    if kind.endpoint_key is None:
+        raise not_found()
     return operations.upsert(kind.name, key, values, by=kind.endpoint_key)
 
 
@@ -170,7 +191,7 @@ def parent_writes(kind: EntityType, foreign_field: str, parent: EntityType) -> d
             given.conditions.check(current)
             return Outcome(200, operations.upsert(parent.name, owner_id, given.entity(parent, current)), parent)
         given.conditions.check(None)
-        owner = operations.upsert(parent.name, str(uuid4()), given.entity(parent))
+        owner = operations.insert(parent.name, given.entity(parent))
         operations.update(kind.name, child["id"], {foreign_field: {"id": owner["id"]}})
         return Outcome(200, owner, parent)
 

@@ -5,12 +5,14 @@ caller's.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from headgate.entities.entity_type import EntityType
+from headgate.entities.primary_key import PLAIN_KEY
 from headgate.schema import Record, record_definition
 from headgate.schema.entity import EntityDeclaration
+from headgate.schema.record import FieldDefinition
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 # Names of the store's own tables and of what databases keep for themselves.
@@ -40,10 +42,13 @@ def declared_type(declaration: EntityDeclaration) -> EntityType:
         declaration.name,
         declaration.model,
         path if declaration.generate_admin_api else "",
+        primary_key=declaration.primary_key,
         endpoint_key=declaration.endpoint_key,
         nested_under=nested if declaration.generate_admin_api else {},
         composite_unique=tuple(composite),
-        id_fields=(declaration.endpoint_key,) if declaration.endpoint_key is not None else (),
+        id_fields=(declaration.endpoint_key,)
+        if declaration.endpoint_key is not None and declaration.primary_key == PLAIN_KEY
+        else (),
         is_id_prefixed=True,
         has_ttl=declaration.ttl,
         cache_key=declaration.cache_key,
@@ -62,15 +67,16 @@ def _faults(declaration: EntityDeclaration) -> Iterator[str]:
         yield "model is no headgate.schema.Record"
         return
     members = record_definition(model).fields
-    identity = members.get("id")
-    if identity is None or identity.definition.spec.uuid is not True or identity.definition.spec.auto is not True:
-        yield "it needs the field id: types.Id"
+    yield from _key_faults(declaration.primary_key, members)
     if declaration.ttl and "ttl" in members:
         yield "a field named ttl cannot be declared where ttl = True"
     if len(declaration.cache_key) > _MOST_CACHE_KEY_FIELDS:
         yield f"cache_key: at most {_MOST_CACHE_KEY_FIELDS} fields"
     unique = {name for name, member in members.items() if member.definition.spec.unique is True}
+    if len(declaration.primary_key) == 1:
+        unique |= set(declaration.primary_key) & set(members)
     for title, names in (
+        ("primary_key", declaration.primary_key if declaration.primary_key != PLAIN_KEY else ()),
         ("endpoint_key", () if declaration.endpoint_key is None else (declaration.endpoint_key,)),
         ("cache_key", declaration.cache_key),
         *(("unique_together", names) for names in declaration.unique_together),
@@ -80,7 +86,8 @@ def _faults(declaration: EntityDeclaration) -> Iterator[str]:
                 yield f"{title}: there is no field '{name}'"
             elif members[name].definition.kind not in _KEYABLE_KINDS:
                 yield f"{title}: '{name}' is of type {members[name].definition.kind} and cannot be a key"
-        if title != "unique_together" and len(names) == 1 and names[0] in members and names[0] not in unique:
+        is_single = title in ("endpoint_key", "cache_key") and len(names) == 1
+        if is_single and names[0] in members and names[0] not in unique:
             yield f"{title}: '{names[0]}' must be unique"
     for name in unique:
         if members[name].definition.kind not in _KEYABLE_KINDS:
@@ -95,3 +102,21 @@ def _faults(declaration: EntityDeclaration) -> Iterator[str]:
     for name in declaration.admin_api_nested_names:
         if name not in members or members[name].definition.kind != "foreign":
             yield f"admin_api_nested_names: there is no foreign field '{name}'"
+
+
+def _key_faults(primary_key: tuple[str, ...], members: Mapping[str, FieldDefinition]) -> Iterator[str]:
+    """Yield what is wrong with a primary key, but for whether its fields are there."""
+    identity = members.get("id")
+    if primary_key == PLAIN_KEY:
+        if identity is None or identity.definition.spec.uuid is not True or identity.definition.spec.auto is not True:
+            yield "it needs the field id: types.Id"
+        return
+    if not primary_key:
+        yield "primary_key: at least one field"
+    if len(set(primary_key)) < len(primary_key):
+        yield "primary_key: a field is in it twice"
+    if identity is not None:
+        yield "a field named id must be the primary key"
+    for name in primary_key:
+        if name in members and members[name].definition.spec.on_delete == "null":
+            yield f"primary_key: '{name}' is part of the key and cannot become null on delete"

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
 
+from headgate.entities.primary_key import PLAIN_KEY, OwnKey
 from headgate.errors import TRANSFORMATION_ERROR, EntityError
 from headgate.schema import Record, examine, record_definition, schema_json
 from headgate.schema.definition import Definition
@@ -44,7 +45,8 @@ class EntityType:
 
     name: plural, as in documents and `/schemas`.
     admin_path: path of the collection in the Admin API, without the slash.
-    endpoint_key: unique field that addresses an entity in paths and references; None: only the id does.
+    primary_key: the fields that identify an entity; where it is not `id`, the id is derived from them and not shown.
+    endpoint_key: unique field that addresses an entity in paths and references; None: only the primary key does.
     nested_under: foreign field -> path below the parent, for `/parent/{p}/<path>`.
     nested_key: field that addresses an entity below its parent as well as the id does; unique there.
     composite_unique: sets of fields that are unique together.
@@ -62,6 +64,7 @@ class EntityType:
     name: str
     model: type[Record]
     admin_path: str
+    primary_key: tuple[str, ...] = PLAIN_KEY
     endpoint_key: str | None = None
     nested_under: Mapping[str, str] = field(default_factory=dict)
     nested_key: str | None = None
@@ -102,6 +105,14 @@ class EntityType:
         )
 
     @cached_property
+    def own_key(self) -> OwnKey | None:
+        """The primary key where it is not `id`."""
+        if self.primary_key == PLAIN_KEY:
+            return None
+        members = record_definition(self.model).fields
+        return OwnKey(self._namespace, {name: members[name].definition.kind for name in self.primary_key})
+
+    @cached_property
     def unique(self) -> tuple[str, ...]:
         """The fields that are unique on their own, without the id."""
         return tuple(member.name for member in record_definition(self.model) if member.definition.spec.unique is True)
@@ -121,7 +132,7 @@ class EntityType:
         return tuple(
             member.name
             for member in record_definition(self.model)
-            if member.name not in self.lookup_fields
+            if member.name not in (*self.lookup_fields, *self.primary_key)
             and (
                 member.name in self.secrets
                 or _holds_secrets(member.definition)

@@ -2,12 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from headgate.entities.entity_type import EntityType
-from headgate.schema import Record, checks, field, is_vault_reference, pem, types
-
-_KEY_MEMBERS: Final = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}
+from headgate.schema import Record, checks, field, pem, types
 
 
 class PemPair(Record):
@@ -23,7 +21,7 @@ def _check_key(entity: Mapping[str, Any]) -> str | None:
     jwk, pair = entity["jwk"], entity["pem"]
     if jwk is not None:
         return _jwk_fault(jwk, entity["kid"])
-    return _pem_fault(pair) if pair is not None else None
+    return pem.pair_fault(pair) if pair is not None else None
 
 
 def _jwk_fault(text: str, kid: str) -> str | None:
@@ -35,31 +33,7 @@ def _jwk_fault(text: str, kid: str) -> str | None:
         return "could not json decode jwk string"
     if jwk.get("kid") != kid:
         return "kid in jwk.kid must be equal to keys.kid"
-    members = _KEY_MEMBERS.get(str(jwk.get("kty")))
-    if members is None or any(not isinstance(jwk.get(name), str) for name in members):
-        return "could not load JWK, likely not a valid key"
-    return None
-
-
-def _pem_fault(pair: Mapping[str, Any]) -> str | None:
-    public_key, private_key = pair.get("public_key"), pair.get("private_key")
-    if is_vault_reference(public_key) or is_vault_reference(private_key):
-        return None
-    if not public_key and not private_key:
-        return "need to supply a PEM formatted public and/or private key."
-    if public_key:
-        try:
-            pem.load_public_key(public_key)
-        except ValueError:
-            return "could not load public key"
-    if private_key:
-        try:
-            pem.load_private_key(private_key)
-        except ValueError:
-            return "could not load private key"
-    if public_key and private_key and not pem.is_key_pair(public_key, private_key):
-        return "public key does not match private key"
-    return None
+    return pem.jwk_fault(jwk)
 
 
 class Key(Record):

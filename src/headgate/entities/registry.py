@@ -5,6 +5,7 @@ here. Entities of plugins are added per process, by `Registry.with_type`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Final
 
 from headgate.entities import (
@@ -30,6 +31,7 @@ from headgate.entities import (
     vaults,
 )
 from headgate.entities.entity_type import EntityType
+from headgate.entities.primary_key import KeyForms, key_forms
 
 _IN_ORDER: Final = (
     certificates,
@@ -79,6 +81,14 @@ class Registry(Mapping[str, EntityType]):
         """Return the types that refer to a type, each with the field that does."""
         return self._children.get(parent, ())
 
+    @cached_property
+    def key_forms(self) -> KeyForms | None:
+        """How entities are addressed and shown; None where all of them are by their `id`."""
+        return key_forms(
+            (kind.name, kind.own_key, {name: key.reference for name, key in kind.foreign.items()})
+            for kind in self._types.values()
+        )
+
     def with_changed(self, entity_type: EntityType) -> "Registry":
         """Return a registry in which a type has another form; the order stays."""
         return Registry({**self._types, entity_type.name: entity_type}.values())
@@ -93,8 +103,8 @@ class Registry(Mapping[str, EntityType]):
         for name, key in entity_type.foreign.items():
             if key.reference not in self._types and key.reference != entity_type.name:
                 raise ValueError(
-                    f"entity '{entity_type.name}': field '{name}' refers to '{key.reference}', which is no entity "
-                    "(of a plugin's own entities, the one referred to comes first)"
+                    f"entity '{entity_type.name}': {name}: schema refers to an invalid foreign entity: "
+                    f"{key.reference} (of a plugin's own entities, the one referred to comes first)"
                 )
         return Registry((*self._types.values(), entity_type))
 

@@ -7,15 +7,18 @@ endpoints to build on. Functions run on control's loop; what reads or writes the
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import lupa.luajit21 as lupa
 
+from headgate.entities.entity_type import EntityType
 from headgate.entities.registry import ENTITY_TYPES, Registry
-from headgate.errors import ENTITY_ERRORS, PluginLoadError
+from headgate.errors import ENTITY_ERRORS, EntityError, PluginLoadError
+from headgate.lua.daos import own_daos
 from headgate.lua.values import LuaTable, bytes_from_lua, text_from_lua
 from headgate.pdk._exit import Exit
 from headgate.pdk._node import own_store
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SPECIAL = ("before", "on_error")
+_GENERATED = re.compile(r"(select|insert|update|upsert|delete|page)(_by_\w+|_for_\w+)?")
+"""Functions of `kong.db.<entity>` that automatic paths call."""
 
 
 class _Exchange:
@@ -44,19 +49,23 @@ _current: ContextVar[_Exchange | None] = ContextVar("lua_admin_exchange", defaul
 
 
 def admin_paths(machine: "Vm", plugin: str, entity_types: Registry) -> tuple[AdminPath, ...]:
-    """Return what the module `api` of a Lua plugin lists; () without such a module.
+    """Return what the module `api` of a Lua plugin lists, after the automatic paths of entities whose functions the
+    plugin has replaced by a `dao` of its own; () where there is neither.
 
     Raises: PluginLoadError with every fault.
     """
     module = f"kong.plugins.{plugin}.api"
-    if machine.find(module) is None:
+    with_dao = [entity_types[name] for name in own_daos(machine, plugin) if name in entity_types]
+    if machine.find(module) is None and not with_dao:
         return ()
     host = _host(machine)
     host.entity_types = entity_types
+    paths: list[AdminPath] = [path for kind in with_dao for path in host.automatic_paths(plugin, kind)]
+    if machine.find(module) is None:
+        return tuple(paths)
     table = machine.load_module(module)
     if table.__class__ is not LuaTable:
         raise PluginLoadError(f"plugin '{plugin}': api.lua must return a table of paths")
-    paths: list[AdminPath] = []
     faults: list[str] = []
     for text, definition in sorted(table.items(), key=lambda entry: str(entry[0])):
         own: list[str] = []
@@ -82,6 +91,7 @@ class _Host:
             "set_header": self._set_header,
             "request": self._request,
             "schema": self._schema,
+            "key_parts": self._key_parts,
             "status_of": lambda code: ENTITY_ERRORS.get(code, ("", 500))[1],
         }
         functions = machine.table(**{name: raw(function) for name, function in members.items()})
@@ -115,6 +125,27 @@ class _Host:
         }
         shown = text.rstrip("/") or "/"
         return AdminPath(path=shown, methods=methods, entity=text_from_lua(entity) if isinstance(entity, str) else None)
+
+    def automatic_paths(self, plugin: str, kind: EntityType) -> Iterator[AdminPath]:
+        """Yield the automatic paths of an entity as functions that go through `kong.db`, where a `dao` of the plugin's
+        replaces what they call.
+        """
+        overridden = set(self._machine.require(own_daos(self._machine, plugin)[kind.name]).keys())
+        if not any(_GENERATED.fullmatch(str(name)) for name in overridden) or not kind.admin_path:
+            return
+        texts = [f"/{kind.admin_path.strip('/')}"]
+        for field, nested in kind.nested_under.items():
+            parent = self.entity_types[kind.foreign[field].reference]
+            if parent.admin_path:
+                texts.append(f"/{parent.admin_path.strip('/')}/:{parent.name}/{nested}")
+        original = self._machine.runtime.eval("function(_, _, _, parent) return parent() end")
+        for text in texts:
+            for path, methods in (
+                (text, ("GET", "POST")),
+                (f"{text}/:{kind.name}", ("GET", "PUT", "PATCH", "DELETE")),
+            ):
+                run = self._served(plugin, path, original, self._machine.table(), self._original(path))
+                yield AdminPath(path=path, methods=dict.fromkeys(methods, run), entity=kind.name)
 
     def _served(self, plugin: str, text: str, run: Any, special: Any, original: Any) -> AdminFunction:
         machine, start = self._machine, self._serve
@@ -192,6 +223,20 @@ class _Host:
             headers=to_lua(dict(asked.headers)),
         )
 
+    def _key_parts(self, name: Any, text: Any) -> Any:
+        """Return what a text in a path says of a primary key that is not `id`: its parts, and for foreign ones the
+        entity they mean; nil, a text and an error object where it is no such key.
+        """
+        kind = self.entity_types[text_from_lua(str(name))]
+        to_lua = self._machine.values.to_lua
+        assert kind.own_key is not None
+        try:
+            parts = kind.own_key.parts(text_from_lua(str(text)))
+        except EntityError as error:
+            return (None, to_lua(str(error)), to_lua(error.body()))
+        references = {field: key.reference for field, key in kind.foreign.items() if field in parts}
+        return (to_lua(parts), to_lua(references))
+
     def _schema(self, name: Any) -> Any:
         """Return the table that stands for the schema of an entity, always the same one; nil when there is none."""
         entity_type = self.entity_types.get(text_from_lua(str(name)))
@@ -203,7 +248,7 @@ class _Host:
         to_lua = self._machine.values.to_lua
         table = self._machine.table(
             name=entity_type.name,
-            primary_key=to_lua(["id"]),
+            primary_key=to_lua(list(entity_type.primary_key)),
             endpoint_key=entity_type.endpoint_key,
             cache_key=to_lua(list(entity_type.cache_key)) if entity_type.cache_key else None,
             admin_api_name=entity_type.admin_path.strip("/") or None,

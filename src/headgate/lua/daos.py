@@ -1,9 +1,10 @@
 """`daos.lua` as declarations of entities: the same that the module `daos` of a Python plugin lists.
 
-Owns the reading of the Lua tables around the fields; the fields are `schema`'s. What this gateway has in no form (other
-primary keys, own DAO classes, polymorphic entities) is refused, one line for each.
+Owns the reading of the Lua tables around the fields, and which module `dao` names; the fields are `schema`'s. What this
+gateway has in no form (polymorphic entities, SQL in strategies) is refused, one line for each.
 """
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import PluginLoadError
@@ -15,16 +16,17 @@ from headgate.schema.entity import EntityDeclaration
 if TYPE_CHECKING:
     from headgate.lua.vm import Vm
 
-_REFUSED = {
-    "dao": "an own DAO class cannot be used: kong.db has the same functions for every entity",
-    "subschema_key": "entities with subschemas are not supported",
-    "subschema_error": "entities with subschemas are not supported",
-}
+_SUBSCHEMAS = (
+    "not supported: there is no way to register a subschema; use one record per kind with entity_checks of type "
+    "'conditional', or a field of type 'json'"
+)
+_REFUSED = {"subschema_key": _SUBSCHEMAS, "subschema_error": _SUBSCHEMAS}
+_STRATEGIES = ("postgres", "off")
 _KNOWN = frozenset(
     (
         *("name", "primary_key", "fields", "endpoint_key", "cache_key", "workspaceable", "ttl", "db_export"),
         *("generate_admin_api", "admin_api_name", "admin_api_nested_name", "entity_checks", "shorthand_fields"),
-        *("check", "transformations", "table_name"),
+        *("check", "transformations", "table_name", "dao"),
     )
 )
 
@@ -42,16 +44,55 @@ def declarations(machine: "Vm", plugin: str) -> tuple[EntityDeclaration, ...]:
         raise PluginLoadError(f"custom plugin '{plugin}' returned non-array daos definition table")
     faults: list[str] = []
     found: list[EntityDeclaration] = []
+    daos: dict[str, str] = {}
     for position in range(1, len(table) + 1):
         own: list[str] = []
         name = _name(table[position], position)
         declaration = _declaration(machine, table[position], own)
+        dao = _dao(machine, table[position], own)
+        own += _strategies(machine, plugin, name)
+        if dao is not None:
+            daos[name] = dao
         faults += [f"schema of custom plugin entity '{plugin}.{name}' is invalid: {text}" for text in own]
         if declaration is not None:
             found.append(declaration)
     if faults:
         raise PluginLoadError(faults)
+    machine.daos[plugin] = daos
+    for name, dao in daos.items():
+        machine.core["daos"][name] = dao
     return tuple(found)
+
+
+def own_daos(machine: "Vm", plugin: str) -> Mapping[str, str]:
+    """Return the entities of a plugin, loaded before, whose `dao` is a module of the plugin's, with that module."""
+    return machine.daos.get(plugin, {})
+
+
+def _dao(machine: "Vm", entity: Any, faults: list[str]) -> str | None:
+    """Return the module that `dao` names."""
+    given = entity["dao"] if entity.__class__ is LuaTable else None
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        faults.append("dao: expected a string")
+        return None
+    module = text_from_lua(given)
+    if machine.find(module) is None:
+        faults.append(f"dao: there is no module '{module}'")
+        return None
+    return module
+
+
+def _strategies(machine: "Vm", plugin: str, entity: str) -> list[str]:
+    """Return the faults of modules in the place of functions of the datastore: SQL for tables of another layout."""
+    names = [f"kong.plugins.{plugin}.strategies.{kind}.{entity}" for kind in _STRATEGIES]
+    return [
+        f"strategies: {name} cannot be used: SQL of plugins is not run; write its functions with self.super in a "
+        "module that `dao` names"
+        for name in names
+        if machine.find(name) is not None
+    ]
 
 
 def _name(entity: Any, position: int) -> str:
@@ -73,11 +114,15 @@ def _declaration(machine: "Vm", entity: Any, faults: list[str]) -> EntityDeclara
             faults.append(f"{key}: {_REFUSED[key]}")
         elif key not in _KNOWN:
             faults.append(f"{key}: unknown field")
-    if plain(entity["primary_key"]) != ["id"]:
-        faults.append('primary_key: must be { "id" }; other primary keys are not supported')
+    primary_key = plain(entity["primary_key"])
+    if primary_key is None:
+        faults.append("primary_key: required field missing")
+    elif not isinstance(primary_key, list) or not all(isinstance(field, str) for field in primary_key):
+        faults.append("primary_key: expected an array of field names")
     if entity["fields"].__class__ is not LuaTable:
         faults.append("fields: expected an array")
         return None
+    faults += _key_faults(entity, plain)
     told: list[str] = []
     model, hidden = _model(machine, name, entity, told)
     faults += [text.removeprefix(f"{name}.").removeprefix(f"{name}: ") for text in told]
@@ -93,6 +138,7 @@ def _declaration(machine: "Vm", entity: Any, faults: list[str]) -> EntityDeclara
     return EntityDeclaration(
         name=name,
         model=model,
+        primary_key=tuple(primary_key),
         endpoint_key=plain(entity["endpoint_key"]),
         cache_key=tuple(plain(entity["cache_key"]) or ()),
         ttl=bool(entity["ttl"]),
@@ -101,6 +147,21 @@ def _declaration(machine: "Vm", entity: Any, faults: list[str]) -> EntityDeclara
         admin_api_name=plain(entity["admin_api_name"]),
         admin_api_nested_names=names,
     )
+
+
+def _key_faults(entity: Any, plain: Callable[[Any], Any]) -> Iterator[str]:
+    """Yield what is wrong with the fields that the keys of an entity name."""
+    definitions = dict(_definitions(entity))
+    endpoint_key, cache_key = plain(entity["endpoint_key"]), plain(entity["cache_key"]) or []
+    primary_key = plain(entity["primary_key"])
+    if endpoint_key is not None and endpoint_key not in definitions:
+        yield "endpoint_key: value must be a field name"
+    if any(field not in definitions for field in cache_key):
+        yield "cache_key: values must be field names"
+    elif len(cache_key) == 1 and cache_key != primary_key and not definitions[cache_key[0]]["unique"]:
+        yield "cache_key: a field used as a single cache key must be unique"
+    if entity["ttl"] and "ttl" in definitions:
+        yield "ttl: ttl is a reserved field name when ttl is enabled"
 
 
 def _model(machine: "Vm", name: str, entity: Any, faults: list[str]) -> tuple[type[Record], frozenset[str]]:
@@ -118,8 +179,9 @@ def _model(machine: "Vm", name: str, entity: Any, faults: list[str]) -> tuple[ty
             hidden.add(field)
         if definition["type"] == "map" and definition["keys"] is not None and definition["keys"]["type"] != "string":
             faults.append(f"{field}: Entities map keys must be strings.")
-        if field == "id" and not (definition["uuid"] and definition["auto"]):
-            faults.append("id: must be typedefs.uuid")
+        is_key = field == "id" and machine.values.from_lua(entity["primary_key"]) == ["id"]
+        if is_key and not (definition["uuid"] and definition["auto"]):
+            faults.append("id: must be typedefs.uuid where it is the primary key")
     return model, frozenset(hidden)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from headgate.errors import lua_style, options_message, violation_message
 from headgate.lua.ngx.codecs import digest, keyed_digest
 from headgate.lua.values import bytes_from_lua, text_from_lua, text_to_lua
 from headgate.pdk import kong
@@ -45,6 +46,9 @@ def install(vm: "Vm") -> None:
         "node_id": lambda: kong.node.get_id(),
         "find_text": lambda text, part, start: text.find(part, int(start) - 1) + 1 or None,
         "is_own": vm.is_own,
+        "lua_style": lambda value: lua_style(vm.values.from_lua(value)),
+        "violation_message": lambda faults: violation_message(vm.values.from_lua(faults)),
+        "options_message": lambda faults: options_message(vm.values.from_lua(faults)),
         "add_json_schema": lambda name, schema: add_json_schema(text_from_lua(name), vm.values.from_lua(schema)),
         "getenv": lambda name: os.environ.get(text_from_lua(name)),
         "code_fault": lambda code: _code_fault(text_from_lua(code)),

@@ -8,7 +8,7 @@ objects, or return several values. Their Lua halves are in `library/headgate/kon
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import EntityError, GatewayError
@@ -261,22 +261,31 @@ class Host:
     def _db_call(self, entity: str, operation: str, *arguments: Any) -> Any:
         """Do what needs no waiting: select, each (a list), page, cache_key."""
         given = [self._from_lua(argument) for argument in arguments]
-        return self._db_result(operation, _read(entity, operation, given))
+        try:
+            return self._db_result(operation, _read(entity, operation, given), keeps_null=_has_nulls(given))
+        except EntityError as error:
+            return self._entity_fault(error)
 
-    def _db_result(self, operation: str, found: Any) -> Any:
+    def _db_result(self, operation: str, found: Any, *, keeps_null: bool) -> Any:
         if operation.startswith("page"):
             entities, offset = found
-            return (self._to_lua(entities), None, None, offset)
-        return self._to_lua(found)
+            return (self._to_lua(entities, keeps_null=keeps_null), None, None, offset)
+        return self._to_lua(found, keeps_null=keeps_null)
+
+    def _entity_fault(self, error: EntityError) -> tuple[Any, ...]:
+        """Return nil, the text with the kind of store before it, and the error object."""
+        text = f"[{kong.configuration['database'] or 'off'}] {error}"
+        return (None, text_to_lua(text), self._to_lua(error.body()))
 
     def _db_read(self, entity: str, operation: str, *arguments: Any) -> Any:
         return self._read(entity, operation, [self._from_lua(argument) for argument in arguments])
 
     async def _read(self, entity: str, operation: str, arguments: list[Any]) -> Any:
         try:
-            return self._db_result(operation, await asyncio.to_thread(_read, entity, operation, arguments))
+            found = await asyncio.to_thread(_read, entity, operation, arguments)
+            return self._db_result(operation, found, keeps_null=_has_nulls(arguments))
         except EntityError as error:
-            return (None, text_to_lua(str(error)), self._to_lua(error.body()))
+            return self._entity_fault(error)
         except GatewayError as error:
             return (None, text_to_lua(str(error)))
         except (TypeError, ValueError, AttributeError) as error:
@@ -287,9 +296,10 @@ class Host:
 
     async def _write(self, entity: str, operation: str, arguments: list[Any]) -> Any:
         try:
-            return self._to_lua(await getattr(getattr(kong.db, entity), operation)(*arguments))
+            written = await getattr(getattr(kong.db, entity), operation)(*arguments)
+            return self._to_lua(written, keeps_null=_has_nulls(arguments))
         except EntityError as error:
-            return (None, text_to_lua(str(error)), self._to_lua(error.body()))
+            return self._entity_fault(error)
         except GatewayError as error:
             return (None, text_to_lua(str(error)))
         except (TypeError, ValueError, AttributeError) as error:
@@ -367,20 +377,25 @@ class Host:
         return getattr(span, operation)(*[self._from_lua(argument) for argument in arguments])
 
 
+def _has_nulls(arguments: Sequence[Any]) -> bool:
+    """Tell whether the options of a function of `kong.db` ask for fields that are null."""
+    options = arguments[-1] if len(arguments) > 1 else None
+    return isinstance(options, dict) and options.get("nulls") is True
+
+
 def _read(entity: str, operation: str, given: list[Any]) -> Any:
     """Return what a reading function of `kong.db` finds; entities as a list."""
     table = getattr(kong.db, entity)
-    if operation == "each":
-        return list(table.each())
-    if operation.startswith("each_for_"):
-        return list(getattr(table, operation)(*given[:1]))
+    own = 1 if "_for_" in operation else 0
+    if operation.startswith("each"):
+        size, options = (*given[own:], None, None)[:2]
+        return list(getattr(table, operation)(*given[:own], DEFAULT_PAGE_SIZE if size is None else size, options))
     if operation.startswith("page"):
-        own = 1 if operation.startswith("page_for_") else 0
         size, offset, options = (*given[own:], None, None, None)[:3]
         return getattr(table, operation)(*given[:own], DEFAULT_PAGE_SIZE if size is None else size, offset, options)
     if operation == "cache_key":
         return table.cache_key(*given)
-    return getattr(table, operation)(*given[:1])
+    return getattr(table, operation)(*given[: 1 if operation == "select_by_cache_key" else 2])
 
 
 def _cache(name: str) -> Cache:

@@ -11,10 +11,31 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import lupa.luajit21 as lupa
 
 from headgate.errors import PluginLoadError
+from headgate.lua.attributes import (
+    COPIED,
+    KNOWN,
+    LISTS,
+    PATTERNS,
+    PUBLISHED_ONLY,
+    SHORTHAND_TYPES,
+    STRUCTURE,
+    TYPES,
+    check_attributes,
+    lua_type_of,
+)
 from headgate.lua.patterns import PatternError, python_pattern
 from headgate.lua.transformations import transformations
 from headgate.lua.values import LuaTable, text_from_lua
-from headgate.schema import NamedJsonSchema, PluginConfig, Record, checks, record_definition, shorthand
+from headgate.schema import (
+    NamedJsonSchema,
+    PluginConfig,
+    Record,
+    Transformation,
+    checks,
+    plain,
+    record_definition,
+    shorthand,
+)
 from headgate.schema.checks import EntityCheck
 from headgate.schema.definition import ONLY_ON
 from headgate.schema.record import ALL_PROTOCOLS, HTTP_PROTOCOLS, WEBSOCKET_PROTOCOLS
@@ -23,32 +44,25 @@ from headgate.schema.spec import UNSET, Deprecation, FieldSpec, Pattern, Shortha
 if TYPE_CHECKING:
     from headgate.lua.vm import Vm
 
-TYPES = ("string", "number", "integer", "boolean", "array", "set", "map", "record", "foreign", "function", "json")
-STRUCTURE = {
-    "array": ("elements",),
-    "set": ("elements",),
-    "map": ("keys", "values"),
-    "record": ("fields",),
-    "json": ("json_schema",),
+_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "custom_entity_check": ("field_sources", "fn"),
+    "conditional": ("if_field", "if_match", "then_field", "then_match"),
+    "conditional_at_least_one_of": ("if_field", "if_match", "then_at_least_one_of"),
+    "mutually_exclusive_sets": ("set1", "set2"),
 }
-COPIED = (
-    *("eq", "ne", "gt", "timestamp", "uuid", "is_regex", "len_eq", "len_min", "len_max", "starts_with", "contains"),
-    *("err", "unique", "auto", "immutable", "referenceable", "encrypted", "transient", "description"),
-    *("reference", "on_delete"),
-)
-LISTS = ("one_of", "not_one_of", "between", "mutually_exclusive_subsets")
-PATTERNS = ("match", "not_match", "match_all", "match_none", "match_any")
-PUBLISHED_ONLY = ("examples", "abstract", "generate_admin_api", "indexed", "cache_key")
-KNOWN = frozenset(
-    (
-        *COPIED,
-        *LISTS,
-        *PATTERNS,
-        *PUBLISHED_ONLY,
-        *("type", "required", "default", "elements", "keys", "values", "fields", "entity_checks", "json_schema"),
-        *("shorthand_fields", "custom_validator", "unique_across_ws", "nilable", "deprecation"),
-    )
-)
+_PLUGIN_FIELDS: Mapping[str, str] = {
+    "consumer": "foreign",
+    "consumer_group": "foreign",
+    "route": "foreign",
+    "service": "foreign",
+    "protocols": "set",
+    "tags": "set",
+    "name": "string",
+    "instance_name": "string",
+    "enabled": "boolean",
+    "ordering": "record",
+}
+"""The fields of a plugin instance besides `config`, which a schema may narrow and not change."""
 _SCALARS: Mapping[str, Any] = {"string": str, "number": float, "integer": int, "boolean": bool}
 _SCOPES = ("consumer", "consumer_group", "route", "service")
 _NULL = object()
@@ -79,10 +93,13 @@ class SchemaReader:
         namespace: dict[str, Any] = {"__module__": f"kong.plugins.{plugin}.schema", "__annotations__": {}}
         protocols: tuple[str, ...] = HTTP_PROTOCOLS
         checks_of_entity = self._entity_checks(schema, faults, "")
-        namespace["transformations"] = transformations(self._vm, schema["transformations"], faults)
+        namespace["transformations"] = self._transformations(schema, faults)
         for name, definition in self._fields(schema, faults, ""):
             kind = definition["type"]
-            if name == "config":
+            if kind is not None and kind != _PLUGIN_FIELDS.get(name, kind):
+                text = "cannot change type in a specialized field"
+                faults.append(f"error in definition of '{plugin}': {name}: {text}")
+            elif name == "config":
                 if kind != "record":
                     faults.append("config: expected a record")
                     continue
@@ -92,7 +109,7 @@ class SchemaReader:
                     namespace[f"no_{name}"] = True
             elif name == "protocols":
                 protocols = self._protocols(definition, namespace)
-            elif name not in ("name", "enabled", "tags", "instance_name", "ordering"):
+            elif name not in _PLUGIN_FIELDS:
                 faults.append(f"error in definition of '{plugin}': {name}: cannot create a new field")
         namespace["protocols"] = protocols
         if schema["check"] is not None:
@@ -118,8 +135,25 @@ class SchemaReader:
             names = tuple(field for field, _ in self._fields(definition, [], name))
             check = self._whole_check(definition["check"], names)
             namespace["entity_checks"] = (*namespace.get("entity_checks", ()), check)
-        namespace["transformations"] = transformations(self._vm, definition["transformations"], faults)
+        namespace["transformations"] = self._transformations(definition, faults)
         return cast("type[Record]", types.new_class(name, (Record,), exec_body=namespace_of(namespace)))
+
+    def _transformations(self, definition: Any, faults: list[str]) -> tuple[Transformation, ...]:
+        """Return the transformations of a schema, whose paths must be those of fields."""
+        found = transformations(self._vm, definition["transformations"], faults)
+        for one in found:
+            for path in (*one.input, *one.needs):
+                if not self._has_field(definition, path):
+                    faults.append(f"transformations: invalid field name: {path}")
+        return found
+
+    def _has_field(self, definition: Any, path: str) -> bool:
+        name, _, rest = path.partition(".")
+        inner = next((inner for field, inner in self._fields(definition, [], "") if field == name), None)
+        if inner is None or not rest:
+            # What a plugin's schema does not mention is the same as in all of them.
+            return inner is not None or (path in _PLUGIN_FIELDS and definition["primary_key"] is None)
+        return inner["fields"].__class__ is not LuaTable or self._has_field(inner, rest)
 
     def record(self, name: str, definition: Any, faults: list[str], path: str) -> type[Record]:
         """Return the model of a record definition."""
@@ -138,10 +172,11 @@ class SchemaReader:
             namespace["entity_checks"] = entity_checks
         shorthands = definition["shorthand_fields"]
         if shorthands is not None:
-            namespace["shorthand_fields"] = tuple(
+            found = (
                 self._shorthand(name, inner, faults, f"{path}.{name}")
                 for name, inner in self._entries(shorthands, faults, path)
             )
+            namespace["shorthand_fields"] = tuple(one for one in found if one is not None)
 
     def _fields(self, definition: Any, faults: list[str], path: str) -> list[tuple[str, Any]]:
         fields = definition["fields"]
@@ -202,6 +237,8 @@ class SchemaReader:
             options["name"] = name
         if kind == "function":
             faults.append(f"{path}: Entities cannot have function types.")
+        if definition["nilable"]:
+            faults.append(f"{path}: Entities cannot have nilable types.")
         extra = {key: self._json(definition[key]) for key in PUBLISHED_ONLY if definition[key] is not None}
         if extra:
             options["schema_extra"] = extra
@@ -225,6 +262,7 @@ class SchemaReader:
                 faults.append(f"{path}: {attribute}: unknown field")
             elif attribute in ONLY_ON and kind not in ONLY_ON[attribute]:
                 faults.append(f"{path}: field of type '{kind}' cannot have attribute '{attribute}'")
+        check_attributes(definition, kind, faults, path)
         for needed in STRUCTURE.get(kind, ()):
             if definition[needed].__class__ is not LuaTable:
                 faults.append(f"{path}: field of type '{kind}' must declare '{needed}'")
@@ -319,7 +357,7 @@ class SchemaReader:
         to_lua = self._vm.values.to_lua
 
         def validate(value: Any) -> Any:
-            return self._verdict(kept, to_lua(value, keeps_null=True))
+            return self._verdict(kept, to_lua(plain(value), keeps_null=True))
 
         return validate
 
@@ -327,7 +365,7 @@ class SchemaReader:
         try:
             returned = function(argument)
         except lupa.LuaError as error:
-            return text_from_lua(str(error))
+            return text_from_lua(str(error)).partition("\nstack traceback:")[0]
         accepted, text = returned[:2] if isinstance(returned, tuple) else (returned, None)
         if accepted:
             return None
@@ -342,15 +380,24 @@ class SchemaReader:
         if given is None:
             return ()
         found: list[EntityCheck] = []
+        if given.__class__ is not LuaTable:
+            return ()
         for position in range(1, len(given) + 1):
+            if given[position].__class__ is not LuaTable:
+                faults.append(f"{path + ': ' if path else ''}entity_checks: {position}: expected a record")
+                continue
             for name, argument in given[position].items():
                 try:
                     found.append(self._entity_check(str(name), argument))
-                except (KeyError, TypeError, PatternError) as error:
+                except (KeyError, TypeError, ValueError, PatternError) as error:
                     faults.append(f"{path + ': ' if path else ''}entity_checks: {name}: {error}")
         return tuple(found)
 
     def _entity_check(self, name: str, argument: Any) -> EntityCheck:
+        if argument.__class__ is not LuaTable:
+            raise TypeError("expected a table")
+        if missing := [part for part in _ARGUMENTS.get(name, ()) if argument[part] is None]:
+            raise TypeError(f"{missing[0]}: required field missing")
         if name == "custom_entity_check":
             paths = self._plain(argument["field_sources"], "array")
             function = self._vm.anchor(argument["fn"])
@@ -428,7 +475,14 @@ class SchemaReader:
 
         return checks.custom(paths, run, run_with_missing_fields=True, is_published=False)
 
-    def _shorthand(self, name: str, definition: Any, faults: list[str], path: str) -> Shorthand:
+    def _shorthand(self, name: str, definition: Any, faults: list[str], path: str) -> Shorthand | None:
+        if definition["type"] in TYPES and definition["type"] not in SHORTHAND_TYPES:
+            faults.append(f"{path}: type: expected one of: {', '.join(SHORTHAND_TYPES)}")
+            return None
+        if lua_type_of(definition["func"]) != "function":
+            missing = definition["func"] is None
+            faults.append(f"{path}: func: {'required field missing' if missing else 'expected a function'}")
+            return None
         annotation = self._inner(definition_without(self._vm, definition), faults, path)
         function = definition["func"]
         deprecation = definition["deprecation"]
@@ -455,7 +509,10 @@ class SchemaReader:
             values = self._vm.values
 
             def members(value: Any) -> Mapping[str, Any]:
-                returned = values.from_lua(kept(values.to_lua(value, keeps_null=True)))
+                try:
+                    returned = values.from_lua(kept(values.to_lua(value, keeps_null=True)))
+                except lupa.LuaError as error:
+                    raise ValueError(text_from_lua(str(error)).partition("\nstack traceback:")[0]) from error
                 return returned if isinstance(returned, dict) else {}
 
             options["function"] = members

@@ -6,6 +6,7 @@ Owns which check stands behind which name; the definitions themselves are in `li
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from headgate.entities.route_paths import route_path_fault
 from headgate.errors import GatewayError
 from headgate.schema import addresses, pem, texts
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 CHECKS: dict[str, Callable[[str], str | None]] = {
     "host": addresses.host_fault,
     "host_with_optional_port": addresses.host_with_optional_port_fault,
+    "route_host": addresses.route_host_fault,
+    "route_path": route_path_fault,
     "wildcard_host": addresses.wildcard_host_fault,
     "sni": addresses.sni_fault,
     "ip": addresses.ip_fault,
@@ -38,8 +41,7 @@ def install(vm: "Vm") -> None:
 
     def checked(check: Callable[[str], str | None]) -> Callable[..., Any]:
         def run(value: Any) -> Any:
-            fault = check(vm.values.from_lua(value))
-            return True if fault is None else (None, vm.values.to_lua(fault))
+            return _verdict(vm, check(vm.values.from_lua(value)))
 
         return run
 
@@ -51,5 +53,11 @@ def install(vm: "Vm") -> None:
         return None
 
     table = vm.table(**{name: vm.bridge.raw(checked(check)) for name, check in CHECKS.items()})
+    table["pem"] = vm.bridge.raw(lambda pair: _verdict(vm, pem.pair_fault(vm.values.from_lua(pair))))
+    table["jwk"] = vm.bridge.raw(lambda jwk: _verdict(vm, pem.jwk_fault(vm.values.from_lua(jwk))))
     table["lua_code"] = vm.bridge.raw(checked(lua_code))
     vm.globals["package"]["loaded"]["headgate.checks"] = table
+
+
+def _verdict(vm: "Vm", fault: str | None) -> Any:
+    return True if fault is None else (None, vm.values.to_lua(fault))

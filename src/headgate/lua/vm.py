@@ -83,6 +83,8 @@ class Vm:
         self._use_library()
         self.host = self.require("headgate.host")
         self.core = self.require("headgate.core")
+        self.daos: dict[str, dict[str, str]] = {}
+        """By plugin: the entities whose functions a module of the plugin replaces, with that module."""
         self.values = Values(self.runtime.table, self.host)
         self.memory = MemoryLimit(self.runtime)
         self.bridge = Bridge(self.values, self.host, self.memory)

@@ -68,6 +68,23 @@ class OwnStore(Protocol):
     def write_entity(self) -> EntityWriter: ...
 
 
+class KeyForms(Protocol):
+    """Primary keys other than `id`, whose entities have a derived id that nobody sees."""
+
+    def __contains__(self, name: str, /) -> bool: ...
+    def is_shown_otherwise(self, name: str, /) -> bool: ...
+    def reference(self, name: str, field: str, /) -> str | None: ...
+    def values(self, name: str, primary_key: Any, /) -> dict[str, Any]: ...
+    def id_of(self, name: str, primary_key: Any, /) -> str: ...
+    def shown(
+        self,
+        name: str,
+        entity: Mapping[str, Any],
+        find: Callable[[str, str], Mapping[str, Any] | None],
+        /,
+    ) -> dict[str, Any]: ...
+
+
 own_store: ContextVar[OwnStore | None] = ContextVar("own_store", default=None)
 
 
@@ -82,12 +99,14 @@ class Node:
         "id",
         "instrumentations",
         "is_exiting",
+        "key_forms",
         "loop",
         "max_post_args",
         "max_request_headers",
         "max_response_headers",
         "max_uri_args",
         "post_event",
+        "primary_keys",
         "read_forms",
         "resolver",
         "sampling_rate",
@@ -95,6 +114,7 @@ class Node:
         "statistics",
         "trusted_networks",
         "trusts_everyone",
+        "unique_kinds",
         "worker_index",
         "write_entity",
     )
@@ -104,6 +124,12 @@ class Node:
         self.write_entity: EntityWriter | None = None
         self.broadcast: Broadcast | None = None
         self.cache_keys: Mapping[str, tuple[str, ...]] = {}
+        # Of types whose primary key is not `id`.
+        self.primary_keys: Mapping[str, tuple[str, ...]] = {}
+        # (type, unique field) -> type of the field, where that is no text.
+        self.unique_kinds: Mapping[tuple[str, str], str] = {}
+        # How the entities are addressed of which some have another primary key than `id`; None: there are none.
+        self.key_forms: KeyForms | None = None
         # Of types whose entities are stored in another form than plugins see: what makes the one of the other.
         self.read_forms: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -6,12 +6,21 @@ awaited: the control process stores the entity, and the workers run a snapshot w
 that has written does not read its own write.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any, TypeAlias
 
-from headgate.errors import INVALID_OPTIONS, EntityError, GatewayError, unsupported_write
+from headgate.errors import (
+    INVALID_OPTIONS,
+    INVALID_PRIMARY_KEY,
+    NOT_FOUND,
+    EntityError,
+    GatewayError,
+    lua_style,
+    unsupported_write,
+)
 from headgate.pdk._call import current_call
 from headgate.pdk._check import is_number
 from headgate.pdk._node import SnapshotView, node, own_store
@@ -52,13 +61,14 @@ class EntityTable:
     def select(self, primary_key: str | Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Entity | None:
         """Return an entity by id (or `{"id": …}`); None when there is none.
 
-        Args: options, `workspace`: there is only `default`.
-        Raises: TypeError `primary_key must be a table`; EntityError of code 11 for options.
+        Of a type with another primary key: a mapping with all fields of it, or the value of the only one.
+
+        Args: options, `workspace`: there is only `default`; `transform`: False for the form that is stored;
+            `show_ws_id`: True to have the workspace in it.
+        Raises: TypeError `primary_key must be a table`; EntityError of code 1 for what is no key, 11 for options.
         """
         _check_reading(options, ())
-        if not isinstance(primary_key, (str, Mapping)):
-            raise TypeError("primary_key must be a table")
-        return shown(self._type, _snapshot().get(self._type, _id(primary_key)))
+        return shown(self._type, _snapshot().get(self._type, _id(self._type, primary_key)), options)
 
     @any_phase
     def select_by_cache_key(self, key: str) -> Entity | None:
@@ -80,7 +90,7 @@ class EntityTable:
         """
         _check_reading(options, _PAGE_OPTIONS)
         _page_size(size, options)
-        return _all_shown(self._type, filter(_tag_filter(options), _snapshot().all(self._type)))
+        return _all_shown(self._type, filter(_tag_filter(options), _snapshot().all(self._type)), options)
 
     @any_phase
     def page(
@@ -105,7 +115,8 @@ class EntityTable:
         Args: options, `ttl`: seconds until it disappears, for types that have it (0: never).
         Raises: EntityError.
         """
-        return _written(self._type, await _write("insert", self._type, "", "id", _table(entity, "entity"), options))
+        written = await _write("insert", self._type, "", "id", _table(entity, "entity"), options)
+        return _written(self._type, written, options)
 
     @any_phase
     async def update(
@@ -118,9 +129,12 @@ class EntityTable:
 
         Raises: EntityError, of code 6 when there is none.
         """
-        return _written(
-            self._type, await _write("update", self._type, _id(primary_key), "id", _table(entity, "entity"), options)
-        )
+        key = _id(self._type, primary_key)
+        try:
+            written = await _write("update", self._type, key, "id", _table(entity, "entity"), options)
+        except EntityError as error:
+            raise _of_own_key(self._type, primary_key, error) from error
+        return _written(self._type, written, options)
 
     @any_phase
     async def upsert(
@@ -133,9 +147,10 @@ class EntityTable:
 
         Raises: EntityError.
         """
-        return _written(
-            self._type, await _write("upsert", self._type, _id(primary_key), "id", _table(entity, "entity"), options)
-        )
+        key, values = _id(self._type, primary_key), _table(entity, "entity")
+        if node.key_forms is not None and self._type in node.key_forms:
+            values = {**values, **node.key_forms.values(self._type, primary_key)}
+        return _written(self._type, await _write("upsert", self._type, key, "id", values, options), options)
 
     @any_phase
     async def delete(self, primary_key: str | Mapping[str, Any], options: Mapping[str, Any] | None = None) -> bool:
@@ -143,7 +158,7 @@ class EntityTable:
 
         Raises: EntityError, of code 4 while something refers to it that does not go with it.
         """
-        await _write("delete", self._type, _id(primary_key), "id", {}, options)
+        await _write("delete", self._type, _id(self._type, primary_key), "id", {}, options)
         return True
 
     @any_phase
@@ -164,7 +179,7 @@ class EntityTable:
         """
         if len(keys) == 1 and isinstance(keys[0], Mapping):
             return cache_keys_of(self._type, keys[0])[0]
-        return _key(self._type, keys)
+        return _key(self._type, keys, node.cache_keys.get(self._type) or node.primary_keys.get(self._type, ()))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         # Kept, so that the next access is a plain attribute read.
@@ -177,10 +192,13 @@ class EntityTable:
         if kind.startswith("select_by_"):
             unique_field = kind.removeprefix("select_by_")
 
-            def select_by(value: str, options: Mapping[str, Any] | None = None) -> Entity | None:
+            def select_by(value: Any, options: Mapping[str, Any] | None = None) -> Entity | None:
                 _check_reading(options, ())
-                _text(value, unique_field)
-                return shown(type_, _snapshot().by(type_, unique_field, value))
+                text = _unique_text(type_, unique_field, value)
+                if isinstance(value, Mapping):
+                    children = _snapshot().children(type_, unique_field, text)
+                    return shown(type_, next(iter(children), None), options)
+                return shown(type_, _snapshot().by(type_, unique_field, value), options)
 
             return select_by
         if kind.startswith("each_for_"):
@@ -193,8 +211,8 @@ class EntityTable:
             ) -> Iterator[Entity]:
                 _check_reading(options, _PAGE_OPTIONS)
                 _page_size(size, options)
-                children = _snapshot().children(type_, foreign_field, _id(foreign_key))
-                return _all_shown(type_, filter(_tag_filter(options), children))
+                children = _snapshot().children(type_, foreign_field, _foreign_id(type_, foreign_field, foreign_key))
+                return _all_shown(type_, filter(_tag_filter(options), children), options)
 
             return each_for
         if kind.startswith("page_for_"):
@@ -206,7 +224,7 @@ class EntityTable:
                 offset: str | None = None,
                 options: Mapping[str, Any] | None = None,
             ) -> tuple[list[Entity], str | None]:
-                children = _snapshot().children(type_, foreign_field, _id(foreign_key))
+                children = _snapshot().children(type_, foreign_field, _foreign_id(type_, foreign_field, foreign_key))
                 return _page(type_, children, size, offset, options)
 
             return page_for
@@ -214,18 +232,18 @@ class EntityTable:
         if separator and unique_field and operation in ("update", "upsert"):
 
             async def write_by(
-                value: str, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None
+                value: Any, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None
             ) -> Entity:
-                _text(value, unique_field)
-                written = await _write(operation, type_, value, unique_field, _table(entity, "entity"), options)
-                return _written(type_, written)
+                key, values = _unique_text(type_, unique_field, value), _table(entity, "entity")
+                if operation == "upsert" and not isinstance(value, str):
+                    values = {unique_field: value, **values}
+                return _written(type_, await _write(operation, type_, key, unique_field, values, options), options)
 
             return write_by
         if separator and unique_field and operation == "delete":
 
-            async def delete_by(value: str, options: Mapping[str, Any] | None = None) -> bool:
-                _text(value, unique_field)
-                await _write("delete", type_, value, unique_field, {}, options)
+            async def delete_by(value: Any, options: Mapping[str, Any] | None = None) -> bool:
+                await _write("delete", type_, _unique_text(type_, unique_field, value), unique_field, {}, options)
                 return True
 
             return delete_by
@@ -243,19 +261,35 @@ class Database:
 
 
 def cache_keys_of(type_: str, entity: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the keys under which an entity may be cached: that of its declaration first, that of its id."""
-    by_id = _key(type_, (entity,))
-    declared = tuple(entity.get(name) for name in node.cache_keys.get(type_, ()))
-    return (by_id,) if all(value is None for value in declared) else (_key(type_, declared), by_id)
+    """Return the keys under which an entity may be cached: that of its declaration first, that of its primary key."""
+    by_id = _key_of(type_, node.primary_keys.get(type_, ("id",)), entity)
+    declared = node.cache_keys.get(type_, ())
+    if all(entity.get(name) is None for name in declared):
+        return (by_id,)
+    return (_key_of(type_, declared, entity), by_id)
 
 
-def _key(type_: str, values: tuple[Any, ...]) -> str:
-    parts = ["" if value is None else _id(value) if isinstance(value, Mapping) else str(value) for value in values]
+def _key_of(type_: str, fields: tuple[str, ...], entity: Mapping[str, Any]) -> str:
+    return _key(type_, tuple(entity.get(name) for name in fields), fields)
+
+
+def _key(type_: str, values: tuple[Any, ...], fields: tuple[str, ...]) -> str:
+    named = zip_longest(values[:_KEY_PARTS], fields[: len(values)])
+    parts = ["" if value is None else _cache_part(type_, field, value) for value, field in named]
     parts = (parts + [""] * _KEY_PARTS)[:_KEY_PARTS]
     return ":".join((type_, *parts, str(node.configuration.get("default_workspace") or "")))
 
 
+def _cache_part(type_: str, field: str | None, value: Any) -> str:
+    """Return what stands for a value in a cache key: of a reference, the id of what it means."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return _id(type_, value) if field is None else _foreign_id(type_, field, value)
+
+
 _PAGE_OPTIONS = ("tags", "tags_cond", "pagination")
+_FORM_OPTIONS = ("nulls", "show_ws_id", "transform")
+"""What entities look like. `nulls` has no effect: they are always there, and Lua leaves them out itself."""
 
 
 def _check_reading(options: Any, known: tuple[str, ...]) -> None:
@@ -268,7 +302,7 @@ def _check_reading(options: Any, known: tuple[str, ...]) -> None:
         if name == "workspace":
             if options[name] not in (None, "default", node.configuration.get("default_workspace")):
                 raise _bad_option(name, "invalid workspace")
-        elif name not in known:
+        elif name not in known and name not in _FORM_OPTIONS:
             raise _bad_option(str(name), "unknown option")
 
 
@@ -325,18 +359,41 @@ def _page(
         raise PageError(f"'{offset}' is not a valid offset: bad base64 encoding")
     start = int(offset or 0)
     found = list(islice(filter(_tag_filter(options), rows), start, start + size + 1))
-    return list(_all_shown(type_, iter(found[:size]))), str(start + size) if len(found) > size else None
+    rows_shown = list(_all_shown(type_, iter(found[:size]), options))
+    return rows_shown, str(start + size) if len(found) > size else None
 
 
-def shown(type_: str, entity: Entity | None) -> Entity | None:
+def shown(type_: str, entity: Entity | None, options: Mapping[str, Any] | None = None) -> Entity | None:
     """Return an entity in the form in which plugins read it; most types are stored in the same one."""
-    read = node.read_forms.get(type_)
+    read = _read_form(type_, options)
     return entity if read is None or entity is None else read(entity)
 
 
-def _all_shown(type_: str, entities: Iterator[Entity]) -> Iterator[Entity]:
-    read = node.read_forms.get(type_)
+def _all_shown(type_: str, entities: Iterator[Entity], options: Mapping[str, Any] | None) -> Iterator[Entity]:
+    read = _read_form(type_, options)
     return entities if read is None else map(read, entities)
+
+
+def _read_form(type_: str, options: Mapping[str, Any] | None) -> Callable[[Entity], Entity] | None:
+    read, forms = node.read_forms.get(type_), node.key_forms
+    is_by_own_keys = forms is not None and forms.is_shown_otherwise(type_)
+    if not options and not is_by_own_keys:
+        return read
+    given = options or {}
+    is_transformed = read is not None and given.get("transform") is not False
+    has_workspace = bool(given.get("show_ws_id"))
+    if not (is_transformed or has_workspace or is_by_own_keys):
+        return None
+    find = _snapshot().get
+
+    def shown_form(entity: Entity) -> Entity:
+        if is_transformed and read is not None:
+            entity = read(entity)
+        if is_by_own_keys and forms is not None:
+            entity = forms.shown(type_, entity, find)
+        return {**entity, "ws_id": node.configuration.get("default_workspace")} if has_workspace else entity
+
+    return shown_form
 
 
 def _snapshot() -> SnapshotView:
@@ -373,8 +430,8 @@ async def _write(
         return await write_entity(operation, type_, key, by, values, ttl)
 
 
-def _written(type_: str, entity: Entity | None) -> Entity:
-    read = shown(type_, entity)
+def _written(type_: str, entity: Entity | None, options: Mapping[str, Any] | None) -> Entity:
+    read = shown(type_, entity, options)
     if read is None:
         raise GatewayError("the store did not return the entity")
     return read
@@ -391,8 +448,56 @@ def _text(value: Any, what: str) -> None:
         raise TypeError(f"{what} must be a string")
 
 
-def _id(primary_key: str | Mapping[str, Any]) -> str:
-    return primary_key if isinstance(primary_key, str) else str(primary_key["id"])
+def _unique_text(type_: str, field: str, value: Any) -> str:
+    """Return the text by which a store finds a value of a unique field.
+
+    Raises: TypeError `<field> must be a string`, for another type than the field has.
+    """
+    kind = node.unique_kinds.get((type_, field), "string")
+    if kind == "foreign" and isinstance(value, Mapping):
+        return _foreign_id(type_, field, value)
+    if kind == "boolean" and isinstance(value, bool):
+        return json.dumps(value)
+    if kind in ("integer", "number") and is_number(value):
+        return json.dumps(int(value) if float(value).is_integer() else value)
+    if not isinstance(value, str):
+        words = {"foreign": "table", "integer": "number"}
+        raise TypeError(f"{field} must be a {words.get(kind, kind)}")
+    return value
+
+
+def _id(type_: str, primary_key: Any) -> str:
+    """Return the id of the entity that a primary key means."""
+    if node.key_forms is not None and type_ in node.key_forms:
+        return node.key_forms.id_of(type_, primary_key)
+    if isinstance(primary_key, str):
+        return primary_key
+    if not isinstance(primary_key, Mapping):
+        raise TypeError("primary_key must be a table")
+    identifier = primary_key.get("id")
+    if identifier is None:
+        shown_key = lua_style(dict(primary_key))
+        fields = {"id": "missing primary key"}
+        raise EntityError(INVALID_PRIMARY_KEY, message=f"invalid primary key: '{shown_key}'", fields=fields)
+    return str(identifier)
+
+
+def _foreign_id(type_: str, field: str, foreign_key: Any) -> str:
+    """Return the id of the entity that a foreign field means, in its stored form or in the one that is shown."""
+    if isinstance(foreign_key, Mapping) and isinstance(foreign_key.get("id"), str):
+        return str(foreign_key["id"])
+    reference = None if node.key_forms is None else node.key_forms.reference(type_, field)
+    return _id(type_ if reference is None else reference, foreign_key)
+
+
+def _of_own_key(type_: str, primary_key: Any, error: EntityError) -> EntityError:
+    """Return the error of a write with the key that the caller knows in the place of a derived id."""
+    forms = node.key_forms
+    if error.code != NOT_FOUND or forms is None or type_ not in forms:
+        return error
+    key = forms.values(type_, primary_key)
+    text = f"could not find the entity with primary key '{lua_style(key)}'"
+    return EntityError(NOT_FOUND, message=text, fields=key)
 
 
 db = Database()

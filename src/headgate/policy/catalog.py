@@ -27,6 +27,7 @@ from headgate.entities.entity_type import Entity, EntityType
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import PluginLoadError
 from headgate.lua import search
+from headgate.pdk._node import node
 from headgate.pdk.admin_api import AdminPath
 from headgate.pdk.plugin import Plugin, config_model_of
 from headgate.phases import Phase
@@ -169,6 +170,20 @@ class Catalog(Mapping[str, PluginType]):
         if models:
             forms["plugins"] = lambda one: read(models[one["name"]], one) if one["name"] in models else one
         return forms
+
+    def describe_entities(self) -> None:
+        """Tell `kong.db` what it must know of the types of entities."""
+        kinds = self.entity_types.values()
+        node.read_forms = self.read_forms()
+        node.cache_keys = {kind.name: kind.cache_key for kind in kinds if kind.cache_key}
+        node.primary_keys = {kind.name: kind.primary_key for kind in kinds if kind.own_key is not None}
+        node.key_forms = self.entity_types.key_forms
+        node.unique_kinds = {
+            (kind.name, field): typed
+            for kind in kinds
+            for field in kind.lookup_fields
+            if (typed := record_definition(kind.model).fields[field].definition.kind) != "string"
+        }
 
     def handler(self, name: str) -> Plugin[Any]:
         """Return the handler object of a plugin, making it when there is none yet."""

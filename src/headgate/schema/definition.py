@@ -93,7 +93,7 @@ def define(annotation: Any, spec: FieldSpec = EMPTY_SPEC) -> Definition:
         return Definition("foreign", merged, is_nullable, annotation=annotation)
     if merged.json_schema is not UNSET:
         return Definition("json", merged, is_nullable or annotation is Any, annotation=annotation)
-    if annotation in _SCALARS:
+    if isinstance(annotation, type) and annotation in _SCALARS:
         return Definition(_SCALARS[annotation], merged, is_nullable, annotation=annotation)
     if origin is Literal:
         choices = get_args(annotation)

@@ -15,7 +15,9 @@ class EntityDeclaration:
     """One type of entity of a plugin.
 
     name: plural; `kong.db.<name>`, the section of documents, the table and the default path.
-    model: the fields. It needs `id: types.Id`; references are `types.foreign("consumers", on_delete="cascade")`.
+    model: the fields. It needs `id: types.Id`, unless it has another primary key; references are
+        `types.foreign("consumers", on_delete="cascade")`.
+    primary_key: the fields that identify an entity; together, when there are several. They cannot be changed.
     endpoint_key: unique field that stands for the id in paths and references.
     cache_key: fields whose values make the key for `kong.cache`; unique, together when there are several.
     unique_together: further sets of fields that are unique together.
@@ -27,6 +29,7 @@ class EntityDeclaration:
 
     name: str
     model: type[Record]
+    primary_key: tuple[str, ...] = ("id",)
     endpoint_key: str | None = None
     cache_key: tuple[str, ...] = ()
     unique_together: tuple[tuple[str, ...], ...] = ()

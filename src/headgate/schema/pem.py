@@ -1,13 +1,17 @@
 """PEM certificates and keys: checks, pairing, digest. The only user of `cryptography` in the data model."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
+from headgate.schema.validators import is_vault_reference
+
+_KEY_MEMBERS: Final = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x"), "oct": ("k",)}
 _BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATE_MARK = "-----BEGIN CERTIFICATE-----"
 
@@ -121,4 +125,34 @@ def authority_fault(value: str) -> str | None:
         constraints = None
     if constraints is None or not constraints.ca:
         return 'certificate does not appear to be a CA because it is missing the "CA" basic constraint'
+    return None
+
+
+def jwk_fault(jwk: Mapping[str, Any]) -> str | None:
+    """Check that a JWK has the members of its type."""
+    members = _KEY_MEMBERS.get(str(jwk.get("kty")))
+    if members is None or any(not isinstance(jwk.get(name), str) for name in members):
+        return "could not load JWK, likely not a valid key"
+    return None
+
+
+def pair_fault(pair: Mapping[str, Any]) -> str | None:
+    """Check the keys of a pair, `public_key` and `private_key`, of which one is enough; they must belong together."""
+    public_key, private_key = pair.get("public_key"), pair.get("private_key")
+    if is_vault_reference(public_key) or is_vault_reference(private_key):
+        return None
+    if not public_key and not private_key:
+        return "need to supply a PEM formatted public and/or private key."
+    if public_key:
+        try:
+            load_public_key(public_key)
+        except ValueError:
+            return "could not load public key"
+    if private_key:
+        try:
+            load_private_key(private_key)
+        except ValueError:
+            return "could not load private key"
+    if public_key and private_key and not is_key_pair(public_key, private_key):
+        return "public key does not match private key"
     return None

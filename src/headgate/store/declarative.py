@@ -15,7 +15,9 @@ from typing import Any, Final
 
 import yaml
 
+from headgate.entities.entity_type import ForeignKey
 from headgate.entities.plugins import PluginType, check_plugin
+from headgate.entities.primary_key import OwnKey
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import DeclarativeError, EntityError, lua_style
 from headgate.store.base import checked_ttl
@@ -29,6 +31,8 @@ from headgate.store.snapshot import Snapshot
 
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _LONGEST_LINE: Final = 2**31 - 1
+_KEY_TEXT: Final = "@key"
+"""The index of primary keys by their text, beside those of fields."""
 _PLACEHOLDER: Final = {"id": "00000000-0000-0000-0000-000000000000"}
 
 
@@ -58,9 +62,9 @@ def load_declarative(
     with _collector_paused():
         document = Document(parse_document(text, filename), entity_types, None if known is None else known.read)
         for entry in document:
-            if not entry.is_known:
+            if not entry.is_known and entry.type.own_key is None:
                 _open_sealed(entry, cipher)
-        _check(document, plugin_types, time.time() if now is None else now, is_broken_allowed, known)
+        _check(document, cipher, plugin_types, time.time() if now is None else now, is_broken_allowed, known)
     _raise_faults(document)
     entities = {
         name: {entity["id"]: entity for entity in sorted(_entities(entries), key=itemgetter("id"))}
@@ -117,9 +121,13 @@ def export_declarative(snapshot: Snapshot, entity_types: Registry = ENTITY_TYPES
         entities = []
         for entity in snapshot.all(name):
             exported = {
-                key: value["id"] if key in entity_type.foreign and value is not None else value
+                key: _reference_text(snapshot, entity_types, entity_type.foreign[key], value["id"])
+                if key in entity_type.foreign and value is not None
+                else value
                 for key, value in entity.items()
             }
+            if entity_type.own_key is not None:
+                del exported["id"]
             if name == "certificates":
                 exported.pop("snis", None)
             entities.append(cipher.seal(exported, entity["id"], entity_type.sealed_fields))
@@ -127,6 +135,13 @@ def export_declarative(snapshot: Snapshot, entity_types: Registry = ENTITY_TYPES
             document[name] = entities
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_LONGEST_LINE)
     return text
+
+
+def _reference_text(snapshot: Snapshot, entity_types: Registry, key: ForeignKey, identifier: str) -> str:
+    """Return what a document says for a reference."""
+    own_key = entity_types[key.reference].own_key
+    referred = None if own_key is None else snapshot.get(key.reference, identifier)
+    return identifier if own_key is None or referred is None else own_key.text(referred)
 
 
 class _Dumper(_SafeDumper):  # type: ignore[misc]
@@ -142,6 +157,7 @@ def _entities(entries: list[Entry]) -> list[dict[str, Any]]:
 
 def _check(
     document: Document,
+    cipher: Cipher,
     plugin_types: Mapping[str, PluginType],
     now: float,
     is_broken_allowed: bool,
@@ -150,10 +166,13 @@ def _check(
     indexes = _Indexes(document)
     for entry in document:
         if entry.unreadable is None and not entry.is_known:
+            if entry.type.own_key is not None:
+                _resolve_sealed(entry, indexes, cipher)
             data, faults = _resolved_data(entry, indexes)
-            if known is not None and not faults and _is_taken_over(entry, data, known, document.is_transforming):
-                continue
-            _examine(entry, data, faults, plugin_types, now, is_broken_allowed)
+            if known is None or faults or not _is_taken_over(entry, data, known, document.is_transforming):
+                _examine(entry, data, faults, plugin_types, now, is_broken_allowed)
+            if entry.type.own_key is not None:
+                _take_key(entry, entry.type.own_key)
     for entries in document.entries.values():
         _check_unique(entries)
     _check_server_names(document)
@@ -172,6 +191,28 @@ def _open_sealed(entry: Entry, cipher: Cipher) -> None:
                 entry.errors[name] = str(error)
 
 
+def _resolve_sealed(entry: Entry, indexes: "_Indexes", cipher: Cipher) -> None:
+    """Make the fields of an entity readable whose id is made of its key: they were sealed with that id."""
+    own_key = entry.type.own_key
+    if own_key is None or not any(is_sealed(entry.given.get(name)) for name in entry.type.sealed_fields):
+        return
+    data, faults = _resolved_data(entry, indexes)
+    if not faults and not own_key.faults(data):
+        entry.id = own_key.id_of(data)
+    _open_sealed(entry, cipher)
+
+
+def _take_key(entry: Entry, own_key: OwnKey) -> None:
+    """Give a checked entry the id that its key stands for, under which others may refer to it."""
+    if not entry.is_faulty:
+        entry.errors.update(own_key.faults(entry.entity))
+    if entry.is_faulty:
+        return
+    if not entry.is_known:
+        entry.entity = {"id": own_key.id_of(entry.entity), **entry.entity}
+    entry.id = entry.entity["id"]
+
+
 class _Indexes:
     """What references may say, by the type and field that they name; each is made when it is first asked for."""
 
@@ -183,10 +224,15 @@ class _Indexes:
     def find(self, type_name: str, reference: tuple[str | None, str]) -> Entry | None:
         """Return the entry that a reference means.
 
-        A text alone is the endpoint key, else the id; an object names the id, or a field by which stores find entities.
+        A text alone is the endpoint key, else the id, or the text of another primary key; an object names the id, or a
+        field by which stores find entities.
         """
         name, value = reference
         entity_type = self.types[type_name]
+        if entity_type.own_key is not None and (name is None or entity_type.primary_key == (name,)):
+            found = self._index(type_name, _KEY_TEXT).get(value)
+            if found is not None:
+                return found
         if name is None:
             key = entity_type.endpoint_key
             found = None if key is None else self._index(type_name, key).get(value)
@@ -201,6 +247,9 @@ class _Indexes:
             index = self._made[type_name, name] = {}
             for entry in self._entries[type_name]:
                 value = entry.id.lower() if name == "id" else entry.given.get(name)
+                if name == _KEY_TEXT:
+                    own_key = entry.type.own_key
+                    value = None if own_key is None or entry.is_faulty else own_key.text(entry.entity)
                 if isinstance(value, str):
                     index.setdefault(value, entry)
         return index
@@ -209,7 +258,8 @@ class _Indexes:
 def _resolved_data(entry: Entry, indexes: _Indexes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what an entry says, references as ids, and the faults of these."""
     data = dict(entry.given)
-    data["id"] = entry.id if isinstance(data.get("id"), str) else data.get("id")
+    if entry.type.own_key is None:
+        data["id"] = entry.id if isinstance(data.get("id"), str) else data.get("id")
     faults: dict[str, Any] = {}
     for name, key in entry.type.foreign.items():
         parent = entry.parents.get(name)
@@ -290,6 +340,12 @@ def _examine(
 
 
 def _resolved(name: str, type_name: str, value: Any, indexes: _Indexes) -> tuple[dict[str, str], str | None]:
+    forms = indexes.types.key_forms
+    if isinstance(value, dict) and forms is not None and type_name in forms:
+        try:
+            value = {"id": forms.id_of(type_name, value)}
+        except EntityError as error:
+            return _PLACEHOLDER, error.message
     reference = reference_of(value)
     if reference is None:
         return _PLACEHOLDER, EXPECTED_STRING
@@ -311,7 +367,8 @@ def _check_unique(entries: list[Entry]) -> None:
         if entry.unreadable is not None:
             continue
         if entry.id in seen_ids and (entry.has_given_id or not _is_name_taken(entry, seen)):
-            _add_uniqueness_fault(entry, "primary key", entry.id)
+            own_key = entity_type.own_key
+            _add_uniqueness_fault(entry, "primary key", entry.id if own_key is None else own_key.text(entry.entity))
             continue
         seen_ids.add(entry.id)
         _check_unique_fields(entry, entry.entity or entry.given, seen, seen_together)

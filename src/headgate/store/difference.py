@@ -54,6 +54,8 @@ def differences(current: Snapshot, wanted: Snapshot, entity_types: Registry) -> 
 
 def shown_name(entity_type: EntityType, entity: Mapping[str, Any]) -> str:
     """Return what a person knows an entity by: its name or key with what it belongs to, else its id."""
+    if entity_type.own_key is not None:
+        return entity_type.own_key.text(entity)
     key = entity_type.endpoint_key
     own = entity.get(key) if key is not None and key not in _SECRET_NAMES else None
     own = own or entity.get("name") or entity["id"]
@@ -66,7 +68,8 @@ def _keys(entity_type: EntityType, entity: Mapping[str, Any], matched: Mapping[s
         value = entity.get(name)
         if isinstance(value, str):
             yield (name, value)
-    for names in entity_type.composite_unique:
+    together = () if entity_type.own_key is None else (entity_type.primary_key,)
+    for names in (*together, *entity_type.composite_unique):
         values = tuple(_plain(entity.get(name), matched) for name in names)
         if values[0] is not None:
             yield (names, values)

@@ -225,6 +225,10 @@ class Document:
         )
 
     def _choose_id(self, entry: Entry) -> None:
+        if entry.type.own_key is not None:
+            # Decided when it is known what its references mean.
+            entry.id = str(uuid4())
+            return
         given_id = entry.given.get("id")
         if isinstance(given_id, str):
             entry.has_given_id = True

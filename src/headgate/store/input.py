@@ -14,7 +14,7 @@ from headgate.errors import SCHEMA_VIOLATION, EntityError, violation_message
 from headgate.schema import record_definition
 from headgate.schema.stored import incomplete
 
-_IMMUTABLE: Final = "immutable field cannot be updated"
+IMMUTABLE: Final = "immutable field cannot be updated"
 
 
 def completed(
@@ -42,12 +42,18 @@ def completed(
         entity, faults = entity_type.examine(data, now=now, is_update=is_update)
     if not is_update:
         add_incomplete(entity_type, given, plugin_types, faults)
+    own_key = entity_type.own_key
+    if own_key is not None and not faults:
+        faults = dict(own_key.faults(entity))
     if faults:
         raise violation(faults)
-    entity["id"] = entity["id"].lower()
     for name in entity_type.foreign:
         if entity.get(name) is not None:
             entity[name] = {"id": entity[name]["id"].lower()}
+    if own_key is None:
+        entity["id"] = entity["id"].lower()
+    else:
+        entity = {"id": own_key.id_of(entity), **entity}
     # What a change leaves alone is stored already, transformed or as somebody wanted it.
     is_transforming = not is_update or entity_type.name != "plugins" or "config" in given
     return stored(entity_type, entity, given, plugin_types, is_transforming=is_transforming)
@@ -127,7 +133,7 @@ def merged(
             if (_sorted(before) if isinstance(before, list) else before) != (
                 _sorted(after) if isinstance(after, list) else after
             ):
-                faults[member.name] = _IMMUTABLE
+                faults[member.name] = IMMUTABLE
     if faults:
         raise violation(faults)
     result = _merged_record(entity_type.model, stored, changes)
@@ -137,6 +143,8 @@ def merged(
             result["config"] = _merged_record(plugin_type.config_model, stored["config"] or {}, changes["config"])
     # Set anew, whatever was given.
     result.pop("updated_at", None)
+    if entity_type.own_key is not None and "id" not in changes:
+        result.pop("id", None)
     return result
 
 

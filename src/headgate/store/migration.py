@@ -25,13 +25,14 @@ class Migration:
     """One migration; `name` is its identity and never changes.
 
     up: may run while nodes of the version before serve, so it only adds. teardown: removes what only those needed.
-    entity: the entity of the plugin whose table is made first, as it is declared.
+    entity: the entity of the plugin whose table is made first, as it is declared. note: what a run tells of it.
     """
 
     name: str
     up: Step | None = None
     teardown: Step | None = None
     entity: str | None = None
+    note: str | None = None
 
 
 def migrations_of(index: ModuleType, namespace: str, load: Callable[[str], Any]) -> tuple[Migration, ...]:

@@ -213,6 +213,8 @@ class Migrator:
             self._report(f"migrating {subsystem} on database '{self._database}'...")
             for name in names:
                 migration = self._migration(subsystem, name)
+                if migration.note is not None:
+                    self._report(f"{subsystem} {name}: {migration.note}")
                 if migration.up is not None:
                     self._step(connection, subsystem, name, "up", migration.up)
                 state = "executed"

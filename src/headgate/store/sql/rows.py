@@ -58,7 +58,7 @@ def entity_of(entity_type: EntityType, row: Row, cipher: Cipher) -> Entity:
     Raises: DatabaseError for a field that the keys do not open.
     """
     body = opened(cipher, orjson.loads(row["body"]), row["id"], entity_type.sealed_fields)
-    entity: Entity = {}
+    entity: Entity = {} if entity_type.own_key is None else {"id": row["id"]}
     for name in entity_type.fields:
         if name in entity_type.foreign:
             identifier = row[reference_name(name)]

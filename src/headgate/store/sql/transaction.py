@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from headgate.entities.entity_type import Entity, EntityType
 from headgate.entities.plugins import PluginType
+from headgate.entities.primary_key import KeyForms
 from headgate.entities.registry import Registry
 from headgate.errors import (
     FOREIGN_KEY_VIOLATION,
@@ -25,7 +26,7 @@ from headgate.errors import (
 )
 from headgate.store.base import Operations, checked_ttl, is_id
 from headgate.store.cipher import MARK
-from headgate.store.input import add_incomplete, completed, given_together_fault, merged, violation
+from headgate.store.input import IMMUTABLE, add_incomplete, completed, given_together_fault, merged, violation
 from headgate.store.plugin_protocols import plugin_protocols_fault
 from headgate.store.snapshot import Snapshot
 from headgate.store.sql.encryption import cipher_of
@@ -100,7 +101,8 @@ class SqlTransaction(Operations):
         if faults:
             raise violation(faults)
         data = merged(entity_type, stored, given, self._plugin_types)
-        data["id"] = row["id"]
+        if entity_type.own_key is None:
+            data["id"] = row["id"]
         return self._put(entity_type, data, given, expires_at, row["id"], is_update=True)
 
     def upsert(
@@ -109,14 +111,17 @@ class SqlTransaction(Operations):
         entity_type = self.entity_types[entity_name]
         row = self._row(entity_type, key, by)
         data = dict(given)
-        if by == "id":
-            data["id"] = key
-        else:
+        own_key = entity_type.own_key
+        if by != "id":
             data.setdefault(by, key)
+        if own_key is None:
             data.pop("id", None)
+            if by == "id" or row is not None:
+                data["id"] = key if row is None else row["id"]
+        elif row is not None:
+            data = own_key.values_of(entity_of(entity_type, row, self._cipher)) | data
         if row is None:
             return self.insert(entity_name, data, ttl=ttl)
-        data["id"] = row["id"]
         data, expires_at = self._with_expiry(entity_type, data, ttl, None)
         self._resolve(entity_type, data)
         return self._put(entity_type, data, data, expires_at, row["id"])
@@ -258,9 +263,11 @@ class SqlTransaction(Operations):
         if existing_id is None:
             known = self._connection.execute(sa.select(table.c.id).where(table.c.id == entity["id"])).first()
             if known is not None:
-                key = {"id": entity["id"]}
+                key = self._shown_key(entity_type, entity)
                 text = f"primary key violation on key '{lua_style(key)}'"
                 raise EntityError(PRIMARY_KEY_VIOLATION, message=text, fields=key)
+        elif existing_id != entity["id"]:
+            raise self._changed_key(entity_type, entity, existing_id)
         self._check_references(entity_type, entity)
         self._check_unique(entity_type, entity, existing_id)
         if entity_type.name == "plugins":
@@ -276,6 +283,19 @@ class SqlTransaction(Operations):
                 self._put_server_names(entity["id"], entity["snis"] or ())
             entity["snis"] = sorted(self._server_names(entity["id"]))
         return with_ttl(entity_type, entity, row)
+
+    def _shown_key(self, entity_type: EntityType, entity: Entity) -> Entity:
+        """Return the primary key of an entity as texts have it."""
+        forms, own_key = self.entity_types.key_forms, entity_type.own_key
+        if forms is None or own_key is None:
+            return {"id": entity["id"]}
+        return forms.shown(entity_type.name, own_key.values_of(entity), self.select)
+
+    def _changed_key(self, entity_type: EntityType, entity: Entity, existing_id: str) -> EntityError:
+        """Return the error for a change of the key that an id is made of."""
+        row = self._row(entity_type, existing_id, "id")
+        stored = {} if row is None else entity_of(entity_type, row, self._cipher)
+        return violation({name: IMMUTABLE for name in entity_type.primary_key if stored.get(name) != entity.get(name)})
 
     def _with_expiry(
         self, entity_type: EntityType, given: Mapping[str, Any], ttl: int | None, row: sa.RowMapping | None
@@ -297,10 +317,16 @@ class SqlTransaction(Operations):
         texts: list[str] = []
         for name, foreign in entity_type.foreign.items():
             value = data.get(name)
-            if not isinstance(value, Mapping) or value.get("id") is not None or len(value) != 1:
+            if not isinstance(value, Mapping) or value.get("id") is not None:
+                continue
+            parent = self.entity_types[foreign.reference]
+            forms = self.entity_types.key_forms
+            if parent.own_key is not None and forms is not None and set(value) == set(parent.primary_key):
+                data[name] = {"id": self._referred(forms, name, foreign.reference, value)}
+                continue
+            if len(value) != 1:
                 continue
             ((field, wanted),) = value.items()
-            parent = self.entity_types[foreign.reference]
             if field not in parent.lookup_fields:
                 continue
             row = self._row(parent, wanted, field)
@@ -317,6 +343,17 @@ class SqlTransaction(Operations):
             subject = "foreign key" if len(texts) == 1 else f"{len(texts)} foreign keys"
             message = f"{subject} unresolved ({'; '.join(texts)})"
             raise EntityError(FOREIGN_KEYS_UNRESOLVED, message=message, fields=unresolved)
+
+    def _referred(self, forms: KeyForms, field: str, reference: str, key: Mapping[str, Any]) -> str:
+        """Return the id of the entity that a foreign field names by its own key."""
+        try:
+            identifier = forms.id_of(reference, key)
+        except EntityError as error:
+            raise violation({field: error.fields}) from error
+        if self._row(self.entity_types[reference], identifier, "id") is None:
+            text = f"the foreign key '{lua_style(key)}' does not reference an existing '{reference}' entity."
+            raise EntityError(FOREIGN_KEY_VIOLATION, message=text, fields={field: dict(key)})
+        return identifier
 
     def _check_references(self, entity_type: EntityType, entity: Entity) -> None:
         for name, foreign in entity_type.foreign.items():

@@ -8,6 +8,7 @@ local type, pairs, error, tostring, pcall, setmetatable = type, pairs, error, to
 
 return function(kong, py)
   core.is_admin, core.schema_of, core.admin_status = py.is_admin, py.schema, py.status_of
+  core.key_parts = py.key_parts
 
   local function exit(status, body, headers)
     if type(status) ~= "number" then

@@ -10,6 +10,9 @@ local setmetatable, getmetatable, rawget, error, pairs, pcall = setmetatable, ge
 
 local core = {}
 
+-- Modules with methods of a plugin for `kong.db.<entity>`, by entity: what `dao` in daos.lua names.
+core.daos = {}
+
 local WAIT, EXIT, DONE = {}, {}, {}
 local MOST_POOLED = 256
 

@@ -68,11 +68,13 @@ end
 function host.wrap(f)
   return function(...)
     enter()
-    local a, b, c = f(...)
+    local a, b, c, d = f(...)
     if c ~= nil then
       -- No tail call: the error's place is counted from here.
       a, b, c = slow(a, b, c)
       return a, b, c
+    elseif d ~= nil then
+      return a, b, c, d
     elseif b ~= nil then
       return a, b
     end

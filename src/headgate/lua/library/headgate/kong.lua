@@ -270,7 +270,7 @@ return function(kong, py)
     return py.db_call(...)
   end
 
-  local function new_dao(entity)
+  local function generated_dao(entity)
     return setmetatable({}, {
       __index = function(dao, operation)
         local method
@@ -312,6 +312,27 @@ return function(kong, py)
     })
   end
 
+  -- What stands behind `kong.db.<entity>`. Methods of a plugin's own come first; `self.super` has those that they stand
+  -- in the place of, which take any `self`.
+  local function new_dao(db, entity)
+    local generated, module = generated_dao(entity), core.daos[entity]
+    if module == nil then
+      return generated
+    end
+    local dao = setmetatable({ super = generated, db = db, errors = require "headgate.dao_errors" }, {
+      __index = function(_, name)
+        if name == "strategy" then
+          error("kong.db." .. entity .. ".strategy is not available: a plugin's own SQL is not run", 2)
+        end
+        return generated[name]
+      end,
+    })
+    for name, method in pairs(require(module)) do
+      rawset(dao, name, method)
+    end
+    return dao
+  end
+
   kong.db = setmetatable({}, {
     __index = function(db, entity)
       if type(entity) ~= "string" then
@@ -320,7 +341,7 @@ return function(kong, py)
       if entity == "connector" then
         error("kong.db.connector is not available: the gateway's workers have no connection to the database", 2)
       end
-      local dao = new_dao(entity)
+      local dao = new_dao(db, entity)
       rawset(db, entity, dao)
       return dao
     end,

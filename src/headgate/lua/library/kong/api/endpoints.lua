@@ -4,7 +4,7 @@
 local core = require "headgate.core"
 local native = require "headgate.native"
 local host = require "headgate.host"
-local type, tonumber, pairs, tostring = type, tonumber, pairs, tostring
+local type, tonumber, pairs, ipairs, tostring = type, tonumber, pairs, ipairs, tostring
 
 local endpoints = {}
 
@@ -71,10 +71,54 @@ function endpoints.extract_options(args, schema, context)
   return next(options) and options or nil
 end
 
--- Calls `operation` with the key that the path has for an entity: its id or its endpoint key.
-local function by_key(db, schema, operation, key, ...)
+-- The primary key of an entity, as functions of `kong.db` take it.
+local function key_of_entity(schema, entity)
+  local key = {}
+  for _, name in ipairs(schema.primary_key) do
+    key[name] = entity[name]
+  end
+  return key
+end
+
+local by_key
+
+-- As `by_key`, of an entity with another primary key than `id`: the path has its endpoint key, or the text of its key.
+local function by_own_key(db, schema, operation, text, ...)
   local dao = db[schema.name]
-  if native.is_uuid(key) then
+  if schema.endpoint_key then
+    local entity, err, err_t = dao["select_by_" .. schema.endpoint_key](dao, text)
+    if err or operation == "select" and entity then
+      return entity, err, err_t
+    elseif entity then
+      return dao[operation](dao, key_of_entity(schema, entity), ...)
+    elseif #schema.primary_key > 1 and not text:find(",", 1, true) then
+      if operation == "upsert" then
+        return dao["upsert_by_" .. schema.endpoint_key](dao, text, ...)
+      end
+      return nil
+    end
+  end
+  local key, references, err_t = core.key_parts(schema.name, text)
+  if not key then
+    return nil, references, err_t
+  end
+  for field, reference in pairs(references) do
+    local parent = core.schema_of(reference)
+    local owner, err, owner_err_t = by_key(db, parent, "select", key[field])
+    if not owner then
+      return nil, err, owner_err_t
+    end
+    key[field] = key_of_entity(parent, owner)
+  end
+  return dao[operation](dao, key, ...)
+end
+
+-- Calls `operation` with the key that the path has for an entity: its id or its endpoint key.
+function by_key(db, schema, operation, key, ...)
+  local dao = db[schema.name]
+  if #schema.primary_key ~= 1 or schema.primary_key[1] ~= "id" then
+    return by_own_key(db, schema, operation, key, ...)
+  elseif native.is_uuid(key) then
     return dao[operation](dao, { id = key }, ...)
   elseif schema.endpoint_key then
     return dao[operation .. "_by_" .. schema.endpoint_key](dao, key, ...)
@@ -121,7 +165,7 @@ function endpoints.page_collection(self, db, schema, foreign_schema, foreign_fie
   elseif not owner then
     return endpoints.not_found()
   end
-  return dao["page_for_" .. foreign_field](dao, { id = owner.id }, size or USUAL_PAGE, args.offset, options)
+  return dao["page_for_" .. foreign_field](dao, key_of_entity(foreign_schema, owner), size or USUAL_PAGE, args.offset, options)
 end
 
 local function shown(entity, post_process)
@@ -154,7 +198,7 @@ function endpoints.post_collection_endpoint(schema, foreign_schema, foreign_fiel
       if not owner then
         return endpoints.not_found()
       end
-      self.args.post[foreign_field] = { id = owner.id }
+      self.args.post[foreign_field] = key_of_entity(foreign_schema, owner)
     end
     return kong.response.exit(201, shown(checked(endpoints.insert_entity(self, db, schema)), post_process))
   end
@@ -170,7 +214,7 @@ local function found(self, db, schema, foreign_schema, foreign_field)
   if type(reference) ~= "table" then
     return nil
   end
-  return checked(db[foreign_schema.name]:select({ id = reference.id }))
+  return checked(db[foreign_schema.name]:select(key_of_entity(foreign_schema, reference)))
 end
 
 function endpoints.get_entity_endpoint(schema, foreign_schema, foreign_field)
@@ -198,7 +242,7 @@ local function writing_endpoint(operation)
         return endpoints.not_found()
       end
       local dao = db[foreign_schema.name]
-      local entity = checked(dao[operation](dao, { id = parent.id }, self.args.post))
+      local entity = checked(dao[operation](dao, key_of_entity(foreign_schema, parent), self.args.post))
       return kong.response.exit(200, shown(entity, post_process))
     end
   end
@@ -239,6 +283,23 @@ function endpoints.is_made_here(run)
   return made[run] == true
 end
 
+-- Says whether a reference means an entity.
+local function is_of(reference, schema, owner)
+  if type(reference) ~= "table" then
+    return false
+  end
+  for _, name in ipairs(schema.primary_key) do
+    local own, wanted = reference[name], owner[name]
+    if type(own) == "table" and type(wanted) == "table" then
+      own, wanted = own.id, wanted.id
+    end
+    if own ~= wanted then
+      return false
+    end
+  end
+  return true
+end
+
 -- The automatic endpoint that a path of a plugin stands in the place of, as its functions get it: `parent`.
 function endpoints.original(description, self, db, helpers)
   local name = ORIGINALS[description.kind][self.req.method]
@@ -257,8 +318,8 @@ function endpoints.original(description, self, db, helpers)
       local owner = checked(endpoints.select_entity(self, db, description.parent))
       local entity = owner and checked(endpoints.select_entity(self, db, description.schema))
       if self.req.method == "PUT" and owner then
-        self.args.post[description.field] = { id = owner.id }
-      elseif not entity or type(entity[description.field]) ~= "table" or entity[description.field].id ~= owner.id then
+        self.args.post[description.field] = key_of_entity(description.parent, owner)
+      elseif not entity or not is_of(entity[description.field], description.parent, owner) then
         return endpoints.not_found()
       end
     end

@@ -1,6 +1,7 @@
 -- kong.db.schema.typedefs: shared field definitions. Calling one with a table gives a copy with other attributes.
 local checks = require "headgate.checks"
 local null = require("headgate.host").null
+local ipairs, pairs, setmetatable, error, tostring = ipairs, pairs, setmetatable, error, tostring
 
 local typedef_mt = {}
 function typedef_mt.__call(definition, overrides)
@@ -91,6 +92,55 @@ local address = { type = "record", fields = { { ip = typedefs.ip_or_cidr }, { po
   entity_checks = { { at_least_one_of = { "ip", "port" } } } }
 define("sources", { type = "set", elements = address })
 define("destinations", { type = "set", elements = address })
+define("hosts", { type = "array", elements = text("route_host", {
+  match_all = { { pattern = "^[^*]*%*?[^*]*$", err = "invalid wildcard: must have at most one wildcard" } },
+  match_any = { patterns = { "^%*%.", "%.%*$", "^[^*]*$" },
+    err = "invalid wildcard: must be placed at leftmost or rightmost label" } }) })
+define("router_path", text("route_path", {
+  match_none = { { pattern = "//", err = "must not have empty segments" } },
+  match_any = { patterns = { "^/", "^~/" }, err = "should start with: / (fixed path) or ~/ (regex path)" } }))
+define("router_paths", { type = "array", elements = typedefs.router_path })
+define("no_sources", typedefs.sources { eq = null })
+define("no_destinations", typedefs.destinations { eq = null })
+define("no_methods", typedefs.methods { eq = null })
+define("no_hosts", typedefs.hosts { eq = null })
+define("no_paths", typedefs.router_paths { eq = null })
+define("no_headers", typedefs.headers { eq = null })
+define("capability", { type = "string" })
+
+define("pem", { type = "record", required = false, fields = {
+    { private_key = { type = "string", referenceable = true, encrypted = true } },
+    { public_key = { type = "string", referenceable = true } },
+  },
+  entity_checks = { { at_least_one_of = { "private_key", "public_key" } } },
+  custom_validator = checks.pem })
+
+local JWK_TEXTS = { "issuer", "kty", "use", "alg", "x5u", "x5t", "x5t#S256", "x", "y", "crv", "n", "e" }
+local JWK_SECRETS = { "k", "d", "p", "q", "dp", "dq", "qi", "r", "t" }
+local function jwk_fields()
+  local fields = { { kid = { type = "string", required = true } } }
+  for _, name in ipairs(JWK_TEXTS) do
+    fields[#fields + 1] = { [name] = { type = "string" } }
+  end
+  for _, name in ipairs(JWK_SECRETS) do
+    fields[#fields + 1] = { [name] = { type = "string", referenceable = true, encrypted = true } }
+  end
+  for _, name in ipairs { "key_ops", "x5c", "oth" } do
+    fields[#fields + 1] = { [name] = { type = "array", elements = { type = "string" } } }
+  end
+  return fields
+end
+define("jwk", { type = "record", required = false, fields = jwk_fields(), custom_validator = checks.jwk })
+
+local EXTRACTED = { "ot", "w3c", "datadog", "b3", "gcp", "jaeger", "aws", "instana" }
+local INJECTED = { "preserve", "ot", "w3c", "datadog", "b3", "b3-single", "gcp", "jaeger", "aws", "instana" }
+local DEFAULTS = { "ot", "w3c", "datadog", "b3", "b3-single", "gcp", "jaeger", "aws", "instana" }
+define("propagation", { type = "record", fields = {
+  { extract = { type = "array", elements = { type = "string", one_of = EXTRACTED } } },
+  { clear = { type = "array", elements = typedefs.header_name } },
+  { inject = { type = "array", elements = { type = "string", one_of = INJECTED } } },
+  { default_format = { type = "string", required = true, one_of = DEFAULTS } },
+} })
 
 return setmetatable(typedefs, {
   __index = function(_, name)

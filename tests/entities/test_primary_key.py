@@ -1,0 +1,98 @@
+"""Primary keys that are not `id`: the ids they stand for, their texts, what is wrong with them."""
+
+from typing import Any
+
+import pytest
+
+from headgate.entities.declared import declared_type
+from headgate.entities.registry import ENTITY_TYPES, Registry
+from headgate.errors import EntityError
+from headgate.schema import EntityDeclaration, Record, types
+
+CONSUMER = "0c4ba3a3-2a62-4c1b-9f3c-6a3a7d0c8a11"
+
+
+class Genre(Record):
+    name: str
+    about: str | None = None
+
+
+class Mark(Record):
+    consumer: types.foreign("consumers", on_delete="cascade")  # type: ignore[valid-type]
+    genre: types.foreign("genres")  # type: ignore[valid-type]
+    number: int
+    note: str | None = None
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    genres = declared_type(EntityDeclaration(name="genres", model=Genre, primary_key=("name",)))
+    marks = declared_type(EntityDeclaration(name="marks", model=Mark, primary_key=("consumer", "genre", "number")))
+    return ENTITY_TYPES.with_type(genres).with_type(marks)
+
+
+def test_types_with_plain_ids_have_no_forms() -> None:
+    assert ENTITY_TYPES.key_forms is None
+
+
+def test_a_key_stands_for_the_same_id_whoever_gives_it(registry: Registry) -> None:
+    forms = registry.key_forms
+    assert forms is not None
+    genre = forms.id_of("genres", "crime")
+    assert genre == forms.id_of("genres", {"name": "crime"})
+    assert genre != forms.id_of("genres", {"name": "Crime"})
+    key = {"consumer": {"id": CONSUMER}, "genre": {"name": "crime"}, "number": 2}
+    same = {"consumer": {"id": CONSUMER.upper()}, "genre": {"id": genre}, "number": 2.0}
+    assert forms.id_of("marks", key) == forms.id_of("marks", same)
+    assert forms.values("marks", key)["genre"] == {"id": genre}
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "fields"),
+    [
+        ("genres", {}, {"name": "missing primary key"}),
+        ("genres", {"name": 1}, {"name": "expected a string"}),
+        ("genres", {"name": "a", "id": "b"}, {"id": "not a primary key"}),
+        ("marks", "text", dict.fromkeys(("consumer", "genre", "number"), "missing primary key")),
+        (
+            "marks",
+            {"consumer": {"name": "ann"}, "genre": {"name": True}, "number": 1.5},
+            {
+                "consumer": {"id": "missing primary key"},
+                "genre": {"name": "expected a string"},
+                "number": "expected an integer",
+            },
+        ),
+    ],
+)
+def test_what_is_no_key_is_told(registry: Registry, name: str, key: Any, fields: dict[str, Any]) -> None:
+    assert registry.key_forms is not None
+    with pytest.raises(EntityError) as caught:
+        registry.key_forms.values(name, key)
+    assert (caught.value.code, caught.value.fields) == (1, fields)
+
+
+def test_entities_are_shown_without_derived_ids(registry: Registry) -> None:
+    forms = registry.key_forms
+    assert forms is not None
+    genre = {"id": forms.id_of("genres", "crime"), "name": "crime", "about": None}
+    mark = {"id": "x", "consumer": {"id": CONSUMER}, "genre": {"id": genre["id"]}, "number": 1, "note": None}
+    assert forms.shown("genres", genre, lambda *_: None) == {"name": "crime", "about": None}
+    shown = forms.shown("marks", mark, lambda type_, _: genre if type_ == "genres" else None)
+    assert shown == {"consumer": {"id": CONSUMER}, "genre": {"name": "crime"}, "number": 1, "note": None}
+    # What it refers to may be gone.
+    assert forms.shown("marks", mark, lambda *_: None)["genre"] == mark["genre"]
+    assert not forms.is_shown_otherwise("consumers")
+
+
+def test_a_key_is_one_text_in_paths_and_documents(registry: Registry) -> None:
+    own_key = registry["marks"].own_key
+    assert own_key is not None
+    text = own_key.text({"consumer": {"id": CONSUMER}, "genre": {"id": "a,b"}, "number": 7})
+    assert text == f"{CONSUMER},a%2Cb,7"
+    assert own_key.parts(text) == {"consumer": CONSUMER, "genre": "a,b", "number": 7}
+    with pytest.raises(EntityError, match="expected 3 values joined by commas: consumer, genre, number"):
+        own_key.parts("a,b")
+    single = registry["genres"].own_key
+    assert single is not None
+    assert single.parts("a,b") == {"name": "a,b"}
