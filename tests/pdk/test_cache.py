@@ -178,6 +178,33 @@ def test_renew_runs_the_callback_whatever_is_kept(workers: tuple[Cache, Cache]) 
     assert cache.get("key") == "new"
 
 
+def test_what_was_renewed_is_what_every_worker_sees(workers: tuple[Cache, Cache]) -> None:
+    first, second = workers
+    first.get("key", None, Source("old"))
+    assert second.get_with_level("key") == Hit("old", NODE)
+    assert first.renew("key", None, Source("new")) == "new"
+    assert first.get_with_level("key") == Hit("new", WORKER)
+    assert second.get_with_level("key") == Hit("new", NODE)
+    # One that the node cannot keep stays in its worker, and the one before is nowhere.
+    large = "x" * 1024 * 1024
+    assert first.renew("key", None, Source(large)) == large
+    assert first.get_with_level("key") == Hit(large, WORKER)
+    assert second.get_with_level("key") == Hit(None, 0)
+
+
+def test_an_invalidation_while_a_value_is_renewed_wins(workers: tuple[Cache, Cache]) -> None:
+    first, second = workers
+
+    def load() -> str:
+        second.invalidate_local("key")
+        return "loaded before"
+
+    first.get("key", None, Source("old"))
+    assert first.renew("key", None, load) == "loaded before"
+    for cache in workers:
+        assert cache.get("key", None, Source("after")) == "after"
+
+
 def test_a_bulk_gives_hits_and_errors_in_order(workers: tuple[Cache, Cache]) -> None:
     async def later(value: str) -> str:
         return value

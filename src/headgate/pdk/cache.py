@@ -164,6 +164,8 @@ class Cache:
     def renew(self, key: str, opts: Mapping[str, Any] | None, callback: Callable[..., Any], *args: Any) -> Any:
         """Run the callback whatever is kept, and keep its value; returns the value, to be awaited if the callback is.
 
+        All workers of this node see the new value from then on.
+
         Raises: TypeError `key must be a string`, `callback must be a function`; CacheError
             `failed to renew in node cache: …`.
         """
@@ -411,8 +413,21 @@ class Cache:
         except (TypeError, ValueError, OverflowError) as error:
             raise CacheError(f"{_prefix(is_forced)}could not encode callback result: {error}") from error
         stored = _Stored(value, self._expiry(ttl_s))
-        self._keep_on_node(key, stored, options, generation)
+        is_on_node = self._keep_on_node(key, stored, options, generation)
+        if is_forced:
+            # Other workers have the value before. Where an invalidation comes in between, the counter is another one
+            # than this, and what is kept here is not used either.
+            generation += self._displace(key, is_on_node=is_on_node)
         return Hit(self._keep_in_worker(key, stored, options, generation), CALLBACK)
+
+    def _displace(self, key: str, *, is_on_node: bool) -> int:
+        """Have other workers forget what they keep of a key; returns by how much that raises its generation."""
+        if is_on_node:
+            self._shared.incr(_stripe(key), 1, time.time_ns())
+            return 1
+        # A new value that only this worker can keep: nobody may take the one before from the node.
+        self._invalidate(key)
+        return 2
 
     def _after_fault(self, key: str, options: CacheOptions, generation: int, error: Exception, is_forced: bool) -> Hit:
         stale = self._stored(key) if options.resurrect_ttl_s else None
