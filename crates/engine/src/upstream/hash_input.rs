@@ -8,7 +8,11 @@ use std::borrow::Cow;
 use crate::exchange::Exchange;
 use crate::http::headers::HeaderBlock;
 use crate::plan::{AlgorithmPlan, CookiePlan, HashInput, UpstreamPlan};
+use crate::router::Captures;
 use crate::upstream::balance::{xxh32, Lease, Wish};
+
+#[cfg(test)]
+mod tests;
 
 /// What was found in one request, kept for all of its attempts.
 #[derive(Debug, Default)]
@@ -24,7 +28,7 @@ impl Wishes {
     #[must_use]
     pub fn of(exchange: &Exchange, upstream: &UpstreamPlan) -> Self {
         match upstream.algorithm {
-            AlgorithmPlan::ConsistentHashing => Self::hashed(exchange, upstream),
+            AlgorithmPlan::ConsistentHashing => Self::hashed(upstream, |input| value_of(exchange, input)),
             AlgorithmPlan::StickySessions => Self {
                 cookie: upstream
                     .sticky_cookie
@@ -37,12 +41,12 @@ impl Wishes {
         }
     }
 
-    fn hashed(exchange: &Exchange, upstream: &UpstreamPlan) -> Self {
+    fn hashed<'a>(upstream: &UpstreamPlan, value_of: impl Fn(&HashInput) -> Option<Cow<'a, [u8]>>) -> Self {
         if upstream.hash_on == HashInput::None {
             return Self::default();
         }
         for input in [&upstream.hash_on, &upstream.hash_fallback] {
-            if let Some(value) = value_of(exchange, input) {
+            if let Some(value) = value_of(input) {
                 return Self {
                     hash: Some(xxh32(&value)),
                     ..Self::default()
@@ -99,7 +103,10 @@ fn value_of<'a>(exchange: &'a Exchange, input: &HashInput) -> Option<Cow<'a, [u8
         HashInput::Cookie(cookie) => cookie_of(&exchange.request.headers, &cookie.name).map(Cow::Borrowed),
         HashInput::Path => Some(Cow::Borrowed(&exchange.path)),
         HashInput::QueryArg { name } => query_argument(exchange.query()?, name.as_bytes()).map(Cow::Owned),
-        HashInput::UriCapture { name } => capture(exchange, name).map(Cow::Borrowed),
+        HashInput::UriCapture { name } => {
+            let captures = exchange.matched.as_ref()?.captures.as_ref()?;
+            capture(captures, name).map(Cow::Borrowed)
+        }
     }
 }
 
@@ -152,6 +159,8 @@ fn unescape(text: &[u8]) -> Vec<u8> {
         let escaped = (byte == b'%')
             .then(|| after.get(..2))
             .flatten()
+            // What reads numbers would take a sign.
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
         if let Some(escaped) = escaped {
@@ -166,8 +175,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 }
 
 /// A named or numbered capture of the matched path.
-fn capture<'a>(exchange: &'a Exchange, name: &str) -> Option<&'a [u8]> {
-    let captures = exchange.matched.as_ref()?.captures.as_ref()?;
+fn capture<'a>(captures: &'a Captures, name: &str) -> Option<&'a [u8]> {
     match name.parse::<usize>() {
         Ok(number) => captures.unnamed.get(number)?.as_deref(),
         Err(_) => captures
