@@ -235,7 +235,8 @@ These say something about the field instead of checking it:
 _CHECKS_HEAD = """
 ## Checks of several fields
 
-`entity_checks` of the class; paths start at the plugin entity. A check runs when its fields have no fault of their own.
+`entity_checks` of the class; paths start at the plugin entity (`config_checks`: at the configuration, where their
+texts are put too). A check runs when its fields have no fault of their own.
 
 | check | meaning | text |
 |---|---|---|

@@ -92,9 +92,30 @@ def test_entity_checks_run_over_several_fields() -> None:
           { conditional = { if_field = "a", if_match = { eq = "x" }, then_field = "b",
               then_match = { required = true } } } }""",
     )
-    assert faults(typed) == {"@entity": ["at least one of these fields must be non-empty: 'a', 'b'"]}
-    assert faults(typed, a="bad") == {"@entity": ["is bad"]}
-    assert faults(typed, a="x")["config"] == {"b": "required field missing"}
+    assert faults(typed) == {"config": {"@entity": ["at least one of these fields must be non-empty: 'a', 'b'"]}}
+    assert faults(typed, a="bad") == {"config": {"@entity": ["is bad"]}}
+    conditional = "failed conditional validation given value of field 'a'"
+    assert faults(typed, a="x") == {"config": {"b": "required field missing", "@entity": [conditional]}}
+    published = schema_json(typed)
+    assert published["entity_checks"] == []
+    assert published["fields"][-1]["config"]["entity_checks"][0] == {"at_least_one_of": ["a", "b"]}
+
+
+def test_checks_beside_the_fields_have_paths_from_the_plugin() -> None:
+    source = """return { name = "x", fields = { { config = { type = "record", fields = { { a = { type = "string" } },
+        { r = { type = "record", fields = { { b = { type = "string" } } },
+          entity_checks = { { at_least_one_of = { "b" } } } } } } } } },
+        entity_checks = { { at_least_one_of = { "config.a" } } } }"""
+    made = SchemaReader(vm()).config_model("x", vm().compile(source, "@schema.lua")())
+    text = "at least one of these fields must be non-empty: "
+    assert faults(made) == {"@entity": [f"{text}'config.a'"], "config": {"r": {"@entity": [f"{text}'b'"]}}}
+    assert schema_json(made)["entity_checks"] == [{"at_least_one_of": ["config.a"]}]
+
+
+def test_null_is_refused_by_what_a_value_must_be() -> None:
+    typed = model("{ a = { type = 'number', ne = ngx.null } }, { b = { type = 'number', eq = 5 } }")
+    assert faults(typed, a=None, b=None) == {"config": {"a": "value must not be null", "b": "value must be 5"}}
+    assert plain(validate(typed, {"a": 1, "b": 5})) == {"a": 1, "b": 5}
 
 
 def test_a_shorthand_is_translated_by_its_function() -> None:
@@ -185,6 +206,8 @@ def test_a_fault_beside_the_fields_is_told_at_load(more: str, text: str) -> None
             "error in definition of 'x': colour: cannot create a new field",
         ),
         ("fields = { config = { type = 'record' } }", "fields: expected an array"),
+        ("fields = {}, colour = 'red'", "colour: unknown field"),
+        ("fields = {}, shorthand_fields = {}", "shorthand_fields: only those of records in config are supported"),
         (
             "fields = {}, transformations = { { input = { 'config.a' }, on_write = print }, "
             "{ input = { 'colour' }, on_write = print } }",

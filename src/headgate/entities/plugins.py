@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from headgate.entities.entity_type import ABSTRACT_RECORD, Entity, EntityType, ErrorTree
 from headgate.schema import PluginConfig, Record, examine, field, types
 from headgate.schema.stored import has_read_form, read, without_transient, written
+from headgate.schema.validate import CONFIG_FAULTS
 from headgate.schema.validators import REQUIRED
 
 _SCOPES: Final = (
@@ -128,6 +129,8 @@ def _check_protocols(model: type[PluginConfig], protocols: Any, errors: ErrorTre
 def _merge_config_faults(faults: ErrorTree, errors: ErrorTree) -> None:
     for text in faults.pop("@entity", ()):
         errors.setdefault("@entity", []).append(text)
+    if CONFIG_FAULTS in faults:
+        faults["@entity"] = faults.pop(CONFIG_FAULTS)
     whole = faults.pop("@record", None)
     if faults:
         errors["config"] = faults

@@ -50,6 +50,7 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "conditional_at_least_one_of": ("if_field", "if_match", "then_at_least_one_of"),
     "mutually_exclusive_sets": ("set1", "set2"),
 }
+_SCHEMA_KEYS = ("name", "fields", "entity_checks", "shorthand_fields", "transformations", "check")
 _PLUGIN_FIELDS: Mapping[str, str] = {
     "consumer": "foreign",
     "consumer_group": "foreign",
@@ -91,6 +92,11 @@ class SchemaReader:
         if schema.__class__ is not LuaTable:
             raise PluginLoadError(f"no configuration schema found for plugin: {plugin}")
         namespace: dict[str, Any] = {"__module__": f"kong.plugins.{plugin}.schema", "__annotations__": {}}
+        faults += [f"{key}: unknown field" for key in schema if key not in _SCHEMA_KEYS]
+        if not isinstance(schema["name"], str):
+            faults.append(f"name: {'required field missing' if schema['name'] is None else 'expected a string'}")
+        if schema["shorthand_fields"] is not None:
+            faults.append("shorthand_fields: only those of records in config are supported")
         protocols: tuple[str, ...] = HTTP_PROTOCOLS
         checks_of_entity = self._entity_checks(schema, faults, "")
         namespace["transformations"] = self._transformations(schema, faults)
@@ -114,7 +120,8 @@ class SchemaReader:
         namespace["protocols"] = protocols
         if schema["check"] is not None:
             checks_of_entity = (*checks_of_entity, self._whole_check(schema["check"]))
-        namespace["entity_checks"] = (*checks_of_entity, *_prefixed(namespace.pop("entity_checks", ())))
+        namespace["config_checks"] = namespace.pop("entity_checks", ())
+        namespace["entity_checks"] = checks_of_entity
         if faults:
             raise PluginLoadError([f"error loading plugin schemas: on plugin '{plugin}': {fault}" for fault in faults])
         try:
@@ -371,7 +378,8 @@ class SchemaReader:
             return None
         if text is None:
             return False
-        return self._vm.values.from_lua(text)
+        plain_text = self._vm.values.from_lua(text)
+        return plain_text if isinstance(plain_text, (str, dict, list)) else str(plain_text)
 
     # -- checks over several fields -----------------------------------------------------------------------------------
 
@@ -626,8 +634,3 @@ def _record_default(annotation: Any, value: Any) -> Callable[[], Any]:
     if not value:
         return model  # type: ignore[no-any-return]
     return lambda: model.model_validate(value)
-
-
-def _prefixed(found: tuple[EntityCheck, ...]) -> tuple[EntityCheck, ...]:
-    """Return the checks of the record `config`: they run on the same model as those of the entity around it."""
-    return found

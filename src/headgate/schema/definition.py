@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from headgate.schema.json_fields import NamedJsonSchema, json_fault, json_validator
 from headgate.schema.spec import EMPTY_SPEC, UNSET, FieldSpec
-from headgate.schema.validators import REQUIRED, compile_checks, is_uuid, is_vault_reference
+from headgate.schema.validators import REQUIRED, compile_checks, is_uuid, is_vault_reference, null_fault
 
 EXPECTED: Final = {
     "string": "expected a string",
@@ -141,7 +141,21 @@ def unwrap(annotation: Any) -> tuple[Any, FieldSpec]:
 def build_core_schema(definition: Definition, handler: GetCoreSchemaHandler) -> CoreSchema:
     """Return the pydantic schema that checks type and attributes of one field."""
     schema = _typed(definition, handler)
-    return core_schema.nullable_schema(schema) if definition.is_nullable else schema
+    if not definition.is_nullable:
+        return schema
+    text = None if definition.spec.ne is UNSET and definition.spec.eq is UNSET else null_fault(definition.spec)
+    if text is None or text == REQUIRED:
+        return core_schema.nullable_schema(schema)
+    return core_schema.no_info_before_validator_function(_refusing_null(text), schema)
+
+
+def _refusing_null(text: str) -> Any:
+    def run(value: Any) -> Any:
+        if value is None:
+            raise fault(text)
+        return value
+
+    return run
 
 
 def _typed(definition: Definition, handler: GetCoreSchemaHandler) -> CoreSchema:

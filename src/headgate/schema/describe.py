@@ -81,10 +81,11 @@ def _record_body(definition: RecordDefinition, *, is_required: bool) -> dict[str
         body["required"] = True
     if definition.shorthands:
         body["shorthand_fields"] = [_shorthand(item, inner) for item, inner in definition.shorthands]
-    if not issubclass(definition.model, PluginConfig):
-        checks = [text for check in definition.model.entity_checks if (text := check.describe()) is not None]
-        if checks:
-            body["entity_checks"] = checks
+    model = definition.model
+    own_checks = model.config_checks if issubclass(model, PluginConfig) else model.entity_checks
+    checks = [text for check in own_checks if (text := check.describe()) is not None]
+    if checks:
+        body["entity_checks"] = checks
     return body
 
 

@@ -105,9 +105,11 @@ class PluginConfig(Record):
     """The `config` of a plugin; paths of `entity_checks` and `transformations` start at the plugin entity
     (`config.minute`).
 
-    `protocols` are those a configuration may list. The `no_…` flags forbid a scope.
+    `protocols` are those a configuration may list. The `no_…` flags forbid a scope. The paths of `config_checks` start
+    at the configuration, and their texts are in its own list `@entity`.
     """
 
+    config_checks: ClassVar[tuple[EntityCheck, ...]] = ()
     protocols: ClassVar[tuple[str, ...]] = HTTP_PROTOCOLS
     default_protocols: ClassVar[tuple[str, ...]] = HTTP_PROTOCOLS
     no_consumer: ClassVar[bool] = False

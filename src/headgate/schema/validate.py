@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from headgate.errors import SchemaViolation, lua_style
-from headgate.schema.checks import ABSENT
+from headgate.schema.checks import ABSENT, EntityCheck
 from headgate.schema.definition import EXPECTED, FAULT, FAULT_TREE, Definition
 from headgate.schema.record import PluginConfig, RecordDefinition, plain, record_definition
 from headgate.schema.spec import Deprecation, Shorthand
@@ -23,6 +23,8 @@ from headgate.schema.validators import REQUIRED, UNKNOWN, compile_checks, is_vau
 _log = logging.getLogger("headgate.schema")
 M = TypeVar("M", bound=BaseModel)
 Tree = dict[str, Any]
+CONFIG_FAULTS: Final = "@config"
+"""Where the texts of `config_checks` are until it is known where the configuration stands."""
 
 _TYPE_FAULTS: Final = {
     "list_type": "array",
@@ -56,6 +58,8 @@ def validate(model: type[M], data: Mapping[str, Any], *, prefix: str | None = No
         errors = outcome.errors
         if prefix is not None:
             entity_faults = errors.pop("@entity", None) if issubclass(model, PluginConfig) else None
+            if CONFIG_FAULTS in errors:
+                errors["@entity"] = errors.pop(CONFIG_FAULTS)
             whole = errors.pop("@record", None)
             errors = {prefix: whole if whole is not None else errors} if errors or whole else {}
             if entity_faults:
@@ -91,6 +95,7 @@ def examine(model: type[BaseModel], data: Any, *, is_update: bool = False, is_st
         definition.checked_members
         or definition.named_json
         or definition.model.entity_checks
+        or _config_checks(definition)
         or definition.model.record_validator is not None
     ):
         _run_checks(definition, values if values is not None else _filled(definition, prepared), errors, is_update)
@@ -340,6 +345,7 @@ class _RecordScope:
     data: Mapping[str, Any]
     errors: Tree
     is_update: bool
+    place: str = "@entity"
 
     def _path(self, path: str) -> tuple[str, ...]:
         parts = self.record.paths.get(path)
@@ -404,7 +410,7 @@ class _RecordScope:
         tree.setdefault(last, text)
 
     def add_entity_fault(self, text: str) -> None:
-        self.errors.setdefault("@entity", []).append(text)
+        self.errors.setdefault(self.place, []).append(text)
 
 
 def _run_checks(definition: RecordDefinition, data: Mapping[str, Any], errors: Tree, is_update: bool) -> None:
@@ -427,6 +433,15 @@ def _run_checks(definition: RecordDefinition, data: Mapping[str, Any], errors: T
         scope = _RecordScope(definition, data, errors, is_update)
         for check in definition.model.entity_checks:
             check.check(scope)
+    if config_checks := _config_checks(definition):
+        scope = _RecordScope(definition, data, errors, is_update, CONFIG_FAULTS)
+        for check in config_checks:
+            check.check(scope)
+
+
+def _config_checks(definition: RecordDefinition) -> tuple[EntityCheck, ...]:
+    model = definition.model
+    return model.config_checks if issubclass(model, PluginConfig) else ()
 
 
 def _run_nested(definition: Definition, value: Any, tree: Any, key: Any, is_update: bool) -> None:

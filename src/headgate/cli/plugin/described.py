@@ -121,7 +121,8 @@ def field_rows(plugin: PluginType) -> list[FieldRow]:
 
 def check_texts(plugin: PluginType) -> list[str]:
     """Return the checks over several fields, one text each."""
-    return [_check_text(check) for check in schema_json(plugin.config_model)["entity_checks"]]
+    of_config = config_json(plugin.config_model).get("entity_checks", ())
+    return [_check_text(check) for check in (*schema_json(plugin.config_model)["entity_checks"], *of_config)]
 
 
 def _rows(record: Mapping[str, Any], prefix: str) -> Iterator[FieldRow]:
