@@ -1,6 +1,8 @@
 """pre-function and post-function: what their configuration may hold, and how their functions run in a request."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,10 +126,35 @@ def test_python_faults_are_told_with_their_line() -> None:
         "getattr(kong, '__class__')",
         "'{0.__class__}'.format(kong)",
         "exec('x = 1')",
+        "import re\nre.enum.sys.modules",
+        "from re import enum",
+        "import json\njson.codecs.builtins",
+        "import string\nstring.Formatter()",
+        "from re import *",
+        "def g():\n    yield 1\ng().gi_frame",
+        "try:\n    1 / 0\nexcept Exception as e:\n    e.__traceback__",
+        "f'{kong.__class__}'",
+        "'{0.__class__}'.format_map({'0': kong})",
+        "(lambda a=kong: a)()._real",
+        "match 1:\n    case int(real=x):\n        pass",
+        "type('A', (), {})",
+        "list.__subclasses__()",
+        "str.format('{0.__class__}', 1)",
+        "class A(metaclass=str):\n    pass",
+        "_step_ = 1",
+        "kong.request.get_header = 1",
+        "(x := kong)._real",
+        "async def f():\n    pass\nf().cr_frame",
+        "getattr",
+        "vars(kong)",
+        "globals()",
+        "__builtins__['open']",
+        "__import__('os')",
+        "print(kong)",
     ],
 )
 def test_restricted_python_takes_no_way_out(source: str) -> None:
-    with pytest.raises((SchemaViolation, ImportError, NameError, AttributeError, NotImplementedError)):
+    with pytest.raises((SchemaViolation, ImportError, NameError, AttributeError, NotImplementedError, TypeError)):
         access(source, language="python")
 
 
@@ -155,20 +182,121 @@ def test_a_python_call_without_end_is_ended_and_the_next_one_runs(source: str) -
     assert access("kong.response.exit(200, 'ran')", language="python").body == b"ran"
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "'x' * 10**9",
-        "10 ** 10 ** 8",
-        "1 << 10 ** 8",
-        "pow(10, 10 ** 8)",
-        "x = [1]\nx *= 10 ** 9",
-        "x = 9\nx **= 10 ** 8",
-    ],
+HUGE_PYTHON = (
+    "'x' * 10**9",
+    "[0] * 10**9",
+    "10 ** 10 ** 8",
+    "1 << 10 ** 8",
+    "pow(10, 10 ** 8)",
+    "x = [1]\nx *= 10 ** 9",
+    "x = 9\nx **= 10 ** 8",
+    "list(range(10**9))",
+    "tuple(range(10**9))",
+    "set(range(10**9))",
+    "sorted(range(10**9))",
+    "bytes(10**9)",
+    "bytearray(10**9)",
+    "[0 for _ in range(10**9)]",
+    "{n: n for n in range(10**9)}",
+    "dict.fromkeys(range(10**9))",
+    "list(map(str, range(10**9)))",
+    "list(zip(range(10**9), range(10**9)))",
+    "''.join('x' for _ in range(10**9))",
+    "','.join(map(str, range(10**9)))",
+    "sum(range(10**10))",
+    "max(range(10**10))",
+    "any(False for _ in range(10**10))",
+    "9 in map(abs, range(-10**10, -10))",
+    "x = 'x'\nwhile True:\n    x += x",
+    "x = []\nwhile True:\n    x.append('x' * 10**6)",
+    "x = [1]\nwhile True:\n    x.extend(x)",
+    "x = [1]\nwhile True:\n    x += x",
+    "x = [1]\nwhile True:\n    x = [*x, *x]",
+    "x = [1]\nwhile True:\n    x[0:0] = x",
+    "x = {}\nwhile True:\n    x[len(x)] = [0] * 1000",
+    "x = 'x' * 10**6\nx = x + x + x + x\nx = x + x + x + x + x + x + x + x + x + x + x + x + x + x + x + x + x + x",
+    "'x'.ljust(10**9)",
+    "'x'.zfill(10**9)",
+    "'x'.center(10**9)",
+    "'\\t'.expandtabs(10**9)",
+    "('x' * 10**6).replace('x', 'y' * 10**4)",
+    "('x' * 10**6).translate({120: 'y' * 10**4})",
+    "('x' * 10**5).join(['y'] * 10**5)",
+    "str.join('x' * 10**5, ['y'] * 10**5)",
+    "('x ' * 10**7).split()",
+    "'%1000000000d' % 1",
+    "'%*d' % (10**9, 1)",
+    "x = '%s' * 10**5\nx % (('y' * 10**5,) * 10**5)",
+    "f'{1:1000000000}'",
+    "n = 10**9\nf'{1:{n}}'",
+    "x = 'x' * 10**7\nf'{x}{x}{x}{x}{x}{x}{x}{x}{x}'",
+    "(1).to_bytes(10**9, 'big')",
+    "x = []\nfor _ in range(90):\n    x = [x, x]\nstr(x)",
+    "x = []\nfor _ in range(90):\n    x = [x, x]\nf'{x}'",
+    "x = []\nfor _ in range(90):\n    x = [x, x]\nkong.response.exit(200, x)",
+    "import json\nx = []\nfor _ in range(90):\n    x = [x, x]\njson.dumps(x)",
+    "import json\njson.loads('[' + '[],' * 10**7 + '[]]')",
+    "import re\nre.sub('x', 'y' * 10**4, 'x' * 10**5)",
+    "import math\nmath.factorial(10**7)",
+    "from math import comb\ncomb(10**8, 10**7)",
 )
-def test_python_operators_make_nothing_huge(source: str) -> None:
-    with pytest.raises(ValueError, match="the result is too large"):
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("source", HUGE_PYTHON)
+def test_a_python_call_that_would_fill_the_memory_is_ended_and_the_memory_stays(source: str) -> None:
+    configure_node({"untrusted_lua": "lax", "untrusted_lua_memory": 32 * 1024 * 1024})
+    before = resident_bytes()
+    with pytest.raises(RuntimeError, match="the function took more"):
         access(source, language="python")
+    assert resident_bytes() - before < 128 * 1024 * 1024
+
+
+def test_an_expression_in_python_that_backtracks_ends_with_the_call() -> None:
+    configure_node({"untrusted_lua": "lax"})
+    with pytest.raises((RuntimeError, TimeoutError)):
+        access("import re\nre.match('(a|aa)+$', 'a' * 100 + 'b')", language="python")
+    with pytest.raises(ValueError, match="too large"):
+        access("import re\nre.match('((a{1000}){1000}){1000}', 'a')", language="python")
+
+
+def test_python_types_and_modules_work_as_ever() -> None:
+    configure_node({"untrusted_lua": "lax"})
+    source = """
+import base64, hashlib, json, math, re, string, time
+from datetime import datetime, timedelta
+checks = [
+    isinstance([], list), isinstance({}, dict), isinstance('', (str, bytes)), not isinstance(1, str),
+    list('ab') == ['a', 'b'], tuple([1]) == (1,), dict(a=1) == {'a': 1}, dict([('a', 1)]) == {'a': 1},
+    sorted([2, 1], reverse=True) == [2, 1], sum([1, 2], 3) == 6, sum([[1], [2]], []) == [1, 2], str(1.5) == '1.5',
+    bytes([1, 2]) == b'\x01\x02', bytes('a', 'utf-8') == b'a', set('aa') == {'a'}, max(1, 2) == 2, min([3, 2]) == 2,
+    list(map(str, [1])) == ['1'], list(zip('a', 'b')) == [('a', 'b')], list(enumerate('a')) == [(0, 'a')],
+    ' a b '.split() == ['a', 'b'], 'a,b'.split(',', 1) == ['a', 'b'], 'aXb'.replace('X', '-') == 'a-b',
+    '-'.join(x for x in 'ab') == 'a-b', '%s-%d' % ('a', 1) == 'a-1',
+    f'{1:03d}|{"a"!r}' == "001|'a'", 7 % 4 == 3,
+    re.sub('(a)', r'<\\1>', 'ba') == 'b<a>',
+    re.findall('a.', 'abac') == ['ab', 'ac'], re.search('b', 'abc').start() == 1,
+    re.compile('A', re.I).match('a').group() == 'a', re.split(',', 'a,b') == ['a', 'b'],
+    json.loads(json.dumps({'a': [1]})) == {'a': [1]},
+    base64.b64encode(b'a') == b'YQ==', len(hashlib.sha256(b'').hexdigest()) == 64, math.factorial(5) == 120,
+    datetime(2020, 1, 1) + timedelta(days=1) == datetime(2020, 1, 2), string.digits == '0123456789', time.time() > 1,
+    [*range(2), 5] == [0, 1, 5], dict.fromkeys('a') == {'a': None},
+    int.from_bytes(b'a', 'big') == 97, 'ß'.upper() == 'SS',
+]
+def spread(*values, **named):
+    return values, named
+checks.append(spread(*[1], **{'a': 2}) == ((1,), {'a': 2}))
+numbers = [1, 2, 3]
+numbers[1:2] = [7, 8]
+alias = numbers
+alias += (9,)
+checks.append(numbers == [1, 7, 8, 3, 9])
+kong.response.exit(200, str([n for n, ok in enumerate(checks) if not ok]))
+"""
+    assert access(source, language="python").body == b"[]"
 
 
 def test_python_operators_work_as_ever() -> None:

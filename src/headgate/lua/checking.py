@@ -1,18 +1,19 @@
 """Which calls of a Lua plugin this gateway does not have: found in its source, before anything runs it.
 
-Owns the reading of `kong.…`, `ngx.…` and `require` in source texts, comments and texts left out, and the comparison
-with what the machine really has: there is no second list. Only what cannot be seen there is named here.
+Owns the comparison of what a source uses (`reading`) with what the machine really has: there is no second list. Only
+what cannot be seen there is named here.
 """
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lupa.luajit21 as lupa
 
 from headgate.lua import search
+from headgate.lua.errors import LuaFaultError
 from headgate.lua.ngx.variables import VARIABLES
+from headgate.lua.reading import Path as NamePath
+from headgate.lua.reading import Requirement, Use, uses
 from headgate.lua.values import LuaTable
 from headgate.lua.vm import Vm, vm
 
@@ -29,37 +30,56 @@ _OPEN = ("ngx.ctx", "ngx.header", "ngx.arg", "ngx.shared", "kong.ctx", "kong.con
 _BUILT_IN = frozenset(("bit", "ffi", "jit", "jit.util", "string.buffer", "table.new", "table.clear"))
 _VARIABLE_PREFIXES = ("http_", "sent_http_", "upstream_http_", "arg_", "cookie_")
 
-_SKIPPED = re.compile(r"--\[(?P<c>=*)\[.*?\](?P=c)\]|--[^\n]*|\[(?P<l>=*)\[.*?\](?P=l)\]", re.DOTALL)
-_TEXT = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
-_REQUIRE = re.compile(r"\brequire\s*\(?\s*[\"']([\w.\-]+)[\"']")
-_NAME = re.compile(r"(?<![\w.:])(kong|ngx)((?:[.:][A-Za-z_]\w*)+)")
-
 
 def unsupported_calls(directory: Path) -> list[str]:
     """Return one line, with file and line number, for each call in the Lua files of a plugin that is not there."""
     machine = vm()
+    files = {
+        file: list(uses(file.read_text(encoding="utf-8", errors="replace")))
+        for file in sorted(directory.rglob("*.lua"))
+    }
+    # What a plugin puts there itself is there.
+    own = {use.path for found in files.values() for use in found if isinstance(use, Use) and use.is_written}
     faults: list[str] = []
-    for file in sorted(directory.rglob("*.lua")):
-        source = file.read_text(encoding="utf-8", errors="replace")
-        for line, text in _faults(machine, source):
-            faults.append(f"{file}:{line}: {text}")
+    for file, found in files.items():
+        told: set[tuple[int, str]] = set()
+        for use in found:
+            text = (
+                _required_fault(machine, use.module) if isinstance(use, Requirement) else _use_fault(machine, use, own)
+            )
+            if text is not None and (use.line, text) not in told:
+                told.add((use.line, text))
+                faults.append(f"{file}:{use.line}: {text}")
     return faults
 
 
-def _faults(machine: Vm, source: str) -> Iterator[tuple[int, str]]:
-    code = _SKIPPED.sub(lambda found: "\n" * found.group().count("\n"), source)
-    for found in _REQUIRE.finditer(code):
-        module = found.group(1)
-        if module not in _BUILT_IN and not _is_loaded(machine, module) and machine.find(module) is None:
-            replacement = search.instead(module)
-            hint = "" if replacement is None else f"; {replacement}"
-            yield _line(code, found.start()), f"require '{module}': there is no such module{hint}"
-    bare = _TEXT.sub(lambda found: '"' + " " * (len(found.group()) - 2) + '"', code)
-    for found in _NAME.finditer(bare):
-        path = (found.group(1) + found.group(2)).replace(":", ".")
-        text = _name_fault(machine, path)
-        if text is not None:
-            yield _line(bare, found.start()), text
+def _required_fault(machine: Vm, module: str) -> str | None:
+    if module in _BUILT_IN or _is_loaded(machine, module) or machine.find(module) is not None:
+        return None
+    replacement = search.instead(module)
+    hint = "" if replacement is None else f"; {replacement}"
+    return f"require '{module}': there is no such module{hint}"
+
+
+def _use_fault(machine: Vm, use: Use, own: set[NamePath]) -> str | None:
+    if use.is_written or any(use.path[:length] in own for length in range(1, len(use.path) + 1)):
+        return None
+    if use.module is None:
+        return _name_fault(machine, ".".join(use.path)) if len(use.path) > 1 else None
+    return _member_fault(machine, use.module, use.path) if use.path else None
+
+
+def _member_fault(machine: Vm, module: str, path: NamePath) -> str | None:
+    """Return what is wrong with a member of a module of the gateway's library; of others nothing is known."""
+    if not machine.is_own(module):
+        return None
+    try:
+        table = machine.require(module)
+    except LuaFaultError:
+        return None
+    if table.__class__ is not LuaTable or lupa.lua_type(table) != "table" or table[path[0]] is not None:
+        return None
+    return f"{module}.{path[0]} is not there"
 
 
 def _is_loaded(machine: Vm, module: str) -> bool:
@@ -87,7 +107,3 @@ def _name_fault(machine: Vm, path: str) -> str | None:
         if value.__class__ is not LuaTable or lupa.lua_type(value) == "function":
             return None
     return None
-
-
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1

@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 from headgate.lua.errors import LuaBudgetError, LuaFaultError, LuaSyntaxError
-from headgate.lua.limits import DEFAULT_MEMORY_BYTES, MOST_KEPT_CALLS, MOST_SECONDS, instructions_of
+from headgate.lua.limits import MOST_KEPT_CALLS, MOST_SECONDS, instructions_of, memory_of
 from headgate.lua.vm import Vm, vm
 from headgate.pdk._node import node
 
@@ -115,19 +115,9 @@ def _sandbox() -> tuple[Vm, Any, Any, Any]:
         limits = machine.table(
             instructions=instructions_of(configuration.get("untrusted_lua_instructions")),
             seconds=MOST_SECONDS,
-            memory_bytes=_bytes(memory),
+            memory_bytes=memory_of(memory),
         )
     return machine, functions, environments, limits
-
-
-def _bytes(memory: Any) -> int:
-    if memory is None:
-        return DEFAULT_MEMORY_BYTES
-    if isinstance(memory, int):
-        return memory
-    text = str(memory).lower()
-    factor = {"k": 1024, "m": 1024**2, "g": 1024**3}.get(text[-1:], 1)
-    return int(text.rstrip("kmg")) * factor
 
 
 class _Kept:

@@ -5,20 +5,23 @@ chunk runs once and `handler()` at each request, so that its globals keep values
 chunk runs each time. `handler` may be `async def`.
 
 The restricted modes (`strict`, `lax`, `sandbox`) compile with RestrictedPython, and what is compiled counts its rounds
-and calls (`_python_budget`): a guard rail against mistakes and simple misuse, not a security boundary. Python has none
-inside of one process; nobody who must not run code on the gateway may be let write these functions.
+and calls (`_python_budget`) and looks at sizes (`_python_memory`): a guard rail against mistakes and simple misuse, not
+a security boundary. Python has none inside of one process; nobody who must not run code on the gateway may be let write
+these functions.
 """
 
 import ast
 import builtins
 import inspect
-import time
 from collections.abc import Callable, Mapping, Sequence
-from types import CodeType, SimpleNamespace
+from types import CodeType
 from typing import Any
 
 from headgate import kong
+from headgate.pdk._namespace import Namespace
 from headgate.plugins import _python_budget as budget
+from headgate.plugins import _python_memory as memory
+from headgate.plugins import _python_modules as modules
 
 OFF = "loading of untrusted code disabled because 'untrusted_lua' config option is set to 'off'"
 
@@ -82,49 +85,62 @@ def _globals(mode: str) -> dict[str, Any]:
     """Return the names that a chunk sees."""
     if mode == "on":
         return {"__builtins__": builtins, "__name__": "function", "kong": kong}
-    from RestrictedPython.Eval import default_guarded_getitem, default_guarded_getiter
-    from RestrictedPython.Guards import full_write_guard, guarded_iter_unpack_sequence, safe_builtins, safer_getattr
-    from RestrictedPython.Limits import limited_builtins
+    from RestrictedPython.Guards import (
+        full_write_guard,
+        guarded_iter_unpack_sequence,
+        raise_,
+        safe_builtins,
+        safer_getattr,
+    )
 
     allowed = _MODULES.get(mode)
     if allowed is None:
         allowed = tuple(kong.configuration["untrusted_lua_sandbox_requires"] or ())
 
-    def importer(name: str, *_: Any) -> Any:
+    def safe_attribute(owner: Any, name: str) -> Any:
+        return safer_getattr(owner, name, raise_)  # type: ignore[no-untyped-call]
+
+    def importer(name: str, _globals: Any = None, _locals: Any = None, members: Any = (), _level: int = 0) -> Any:
         if name not in allowed:
             raise ImportError(f"import of '{name}' not allowed within sandbox")
-        return _TIME if name == "time" else __import__(name)
+        if "." in name and not members:
+            raise ImportError(f"'{name}' is imported by its members: from {name} import …")
+        return modules.view(name)
 
-    names = dict(safe_builtins) | dict(limited_builtins)
-    names |= {
-        name: getattr(builtins, name)
-        for name in ("all", "any", "bytearray", "dict", "enumerate", "filter", "list", "map", "max", "min", "next")
-    }
-    names |= {name: getattr(builtins, name) for name in ("reversed", "set", "frozenset", "sum")}
-    # With a function in place of a collection it would go on for ever where nothing counts.
-    names |= {"iter": lambda values: iter(values), "pow": budget.powered}
+    names = dict(safe_builtins) | dict(memory.NAMES)
+    # A slice is written as one, so that it can be seen.
+    del names["slice"]
     names["__import__"] = importer
     return {
         "__builtins__": names,
         "__name__": "function",
         "__metaclass__": type,
         "kong": _Shown(kong),
-        "_getattr_": safer_getattr,
-        "_getitem_": default_guarded_getitem,
-        "_getiter_": lambda values: budget.counted(default_guarded_getiter(values)),
+        "_getattr_": lambda owner, name: memory.attribute(owner, name, safe_attribute),
+        "_getitem_": memory.item,
+        "_getiter_": budget.counted,
+        "_apply_": lambda function, *given, **named: function(*given, **named),
         "_iter_unpack_sequence_": guarded_iter_unpack_sequence,
         "_unpack_sequence_": guarded_iter_unpack_sequence,
-        "_inplacevar_": _in_place,
+        "_inplacevar_": memory.in_place,
         "_write_": _writable,
         "_print_": full_write_guard,
-        **budget.NAMES,
+        "_step_": budget.step,
+        "_waited_": budget.waited,
+        "_added_": memory.added,
+        "_multiplied_": memory.multiplied,
+        "_powered_": memory.powered,
+        "_shifted_": memory.shifted,
+        "_remainder_": memory.remainder,
+        "_formatted_": memory.formatted,
+        "_joined_": memory.joined,
+        "_starred_": memory.starred,
+        "_sliced_in_": memory.sliced_in,
     }
 
 
-_TIME = SimpleNamespace(**{name: value for name, value in vars(time).items() if name[0] != "_" and name != "sleep"})
-"""The module `time` without what holds the engine's thread."""
-
 _TAKING_FUNCTIONS = ("cache", "cluster_events", "core_cache", "timer", "worker_events")
+_WRITING = ("request", "response", "service", "client", "websocket")
 _READING_BODIES = ("get_body", "get_raw_body", "read_raw_body")
 
 
@@ -142,7 +158,9 @@ class _Wrapped:
         self._change = change
 
     def __getattr__(self, name: str) -> Any:
-        return self._change(name, getattr(self._real, name))
+        part = getattr(self._real, name)
+        is_part = type(part).__module__.startswith("headgate.pdk.") and not inspect.isroutine(part)
+        return _Wrapped(part, self._change) if is_part else self._change(name, part)
 
 
 def _giving_budgets(_: str, function: Any) -> Any:
@@ -155,8 +173,20 @@ def _giving_budgets(_: str, function: Any) -> Any:
     return run if callable(function) else function
 
 
-def _not_counted_where_it_waits(name: str, function: Any) -> Any:
-    return budget.uncounted(function) if name in _READING_BODIES else function
+def _looking_at_sizes(name: str, function: Any) -> Any:
+    """Return a function of the PDK that writes nothing out that is larger than a call may be."""
+    if not callable(function):
+        return function
+    if name in _READING_BODIES:
+        return budget.uncounted(function)
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        for one in arguments:
+            if isinstance(one, (list, dict, tuple, set)):
+                memory.walked(one)
+        return function(*arguments, **named)
+
+    return run
 
 
 class _Shown:
@@ -173,35 +203,14 @@ class _Shown:
         part = getattr(self._real, name)
         if name in _TAKING_FUNCTIONS:
             return _Wrapped(part, _giving_budgets)
-        return _Wrapped(part, _not_counted_where_it_waits) if name == "request" else part
+        return _Wrapped(part, _looking_at_sizes) if name in _WRITING else part
 
 
 def _writable(target: Any) -> Any:
     """Let values be put into containers and into what the PDK gives out for it."""
     from RestrictedPython.Guards import full_write_guard
 
-    from headgate.pdk._namespace import Namespace
-
     return target if isinstance(target, dict | list | Namespace) else full_write_guard(target)
-
-
-def _in_place(operation: str, target: Any, value: Any) -> Any:
-    """Do an augmented assignment."""
-    operations: Mapping[str, Callable[[Any, Any], Any]] = {
-        "+=": lambda a, b: a + b,
-        "-=": lambda a, b: a - b,
-        "*=": budget.multiplied,
-        "/=": lambda a, b: a / b,
-        "//=": lambda a, b: a // b,
-        "%=": lambda a, b: a % b,
-        "**=": budget.powered,
-        "|=": lambda a, b: a | b,
-        "&=": lambda a, b: a & b,
-        "^=": lambda a, b: a ^ b,
-        "<<=": budget.shifted,
-        ">>=": lambda a, b: a >> b,
-    }
-    return operations[operation](target, value)
 
 
 class _Element:
