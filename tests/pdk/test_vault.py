@@ -112,7 +112,15 @@ def test_a_vault_entity_gives_prefix_and_times_to_live(
     assert secrets.get(reference) == "one"
     clock.now_s += 11
     assert secrets.rotate()
+    assert not secrets.rotate()
     assert secrets.get(reference) == "two"
+    environment["MY_SECRET_VALUE"] = "three"
+    clock.now_s += 11
+    assert secrets.get(reference) == "three"
+    assert secrets.rotate(), "who asks in between hides no change from the others"
+    environment["MY_SECRET_VALUE"] = "two"
+    clock.now_s += 11
+    assert secrets.rotate()
     del environment["MY_SECRET_VALUE"]
     clock.now_s += 11
     assert not secrets.rotate()

@@ -63,6 +63,7 @@ class Secrets:
         }
         self._secrets: OrderedDict[_CacheKey, _Secret] = OrderedDict()
         self._lock = threading.Lock()
+        self._is_changed = False
 
     def get(self, text: Any, snapshot: SnapshotView | None = None, *, cached_only: bool = False) -> str | None:
         """Return the secret that a reference stands for; None when its vault was asked before and had none.
@@ -85,17 +86,20 @@ class Secrets:
         self._fetch(vault, reference, configuration, _cache_key(vault, reference, configuration))
 
     def rotate(self) -> bool:
-        """Ask the vaults again for what has outlived its time to live; say whether any value is another one now."""
+        """Ask the vaults again for what has outlived its time to live.
+
+        Says whether any value is another one than at the last rotation, whoever has asked for it since.
+        """
         now_s = self.clock()
-        is_changed = False
         for key, secret in list(self._secrets.items()):
             if secret.expires_at_s > now_s:
                 continue
-            earlier = secret.value
             try:
-                is_changed |= self._fetch(secret.vault, secret.reference, secret.configuration, key).value != earlier
+                self._fetch(secret.vault, secret.reference, secret.configuration, key)
             except VaultError as error:
                 _log.warning("error rotating secret of vault %s: %s", secret.vault, error)
+        with self._lock:
+            is_changed, self._is_changed = self._is_changed, False
         return is_changed
 
     def shortest_ttl_s(self) -> float:
@@ -159,6 +163,7 @@ class Secrets:
                 dead_at_s = now_s + ttl_s
             secret = _Secret(value, now_s + ttl_s, dead_at_s, vault, reference, configuration)
             self._secrets[key] = secret
+            self._is_changed |= earlier is not None and earlier.value != value
             if len(self._secrets) > MOST_SECRETS:
                 self._secrets.popitem(last=False)
         if value is None and earlier is None:

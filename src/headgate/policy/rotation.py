@@ -5,6 +5,7 @@ One task per worker. What holds copies of secrets beyond configurations (the eng
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 
 from headgate.pdk._bound import resolve_bound
@@ -19,9 +20,13 @@ async def rotate_secrets(on_change: Callable[[], Awaitable[None]], source: Secre
     """Rotate for ever: every 60 s (environment: `KONG_VAULT_ROTATION_INTERVAL`), or as soon as a shorter time to live
     is over.
     """
+    rotated_at_s = time.monotonic()
     while True:
-        await asyncio.sleep(interval_s(source))
-        await rotate_once(on_change, source)
+        # Not the whole interval at once: a secret that is asked for meanwhile may have a shorter time to live.
+        await asyncio.sleep(SHORTEST_INTERVAL_S)
+        if time.monotonic() - rotated_at_s >= interval_s(source):
+            rotated_at_s = time.monotonic()
+            await rotate_once(on_change, source)
 
 
 async def rotate_once(on_change: Callable[[], Awaitable[None]], source: Secrets = secrets) -> None:
