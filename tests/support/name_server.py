@@ -67,6 +67,12 @@ class NameServer:
         """`ip:port`, for the setting."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def questions(self) -> list[tuple[str, str, str]]:
+        """Everything that was asked: name, record type and transport, in order."""
+        with self._changed:
+            return list(self._asked)
+
     def asked(self, name: str, record_type: str | None = None, transport: str | None = None) -> int:
         """Return how often a name was asked for."""
         with self._changed:

@@ -1,5 +1,7 @@
 """Names of services: records and their order, ageing, and name servers that are silent, lie, truncate or change."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -296,3 +298,79 @@ def test_the_use_of_names_is_shown(asking: Gateway, name_server: NameServer) -> 
     once = {"hit": 0, "stale": 0, "miss": 1, "query_succ": 0, "query_fail": 1, "runs": 1}
     assert shown["stats"]["shown.test"] == once | {"hit": 2, "query_succ": 1, "query_fail": 0, "runs": 3}
     assert shown["stats"]["unknown.test"] == once
+
+
+def test_a_set_time_to_live_counts_instead_of_the_records(
+    first: Upstream, second: Upstream, name_server: NameServer
+) -> None:
+    services = [
+        {"name": name, "host": f"{name}.test", "port": first.port, "routes": [{"paths": [f"/{name}"]}]}
+        for name in ("kept", "renewed")
+    ]
+    name_server.records["kept.test", "A"] = ["127.0.0.1"]
+    name_server.records["renewed.test", "A"] = ["127.0.0.1"]
+    name_server.ttl_s = 0
+    try:
+        settings = {"workers": 1, "dns_resolver": name_server.address}
+        with Gateway(document(services=services), dns_valid_ttl=3600, **settings) as gateway:
+            assert _body(gateway, "kept") == "first"
+            name_server.records["kept.test", "A"] = ["127.0.0.2"]
+            assert [_body(gateway, "kept") for _ in range(20)] == ["first"] * 20
+            assert name_server.asked("kept.test", "A") == 1
+        name_server.ttl_s = 3600
+        with Gateway(document(services=services), dns_valid_ttl=0.1, **settings) as gateway:
+            assert _body(gateway, "renewed") == "first"
+            name_server.records["renewed.test", "A"] = ["127.0.0.2"]
+            assert wait_until(lambda: _body(gateway, "renewed") == "second")
+    finally:
+        name_server.ttl_s = 60
+
+
+class _WithSystemConfiguration(Gateway):
+    """A gateway that finds another /etc/resolv.conf than everybody else."""
+
+    def __init__(self, system: Path, config: dict[str, Any], **settings: Any) -> None:
+        self._system = system
+        super().__init__(config, **settings)
+
+    def start_command(self) -> list[str]:
+        script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, str(self._system), *super().start_command()]
+
+
+def _can_have_its_own_files() -> bool:
+    return shutil.which("unshare") is not None and subprocess.run(["unshare", "--mount", "true"]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "host", "asked", "not_asked"),
+    [
+        # Fewer dots than `ndots`: the domains come first, in their order, then the name itself.
+        ("ndots:1", "short", ["short.one.search.test", "short.two.search.test"], ["short"]),
+        ("ndots:2", "a.dotted", ["a.dotted.one.search.test", "a.dotted.two.search.test"], ["a.dotted"]),
+        # As many: the name itself comes first.
+        ("ndots:1", "b.dotted", ["b.dotted", "b.dotted.one.search.test", "b.dotted.two.search.test"], []),
+        # A dot at the end: nothing is added.
+        ("ndots:5", "whole.two.search.test.", ["whole.two.search.test"], ["whole.two.search.test.one.search.test"]),
+    ],
+)
+def test_names_are_searched_for_in_the_domains_of_the_system(
+    first: Upstream,
+    name_server: NameServer,
+    tmp_path: Path,
+    options: str,
+    host: str,
+    asked: list[str],
+    not_asked: list[str],
+) -> None:
+    if not _can_have_its_own_files():
+        pytest.skip("the test may not have a file system of its own")
+    system = tmp_path / "resolv.conf"
+    system.write_text(f"search one.search.test two.search.test\noptions {options}\nnameserver 127.0.0.1\n")
+    name_server.records[asked[-1], "A"] = ["127.0.0.1"]
+    service = {"host": host, "port": first.port, "routes": [{"paths": ["/searched"]}]}
+    settings = {"workers": 1, "dns_resolver": name_server.address, "dns_order": "A"}
+    with _WithSystemConfiguration(system, document(services=[service]), **settings) as gateway:
+        assert _body(gateway, "searched") == "first"
+    order = [name for name, _, _ in name_server.questions if name in (*asked, *not_asked)]
+    assert order == asked
