@@ -18,13 +18,7 @@ def database_settings(kind: str, directory: Path, settings: dict[str, Any]) -> I
         yield {"database": "sqlite", "sqlite_path": str(directory / "gateway.sqlite")}
         return
     with postgres.running() as server:
-        own = {
-            "database": "postgres",
-            "pg_host": server.host,
-            "pg_port": server.port,
-            "pg_user": server.user,
-            "pg_database": server.new_database(),
-        }
+        own = server.settings(server.new_database())
         done = run("migrations", "bootstrap", settings={**settings, **own}, prefix=directory)
         assert done.returncode == 0, done.stdout + done.stderr
         yield own

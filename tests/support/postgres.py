@@ -49,6 +49,11 @@ class Server:
             connection.execute(f'CREATE DATABASE "{name}"')
         return name
 
+    def settings(self, name: str) -> dict[str, object]:
+        """Return the settings of a gateway on a database of this server."""
+        place = {"pg_host": self.host, "pg_port": self.port, "pg_user": self.user, "pg_database": name}
+        return {"database": "postgres", **place}
+
 
 def programs() -> Path | None:
     """Return the directory of the newest server's programs; None when there is none."""

@@ -4,31 +4,34 @@ HEADGATE_TEST_OUTAGE_S is how long it is away; 30 is what was promised.
 """
 
 import contextlib
-import json
 import os
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from headgate.entities.registry import ENTITY_TYPES
-from headgate.store.sql.connect import postgres_engine
-from headgate.store.sql.migrate import Migrator
-from headgate.testing.gateway import Answer, Gateway
+from headgate.testing.gateway import Gateway
 from tests.support import postgres
-from tests.support.http1 import wait_until
+from tests.support.cluster import (
+    Client,
+    Settings,
+    Visitor,
+    admin,
+    bootstrapped,
+    is_reachable,
+    is_served,
+    serve,
+    settings_of,
+    until,
+)
 from tests.support.tcp_relay import TcpRelay
 
 pytestmark = pytest.mark.wire
 
 OUTAGE_S = float(os.environ.get("HEADGATE_TEST_OUTAGE_S", "1"))
-_WITHIN_S = 20
-_PAUSE_S = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -37,50 +40,13 @@ def server() -> Iterator[postgres.Server]:
         yield running
 
 
-def call(node: Gateway, method: str, path: str, body: Any = None) -> Answer:
-    content = None if body is None else json.dumps(body)
-    return node.request(method, path, {"Content-Type": "application/json"}, content, to="admin")
-
-
-def until(is_so: Callable[[], bool], nodes: list[Gateway]) -> None:
-    assert wait_until(is_so, _WITHIN_S), "\n\n".join(node.output()[-3000:] for node in nodes)
-
-
-class Client:
-    """Does one thing to a node over and over, in a thread of its own, until the end of the block or of the node."""
-
-    def __init__(self, node: Gateway, number: int) -> None:
-        self.node, self.number = node, number
-        self.acknowledged: set[str] = set()
-        self.statuses: Counter[int | str] = Counter()
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Client":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        turn = 0
-        while not self._is_over.is_set() and self.node.process.poll() is None:
-            turn += 1
-            try:
-                status: int | str = self.do(turn)
-            except OSError as error:
-                status = type(error).__name__
-            self.statuses[status] += 1
-            self._is_over.wait(_PAUSE_S)
-
-    def do(self, turn: int) -> int:
-        raise NotImplementedError
-
-
 class Writer(Client):
     """Writes a service with its route, as a batch."""
+
+    def __init__(self, node: Gateway, number: int) -> None:
+        super().__init__(node)
+        self.number = number
+        self.acknowledged: set[str] = set()
 
     def do(self, turn: int) -> int:
         name = f"{self.number}-{turn}"
@@ -88,32 +54,20 @@ class Writer(Client):
             {"method": "PUT", "path": f"/services/{name}", "body": {"host": "h"}},
             {"method": "PUT", "path": f"/routes/{name}", "body": {"paths": ["/w"], "service": {"name": name}}},
         ]
-        status = call(self.node, "POST", "/batch", {"operations": operations}).status
+        status = admin(self.node, "POST", "/batch", {"operations": operations}).status
         if status == 200:
             self.acknowledged.add(name)
         return status
-
-
-class Visitor(Client):
-    """Asks for a path that the gateway answers itself."""
-
-    def do(self, turn: int) -> int:
-        return self.node.request("GET", "/answered").status
 
 
 def names(node: Gateway, kind: str) -> set[str]:
     found: set[str] = set()
     path: str | None = f"/{kind}?size=1000"
     while path is not None:
-        page = call(node, "GET", path).json()
+        page = admin(node, "GET", path).json()
         found |= {row["name"] for row in page["data"]}
         path = page["next"]
     return found - {"answered"}
-
-
-def is_reachable(node: Gateway) -> bool:
-    found: bool = call(node, "GET", "/status").json()["database"]["reachable"]
-    return found
 
 
 @pytest.fixture
@@ -123,48 +77,42 @@ def relay(server: postgres.Server) -> Iterator[TcpRelay]:
 
 
 @pytest.fixture
-def settings(server: postgres.Server, relay: TcpRelay) -> dict[str, object]:
+def settings(server: postgres.Server, relay: TcpRelay) -> Settings:
     """Settings of nodes on a new database, behind the relay."""
-    name = server.new_database()
-    engine = postgres_engine(server.host, server.port, server.user, None, name)
-    Migrator(engine, ENTITY_TYPES, {}, {}).bootstrap()
-    engine.dispose()
-    place = {"pg_host": server.host, "pg_port": relay.port, "pg_user": server.user, "pg_database": name}
-    return {"database": "postgres", **place, "pg_timeout": 1000, "plugins": "request-termination"}
+    return settings_of(server, bootstrapped(server), pg_port=relay.port, pg_timeout=1000)
 
 
 def answer_a_path(nodes: list[Gateway]) -> None:
     """Have a path answered by the nodes themselves, for visitors."""
-    answering = {"name": "request-termination", "config": {"status_code": 200}}
-    assert call(nodes[0], "PUT", "/routes/answered", {"paths": ["/answered"]}).status == 200
-    assert call(nodes[0], "POST", "/routes/answered/plugins", answering).status == 201
-    until(lambda: all(node.request("GET", "/answered").status == 200 for node in nodes), nodes)
+    serve(nodes[0], "answered")
+    until(nodes, is_served("answered"))
 
 
 def write_more(writers: list[Writer]) -> None:
     """Return when each writer has had some more writes acknowledged."""
-    goals = [len(writer.acknowledged) + 3 for writer in writers]
-    nodes = [writer.node for writer in writers]
-    until(lambda: all(len(w.acknowledged) >= goal for w, goal in zip(writers, goals, strict=True)), nodes)
+    goals = {id(writer): len(writer.acknowledged) + 3 for writer in writers}
+    for writer in writers:
+        until([writer.node], lambda _, one=writer: len(one.acknowledged) >= goals[id(one)])
 
 
 def outlive(relay: TcpRelay, fail: Callable[[], None], writers: list[Writer]) -> None:
     """Take the database away for a while: the nodes say so, refuse writes, and write again when it is back."""
     nodes = [writer.node for writer in writers]
     fail()
-    until(lambda: not any(map(is_reachable, nodes)), nodes)
-    until(lambda: all(writer.statuses[503] for writer in writers), nodes)
+    until(nodes, lambda node: not is_reachable(node))
+    for writer in writers:
+        until([writer.node], lambda _, one=writer: one.statuses[503] > 0)
     stored = [set(writer.acknowledged) for writer in writers]
     threading.Event().wait(OUTAGE_S)
     assert [writer.acknowledged for writer in writers] == stored
     relay.join()
-    until(lambda: all(map(is_reachable, nodes)), nodes)
+    until(nodes, is_reachable)
     write_more(writers)
 
 
 @pytest.mark.timeout(60 + 2 * OUTAGE_S)
 def test_three_nodes_lose_nothing_while_one_is_killed_and_their_database_is_cut_off(
-    relay: TcpRelay, settings: dict[str, object], tmp_path: Path
+    relay: TcpRelay, settings: Settings, tmp_path: Path
 ) -> None:
     def start(number: int) -> Gateway:
         return Gateway(None, **settings | {"prefix": tmp_path / str(number)})
@@ -174,7 +122,7 @@ def test_three_nodes_lose_nothing_while_one_is_killed_and_their_database_is_cut_
         answer_a_path(nodes)
         with contextlib.ExitStack() as clients:
             writers = [clients.enter_context(Writer(node, number)) for number, node in enumerate(nodes)]
-            visitors = [clients.enter_context(Visitor(node, number)) for number, node in enumerate(nodes[:2])]
+            visitors = [clients.enter_context(Visitor(node, "/answered")) for node in nodes[:2]]
             write_more(writers)
             os.killpg(nodes[2].process.pid, signal.SIGKILL)
             nodes[2].process.wait()
@@ -184,20 +132,21 @@ def test_three_nodes_lose_nothing_while_one_is_killed_and_their_database_is_cut_
         assert {status for writer in writers[:2] for status in writer.statuses} == {200, 503}
         nodes[2] = stack.enter_context(start(2))
 
-        def have_converged() -> bool:
-            return len({call(node, "GET", "/status").json()["configuration_hash"] for node in nodes}) == 1
+        def configuration(node: Gateway) -> str:
+            found: str = admin(node, "GET", "/status").json()["configuration_hash"]
+            return found
 
-        until(have_converged, nodes)
+        until(nodes, lambda node: configuration(node) == configuration(nodes[0]))
         found = names(nodes[0], "services")
         assert all(names(node, kind) == found for node in nodes for kind in ("services", "routes"))
         assert found >= set().union(*(writer.acknowledged for writer in writers))
 
 
 @pytest.mark.timeout(30 + 2 * OUTAGE_S)
-def test_a_node_gives_a_frozen_database_up_and_loses_nothing(relay: TcpRelay, settings: dict[str, object]) -> None:
+def test_a_node_gives_a_frozen_database_up_and_loses_nothing(relay: TcpRelay, settings: Settings) -> None:
     with Gateway(None, **settings) as node:
         answer_a_path([node])
-        with Writer(node, 0) as writer, Visitor(node, 0) as visitor:
+        with Writer(node, 0) as writer, Visitor(node, "/answered") as visitor:
             write_more([writer])
             outlive(relay, relay.stall, [writer])
         assert set(visitor.statuses) == {200}

@@ -37,13 +37,7 @@ def server() -> Iterator[postgres.Server]:
 
 @pytest.fixture
 def settings(server: postgres.Server) -> dict[str, object]:
-    return {
-        "database": "postgres",
-        "pg_host": server.host,
-        "pg_port": server.port,
-        "pg_user": server.user,
-        "pg_database": server.new_database(),
-    }
+    return server.settings(server.new_database())
 
 
 @pytest.fixture(scope="module")

@@ -64,8 +64,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     if request.param == "sqlite":
         return own
     server: postgres.Server = request.getfixturevalue("server")
-    place = {"pg_host": server.host, "pg_port": server.port, "pg_user": server.user}
-    return own | place | {"pg_database": server.new_database()}
+    return own | server.settings(server.new_database())
 
 
 def headgate(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
