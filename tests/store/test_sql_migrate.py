@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 
 from headgate.entities.declared import declared_type
 from headgate.entities.registry import ENTITY_TYPES
+from headgate.errors import EntityError
 from headgate.schema import EntityDeclaration, Record, field, types
 from headgate.store.migration import Migration, MigrationError
 from headgate.store.sql import core_migrations
@@ -126,6 +127,69 @@ def test_new_migrations_of_a_plugin_go_up_then_finish(engine: sa.Engine) -> None
     assert torn == ["down"]
     assert not later.finish()
     assert SqlStore(engine, REGISTRY, PLUGINS).select_by("notes", "label", "A") is not None
+
+
+class Plain(Record):
+    id: types.Id
+    label: str
+    rank: int = 0
+
+
+class Grown(Record):
+    id: types.Id
+    label: str = field(unique=True)
+    rank: int = 0
+    consumer: types.foreign("consumers", on_delete="cascade") | None = None  # type: ignore[valid-type]
+
+
+def test_a_table_of_a_declaration_takes_what_a_later_one_needs(engine: sa.Engine) -> None:
+    of_table = {"notes": (Migration("table_of_notes", entity="notes"),)}
+    plain = declared_type(EntityDeclaration(name="notes", model=Plain))
+    registry = ENTITY_TYPES.with_type(plain)
+    migrator(engine, registry, of_table, {"notes": (plain,)}).bootstrap()
+    before = SqlStore(engine, registry, PLUGINS)
+    kept = before.insert("notes", {"label": "a", "rank": 1})
+    before.close()
+    grown = declared_type(
+        EntityDeclaration(
+            name="notes", model=Grown, endpoint_key="label", unique_together=(("rank", "label"),), ttl=True
+        )
+    )
+    registry = ENTITY_TYPES.with_type(grown)
+    later = migrator(engine, registry, of_table, {"notes": (grown,)})
+    assert later.state().new == {"notes": ["table_of_notes"]}
+    with pytest.raises(NotMigratedError, match="New migrations available"):
+        require_current(later.state())
+    assert later.up()
+    assert later.state().new == {}
+    assert not later.up()
+    after = SqlStore(engine, registry, PLUGINS)
+    assert after.select("notes", "a", by="label") == {**kept, "consumer": None}
+    with pytest.raises(EntityError, match="UNIQUE violation"):
+        after.insert("notes", {"label": "a"})
+    consumer = after.insert("consumers", {"username": "u"})
+    after.insert("notes", {"label": "b", "consumer": {"id": consumer["id"]}}, ttl=100)
+    after.delete("consumers", consumer["id"])
+    assert [note["label"] for note in after.all("notes")] == ["a"]
+    after.close()
+    indexes = {index["name"]: bool(index["unique"]) for index in sa.inspect(engine).get_indexes("notes")}
+    assert indexes == {index.name: bool(index.unique) for index in Tables(registry)["notes"].indexes}
+
+
+def test_a_table_with_what_must_be_unique_now_is_left_as_it_is(engine: sa.Engine) -> None:
+    of_table = {"notes": (Migration("table_of_notes", entity="notes"),)}
+    plain = declared_type(EntityDeclaration(name="notes", model=Plain))
+    registry = ENTITY_TYPES.with_type(plain)
+    migrator(engine, registry, of_table, {"notes": (plain,)}).bootstrap()
+    store = SqlStore(engine, registry, PLUGINS)
+    for _ in range(2):
+        store.insert("notes", {"label": "a"})
+    grown = declared_type(EntityDeclaration(name="notes", model=Grown, endpoint_key="label"))
+    later = migrator(engine, ENTITY_TYPES.with_type(grown), of_table, {"notes": (grown,)})
+    with pytest.raises(MigrationError, match="failed to run migration 'table_of_notes' of 'notes' up"):
+        later.up()
+    assert len(store.all("notes")) == 2
+    store.close()
 
 
 def test_failed_run_leaves_nothing_behind(engine: sa.Engine) -> None:

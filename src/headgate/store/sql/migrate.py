@@ -20,6 +20,7 @@ from headgate.errors import GatewayError
 from headgate.store.migration import Migration, MigrationError, Step, migrations_of
 from headgate.store.sql import core_migrations
 from headgate.store.sql.changes import make_triggers
+from headgate.store.sql.completion import complete_table, missing_columns
 from headgate.store.sql.connect import WRITING, database_error, is_sqlite, unbounded
 from headgate.store.sql.operations import MigrationOperations
 from headgate.store.sql.tables import (
@@ -75,7 +76,9 @@ class Migrator:
         for name in sorted(plugin_migrations):
             own, entities = plugin_migrations[name], plugin_entities.get(name, ())
             self._chains[name] = (
-                (_declared(name, entities),) if own is None else tuple(_with_table(one, entities) for one in own)
+                (_declared(name, entities),)
+                if own is None
+                else tuple(_with_table(one, entities, entity_types) for one in own)
             )
         self._table = sa.Table(MIGRATIONS_TABLE, sa.MetaData(), *migrations_columns())
 
@@ -161,9 +164,18 @@ class Migrator:
         for subsystem, migrations in self._chains.items():
             for migration in migrations:
                 state = ran.get((subsystem, migration.name))
+                if state == "executed" and self._is_incomplete(connection, migration):
+                    state = None
                 of_state = found.new if state is None else found.pending if state == "pending" else found.executed
                 of_state.setdefault(subsystem, []).append(migration.name)
         return found
+
+    def _is_incomplete(self, connection: sa.Connection, migration: Migration) -> bool:
+        """Tell whether the table that a migration stands for lacks what the entity's declaration needs by now."""
+        name = migration.entity
+        if name is None or name not in self._entity_types:
+            return False
+        return bool(missing_columns(connection, Tables(self._entity_types)[name]))
 
     @contextmanager
     def _alone(self) -> Iterator[sa.Connection]:
@@ -262,10 +274,7 @@ class Migrator:
         for name in self._entity_types:
             if not inspector.has_table(name):
                 faults.append(f"no migration creates the table of entity '{name}'")
-                continue
-            there = {column["name"] for column in inspector.get_columns(name)}
-            missing = sorted(column.name for column in tables[name].columns if column.name not in there)
-            if missing:
+            elif missing := missing_columns(connection, tables[name]):
                 faults.append(f"the table of entity '{name}' lacks {', '.join(missing)}")
         if faults:
             raise MigrationError("; ".join(faults))
@@ -282,14 +291,15 @@ def _declared(plugin_name: str, entity_types: Sequence[EntityType]) -> Migration
     return Migration(f"000_base_{plugin_name.replace('-', '_')}", up)
 
 
-def _with_table(migration: Migration, entity_types: Sequence[EntityType]) -> Migration:
-    """Return a migration that makes the table it stands for, if any, before it does what else it has to."""
-    found = [entity_type for entity_type in entity_types if entity_type.name == migration.entity]
+def _with_table(migration: Migration, own_types: Sequence[EntityType], entity_types: Registry) -> Migration:
+    """Return a migration that first makes or completes the table it stands for, if any."""
+    found = [entity_type for entity_type in own_types if entity_type.name == migration.entity]
     if not found:
         return migration
 
     def up(op: Any) -> None:
         op.create_entity_table(found[0].name, **table_arguments(found[0]))
+        complete_table(op, op.get_bind(), found[0], entity_types)
         if migration.up is not None:
             migration.up(op)
 
