@@ -109,6 +109,27 @@ def test_functions_of_the_plugin_stand_beside_those_of_kong_db(filled: Gateway) 
     assert [one["name"] for one in call(filled, "genres", "select_by_prefix", "po")["found"]] == ["poetry"]
 
 
+def test_functions_of_the_plugin_have_the_schema(filled: Gateway) -> None:
+    asked = call(filled, "genres", "faults_of", {"name": 5})["found"]
+    assert asked == {
+        "text": "schema violation (name: expected a string)",
+        "key": {"name": 5},
+        "fields": ["name", "about", "rank"],
+        "name": "genres",
+    }
+    assert call(filled, "genres", "faults_of", {"name": "new"})["found"]["ok"] is True
+    assert call(filled, "genres", "faults_of", {"about": "x"}, True)["found"]["ok"] is True
+    assert "ok" not in call(filled, "genres", "faults_of", {"about": "x"})["found"]
+
+
+def test_references_by_key_are_validated_without_being_stored(filled: Gateway) -> None:
+    mark = {"consumer": {"id": ANN}, "genre": {"name": "crime"}, "number": 9}
+    assert admin(filled, "POST", "/schemas/shelf_marks/validate", mark).status == 200
+    refused = admin(filled, "POST", "/schemas/shelf_marks/validate", mark | {"genre": {"colour": "red"}})
+    assert refused.json()["fields"] == {"genre": {"colour": "not a primary key", "name": "missing primary key"}}
+    assert admin(filled, "GET", "/schemas/shelf_marks").json()["fields"][1]["consumer"]["reference"] == "consumers"
+
+
 def test_keys_are_told_what_is_wrong_with_them(filled: Gateway) -> None:
     refused = call(filled, "shelf_marks", "select", {"genre": {"name": "crime"}, "number": "x", "colour": "red"})
     assert refused["err_t"]["fields"] == {

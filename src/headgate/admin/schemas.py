@@ -67,8 +67,23 @@ class SchemaEndpoints:
         return _verdict(faults)
 
     async def _validate(self, request: Request, kind: EntityType) -> Response:
-        _, faults = kind.examine(await self._values(request, kind), now=time.time())
-        return _verdict(faults)
+        values, faults = self._with_ids(kind, await self._values(request, kind))
+        _, found = kind.examine(values, now=time.time())
+        return _verdict({**found, **faults})
+
+    def _with_ids(self, kind: EntityType, values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return values with ids in the place of other primary keys in references, and the faults of these keys."""
+        forms = self._node.entity_types.key_forms
+        faults: dict[str, Any] = {}
+        for name, foreign in kind.foreign.items():
+            value = values.get(name)
+            if forms is None or foreign.reference not in forms or not isinstance(value, dict) or "id" in value:
+                continue
+            try:
+                values = {**values, name: {"id": forms.id_of(foreign.reference, value)}}
+            except EntityError as error:
+                faults[name] = error.fields
+        return values, faults
 
     async def _values(self, request: Request, kind: EntityType) -> dict[str, Any]:
         body = await read_body(request, self._node.settings.http.admin_max_body_bytes)

@@ -19,11 +19,11 @@ from headgate.entities.entity_type import EntityType
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import ENTITY_ERRORS, EntityError, PluginLoadError
 from headgate.lua.daos import own_daos
+from headgate.lua.entity_schema import named_schema
 from headgate.lua.values import LuaTable, bytes_from_lua, text_from_lua
 from headgate.pdk._exit import Exit
 from headgate.pdk._node import own_store
 from headgate.pdk.admin_api import AdminAnswer, AdminFunction, AdminPath, AdminRequest, AdminStore
-from headgate.schema import schema_json
 
 if TYPE_CHECKING:
     from headgate.lua.vm import Vm
@@ -83,7 +83,6 @@ class _Host:
     def __init__(self, machine: "Vm") -> None:
         self._machine = machine
         self.entity_types: Registry = ENTITY_TYPES
-        self._schemas: dict[str, tuple[Any, Any]] = {}
         raw = machine.bridge.raw
         members: dict[str, Callable[..., Any]] = {
             "is_admin": lambda: _current.get() is not None,
@@ -238,25 +237,7 @@ class _Host:
         return (to_lua(parts), to_lua(references))
 
     def _schema(self, name: Any) -> Any:
-        """Return the table that stands for the schema of an entity, always the same one; nil when there is none."""
-        entity_type = self.entity_types.get(text_from_lua(str(name)))
-        if entity_type is None:
-            return None
-        known = self._schemas.get(entity_type.name)
-        if known is not None and known[0] is entity_type:
-            return known[1]
-        to_lua = self._machine.values.to_lua
-        table = self._machine.table(
-            name=entity_type.name,
-            primary_key=to_lua(list(entity_type.primary_key)),
-            endpoint_key=entity_type.endpoint_key,
-            cache_key=to_lua(list(entity_type.cache_key)) if entity_type.cache_key else None,
-            admin_api_name=entity_type.admin_path.strip("/") or None,
-            ttl=entity_type.has_ttl or None,
-            fields=to_lua(schema_json(entity_type.model)["fields"]),
-        )
-        self._schemas[entity_type.name] = (entity_type, table)
-        return table
+        return named_schema(self._machine, self.entity_types, name)
 
 
 def _header(value: Any) -> str:

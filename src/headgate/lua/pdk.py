@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import EntityError, GatewayError
+from headgate.lua.entity_schema import named_schema
 from headgate.lua.errors import LuaFaultError
 from headgate.lua.values import text_to_lua
 from headgate.pdk import kong
 from headgate.pdk._body import is_form, read_limit
 from headgate.pdk._call import current_call
+from headgate.pdk._node import node
 from headgate.pdk._phase import REQUEST_BODY
 from headgate.pdk.cache import Cache, CacheError, WithTtl
 from headgate.pdk.db import DEFAULT_PAGE_SIZE
@@ -129,6 +131,7 @@ class Host:
             "cache_forget": raw(self._cache_forget),
             "cache_set": raw(lambda name, key, value: _cache(name).safe_set(key, self._from_lua(value))),
             "db_call": raw(self._db_call),
+            "db_schema": raw(lambda name: named_schema(self._vm, node.entity_types, name)),
             "db_read": waiting(self._db_read),
             "db_write": waiting(self._db_write),
             "toip": waiting(self._toip),

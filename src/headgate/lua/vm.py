@@ -18,6 +18,7 @@ import lupa.luajit21 as lupa
 from headgate.errors import GatewayError, PluginLoadError
 from headgate.lua import search
 from headgate.lua.bridge import Bridge, MemoryLimit
+from headgate.lua.entity_schema import EntitySchemas
 from headgate.lua.errors import LuaBudgetError, LuaFaultError, LuaSyntaxError
 from headgate.lua.values import Values, text_from_lua, text_to_lua
 from headgate.pdk._call import current_call
@@ -83,6 +84,7 @@ class Vm:
         self._use_library()
         self.host = self.require("headgate.host")
         self.core = self.require("headgate.core")
+        self.entity_schemas = EntitySchemas(self)
         self.daos: dict[str, dict[str, str]] = {}
         """By plugin: the entities whose functions a module of the plugin replaces, with that module."""
         self.values = Values(self.runtime.table, self.host)

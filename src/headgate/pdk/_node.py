@@ -95,6 +95,7 @@ class Node:
         "broadcast",
         "cache_keys",
         "configuration",
+        "entity_types",
         "hostname",
         "id",
         "instrumentations",
@@ -124,6 +125,8 @@ class Node:
         self.write_entity: EntityWriter | None = None
         self.broadcast: Broadcast | None = None
         self.cache_keys: Mapping[str, tuple[str, ...]] = {}
+        # What the gateway knows of each type; this package passes it on and does not look into it.
+        self.entity_types: Mapping[str, Any] = {}
         # Of types whose primary key is not `id`.
         self.primary_keys: Mapping[str, tuple[str, ...]] = {}
         # (type, unique field) -> type of the field, where that is no text.

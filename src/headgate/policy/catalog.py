@@ -174,6 +174,7 @@ class Catalog(Mapping[str, PluginType]):
     def describe_entities(self) -> None:
         """Tell `kong.db` what it must know of the types of entities."""
         kinds = self.entity_types.values()
+        node.entity_types = self.entity_types
         node.read_forms = self.read_forms()
         node.cache_keys = {kind.name: kind.cache_key for kind in kinds if kind.cache_key}
         node.primary_keys = {kind.name: kind.primary_key for kind in kinds if kind.own_key is not None}

@@ -277,10 +277,7 @@ return function(kong, py)
         if type(operation) ~= "string" then
           return nil
         elseif operation == "schema" then
-          if core.schema_of == nil then
-            error("kong.db." .. entity .. ".schema is there in api.lua only", 2)
-          end
-          return core.schema_of(entity)
+          return (core.schema_of or py.db_schema)(entity)
         elseif WRITES[operation] or operation:find("^update_by_") or operation:find("^upsert_by_")
           or operation:find("^delete_by_") then
           method = function(_, ...)

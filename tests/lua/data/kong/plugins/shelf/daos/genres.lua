@@ -39,4 +39,18 @@ function Genres:select_by_prefix(prefix)
   return found
 end
 
+-- What the schema says of an entity, as one text with its key.
+function Genres:faults_of(input, is_update)
+  local schema = self.schema
+  local ok, errors = schema[is_update and "validate_update" or "validate_insert"](schema, input)
+  local names = {}
+  for name in schema:each_field() do
+    names[#names + 1] = name
+  end
+  return {
+    ok = ok, text = schema:errors_to_string(errors), key = schema:extract_pk_values(input), fields = names,
+    name = schema.name,
+  }
+end
+
 return Genres
