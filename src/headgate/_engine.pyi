@@ -15,6 +15,9 @@ PHASES: dict[str, int]
 ERROR_MESSAGES: dict[int, str]
 """Default text of each error status, as the engine answers it."""
 
+LUA_FUNCTIONS: dict[str, tuple[int, list[str]]]
+"""C functions for LuaJIT by kind: the address, and the PDK's functions behind it in the order of their numbers."""
+
 class PlanError(ValueError):
     """A plan that cannot be applied; `args[0]` is the list of faults, each a text with its path."""
 
@@ -59,6 +62,9 @@ class Exchange:
     """The runner's own state of this request; None at first, kept until the log phase is over."""
 
     # -- identity -----------------------------------------------------------------------------------------------
+    @property
+    def lua_handle(self) -> int | None:
+        """The number that `LUA_FUNCTIONS` know the request by; None where there is none."""
     @property
     def plan(self) -> Any:
         """The object given to `Engine.apply` with the plan that is in force for this request."""
@@ -288,6 +294,8 @@ class Handshake:
     """One TLS handshake in its certificate phase."""
 
     state: Any
+    @property
+    def lua_handle(self) -> None: ...
     @property
     def plan(self) -> Any: ...
     @property

@@ -39,6 +39,13 @@ class InheritedListener:
     is_udp: bool = False
 
 
+def lua_functions() -> Mapping[str, tuple[int, Sequence[str]]]:
+    """Return the C functions that Lua code may call: by kind the address, and the functions of the PDK behind it."""
+    from headgate import _engine
+
+    return _engine.LUA_FUNCTIONS
+
+
 class NativeEngine(Protocol):
     """What this module uses of `_engine.Engine`; tests of the worker give their own."""
 

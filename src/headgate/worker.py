@@ -38,6 +38,7 @@ from headgate.engine import (
     NativeFactory,
     core_entity_types,
     default_certificate_pairs,
+    lua_functions,
     need_body_type,
 )
 from headgate.errors import GatewayError, PlanError, PluginLoadError
@@ -135,6 +136,7 @@ class Worker:
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load plugins and make the engine; nothing runs yet."""
         # Imported here, after the log is set up: plugin modules may log while they are loaded.
+        from headgate.lua import direct
         from headgate.pdk import cache, configure_node, shared_dict
         from headgate.pdk._crud import Announcer
         from headgate.pdk._node import attach_worker
@@ -152,6 +154,8 @@ class Worker:
             lambda kind, data: loop.call_soon_threadsafe(self._send_event, Event(kind, data)),
             lambda *event: loop.call_soon_threadsafe(self._send_to_cluster, ClusterEvent(*event)),
         )
+        if self._native_factory is None:
+            direct.provide(lua_functions())
         try:
             shared_dict.configure(self._bootstrap.shared_memory_path, settings.general.shared_dict_size_bytes)
             configure_pool(settings.general.blocking_threads)

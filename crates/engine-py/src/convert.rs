@@ -28,12 +28,16 @@ pub fn wire(value: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
     }
 }
 
-/// Text as a field value: what would end the field or the line is percent-encoded, so no plugin can split a message.
+/// Text as a field value, see `escaped`.
 pub fn field_value(value: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
-    let bytes = wire(value)?;
+    wire(value).map(escaped)
+}
+
+/// Bytes as a field value: what would end the field or the line is percent-encoded, so no plugin can split a message.
+pub fn escaped(bytes: Vec<u8>) -> Vec<u8> {
     let is_control = |byte: &u8| *byte != b'\t' && (*byte < 32 || *byte == 127);
     if !bytes.iter().any(is_control) {
-        return Ok(bytes);
+        return bytes;
     }
     let mut escaped = Vec::with_capacity(bytes.len() + 8);
     for byte in bytes {
@@ -43,7 +47,7 @@ pub fn field_value(value: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
             escaped.push(byte);
         }
     }
-    Ok(escaped)
+    escaped
 }
 
 /// Text as a field name.
@@ -52,13 +56,18 @@ pub fn field_value(value: &Bound<'_, PyString>) -> PyResult<Vec<u8>> {
 /// ValueError for what is no token (RFC 9110, section 5.6.2).
 pub fn field_name<'a>(value: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, str>> {
     let name = value.to_cow()?;
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_token) {
+    if !is_field_name(&name) {
         return Err(pyo3::exceptions::PyValueError::new_err(format!(
             "invalid header name {name:?}"
         )));
     }
     Ok(name)
+}
+
+/// Tell whether a text is a token (RFC 9110, section 5.6.2).
+pub fn is_field_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
 }
 
 /// All fields of a block as (name, value) pairs.
@@ -94,7 +103,16 @@ pub fn header_list(headers: &Bound<'_, PyList>) -> PyResult<Vec<(String, String)
     Ok(list)
 }
 
-/// Response names go out with dashes (PDK reference 8).
+/// A response name, checked.
 pub fn response_name(name: &Bound<'_, PyString>) -> PyResult<String> {
-    Ok(field_name(name)?.replace('_', "-"))
+    Ok(with_dashes(&field_name(name)?).into_owned())
+}
+
+/// Response names go out with dashes (PDK reference 8).
+pub fn with_dashes(name: &str) -> Cow<'_, str> {
+    if name.contains('_') {
+        name.replace('_', "-").into()
+    } else {
+        name.into()
+    }
 }

@@ -4,7 +4,7 @@
 //! a reference kept beyond the phase finds nothing. Getters build a Python object from what is asked for and nothing else.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use headgate_engine::exchange::{Exchange, RequestBody, RetryTarget};
@@ -20,8 +20,8 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tokio::sync::oneshot;
 
 use crate::convert::{field_name, field_value, first, header_list, pairs, response_name, text, values_of, wire};
-use crate::record;
-use crate::websocket;
+use crate::headers::{add_request_header, sent_by_upstream, set_request_header};
+use crate::{lua, record, websocket};
 
 /// Who waits for the request body.
 pub enum BodyWaiter {
@@ -34,20 +34,25 @@ pub enum BodyWaiter {
 /// Frozen view of one exchange.
 #[pyclass(frozen, name = "Exchange", module = "headgate._engine")]
 pub struct PyExchange {
-    slot: Mutex<Slot>,
+    slot: Arc<Mutex<Slot>>,
+    /// What Lua code knows it by; made when it is asked for.
+    lua_handle: OnceLock<Option<u64>>,
     state: Mutex<Option<Py<PyAny>>>,
     body_waiter: Mutex<Option<BodyWaiter>>,
     step_waiter: Mutex<Option<oneshot::Sender<Step>>>,
 }
 
+/// The place of the exchange while a phase runs.
 #[derive(Default)]
-struct Slot {
-    exchange: Option<Box<Exchange>>,
+pub struct Slot {
+    /// Empty between phases.
+    pub exchange: Option<Box<Exchange>>,
     /// What goes back into `Exchange::runner_state` when the exchange leaves.
     own_box: Option<Box<dyn Any + Send + Sync>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Take a lock; a panic elsewhere leaves the value as it is.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -61,7 +66,8 @@ impl PyExchange {
     /// An empty view.
     pub fn new() -> Self {
         Self {
-            slot: Mutex::default(),
+            slot: Arc::default(),
+            lua_handle: OnceLock::new(),
             state: Mutex::default(),
             body_waiter: Mutex::default(),
             step_waiter: Mutex::default(),
@@ -128,6 +134,14 @@ impl PyExchange {
     }
 }
 
+impl Drop for PyExchange {
+    fn drop(&mut self) {
+        if let Some(handle) = self.lua_handle.get().copied().flatten() {
+            lua::release(handle);
+        }
+    }
+}
+
 #[pymethods]
 impl PyExchange {
     /// `state` and this view refer to each other until the log phase is over; a request that is cut before leaves the
@@ -161,6 +175,11 @@ impl PyExchange {
     #[setter]
     fn set_state(&self, state: Option<Py<PyAny>>) {
         *lock(&self.state) = state;
+    }
+
+    #[getter]
+    fn lua_handle(&self) -> Option<u64> {
+        *self.lua_handle.get_or_init(|| lua::register(&self.slot))
     }
 
     #[getter]
@@ -388,25 +407,13 @@ impl PyExchange {
     fn set_request_header(&self, name: &Bound<'_, PyString>, values: &Bound<'_, PyList>) -> PyResult<()> {
         let name = field_name(name)?;
         let values = values_of(values)?;
-        self.with(|exchange| {
-            if name.eq_ignore_ascii_case("host") {
-                exchange.overrides.host = values.last().cloned();
-            }
-            exchange.request.headers.set(name.as_bytes(), &values);
-        })
+        self.with(|exchange| set_request_header(exchange, &name, &values))
     }
 
     fn add_request_header(&self, name: &Bound<'_, PyString>, value: &Bound<'_, PyString>) -> PyResult<()> {
         let name = field_name(name)?;
         let value = field_value(value)?;
-        self.with(|exchange| {
-            if name.eq_ignore_ascii_case("host") {
-                exchange.request.headers.set(b"host", std::slice::from_ref(&value));
-                exchange.overrides.host = Some(value);
-            } else {
-                exchange.request.headers.add(name.as_bytes(), &value);
-            }
-        })
+        self.with(|exchange| add_request_header(exchange, &name, value))
     }
 
     fn clear_request_header(&self, name: &str) -> PyResult<()> {
@@ -776,11 +783,4 @@ fn retry_target(py: Python<'_>, callback: &Py<PyAny>) -> Result<Option<(String, 
         Ok(_) => Err("the callback gave no target".to_owned()),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn sent_by_upstream(exchange: &Exchange, name: &[u8]) -> bool {
-    exchange
-        .upstream_names
-        .iter()
-        .any(|sent| headgate_engine::http::headers::names_equal(sent, name))
 }

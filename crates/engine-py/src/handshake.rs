@@ -65,6 +65,12 @@ impl PyHandshake {
 
 #[pymethods]
 impl PyHandshake {
+    /// Lua code asks about handshakes through Python.
+    #[getter]
+    fn lua_handle(&self) -> Option<u64> {
+        None
+    }
+
     #[getter]
     fn state(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.state).as_ref().map(|state| state.clone_ref(py))

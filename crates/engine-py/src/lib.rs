@@ -1,7 +1,8 @@
 //! The engine as a Python module: `headgate._engine`.
 //!
 //! All PyO3 of the project is in this crate, and nothing is decided here: `runner.rs` carries phases over to Python,
-//! `exchange.rs` shows a request, `engine.rs` starts and stops. The contract is `src/headgate/_engine.pyi`.
+//! `exchange.rs` shows a request, `engine.rs` starts and stops, `lua.rs` is what Lua
+//! calls by itself. The contract is `src/headgate/_engine.pyi`.
 
 use headgate_engine::error::TEXTS;
 use headgate_engine::phase::Phase;
@@ -13,8 +14,10 @@ mod engine;
 mod exchange;
 mod explain;
 mod handshake;
+mod headers;
 mod health;
 mod logging;
+mod lua;
 mod need_body;
 mod record;
 mod resolve;
@@ -34,6 +37,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
         texts.set_item(status, text)?;
     }
     module.add("ERROR_MESSAGES", texts)?;
+    module.add("LUA_FUNCTIONS", lua::table(py)?)?;
     module.add("PlanError", py.get_type::<engine::PlanError>())?;
     module.add_function(wrap_pyfunction!(explain::explain_route, module)?)?;
     module.add_function(wrap_pyfunction!(explain::explain_stream, module)?)?;

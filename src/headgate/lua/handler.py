@@ -141,7 +141,7 @@ def _method(machine: Vm, name: str, table: Any, function: Any, phase: str) -> Ca
         if argument.has_references:
             argument.refresh()
         call = get_call()
-        outcome = start() if call is None or call.lua is None else start(call.lua)
+        outcome = start() if call is None else start(call.exchange.lua_handle, call.lua)
         return None if outcome is None else settled(outcome)
 
     return handle

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headgate.errors import EntityError, GatewayError
+from headgate.lua import direct
 from headgate.lua.entity_schema import named_schema
 from headgate.lua.errors import LuaFaultError
 from headgate.lua.values import text_to_lua
@@ -58,7 +59,8 @@ def functions(root: Any = kong, prefix: str = "") -> Iterator[tuple[str, Callabl
 def install(vm: "Vm") -> Any:
     """Return the table `kong`."""
     table = vm.runtime.table()
-    for path, function in functions():
+    known = dict(functions())
+    for path, function in known.items():
         *modules, name = path.split(".")
         module = table
         for part in modules:
@@ -66,6 +68,7 @@ def install(vm: "Vm") -> Any:
                 module[part] = vm.runtime.table()
             module = module[part]
         module[name] = vm.bridge.function(_kept_in_header_filter(function) if path in _EXITS else function)
+    direct.install(vm, table, known)
     table["__log"] = vm.table(
         serialize=vm.bridge.function(kong.log.serialize),
         set_serialize_value=vm.bridge.function(kong.log.set_serialize_value),

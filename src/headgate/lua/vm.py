@@ -96,6 +96,7 @@ class Vm:
         self.call_now = self.memory.around(self.core["call_now"])
         self._anchor = self.core["anchored"]
         self._new_request = self.core["new_request"]
+        self._request_of = self.core["request_of"]
         self.plugin_name = self.core["name"]
         self.core["connect"](
             self.table(
@@ -229,14 +230,14 @@ class Vm:
 
         def run() -> Any:
             call = get_call()
-            outcome = start() if call is None or call.lua is None else start(call.lua)
+            outcome = start() if call is None else start(call.exchange.lua_handle, call.lua)
             return None if outcome is None else settled(outcome)
 
         return run
 
     def start(self, name: str, function: Any, handler: Any, conf: Any) -> Any:
-        """Return the Lua function behind `handle`: of the request's table, if there is one; what it returns is for
-        `settled`.
+        """Return the Lua function behind `handle`: of the engine's handle of the request, and without one of its table;
+        what it returns is for `settled`.
         """
         return self.core["handle"](name, function, handler, conf)
 
@@ -254,7 +255,7 @@ class Vm:
                 memory.begin(memory_bytes)
                 call = get_call()
                 try:
-                    outcome = start() if call is None or call.lua is None else start(call.lua)
+                    outcome = start() if call is None else start(call.exchange.lua_handle, call.lua)
                 finally:
                     memory.end()
             except lupa.LuaError as error:
@@ -332,6 +333,10 @@ class Vm:
         call = current_call.get()
         if call is None:
             return None
+        # At the start of a worker there is no exchange.
+        handle = getattr(call.exchange, "lua_handle", None)
+        if handle is not None:
+            return self._request_of(handle)
         if call.lua is None:
             call.lua = self._new_request()
         return call.lua

@@ -18,6 +18,10 @@ class Exchange(Protocol):
 
     # -- identity -----------------------------------------------------------------------------------------------
     @property
+    def lua_handle(self) -> int | None:
+        """What Lua code knows the request by when it asks the engine itself; None where all goes through Python."""
+
+    @property
     def plan(self) -> Any:
         """The object given to `Engine.apply` with the plan that is in force for this request."""
 

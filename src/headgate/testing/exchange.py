@@ -143,6 +143,7 @@ class MemoryExchange:
         self.tls_server_name: str | None = request.host if request.scheme == "https" else None
 
         self.aws_vpce_id = request.aws_vpce_id
+        self.lua_handle: int | None = None
         self.is_stream = False
         self.stream_protocol: str | None = None
         self.session_status = 0

@@ -29,6 +29,36 @@ function core.connect(functions)
   python = functions
 end
 
+-- Tables of requests by the engine's handle, and how the engine tells which are over.
+local requests = {}
+local next_released = nil
+
+function core.follow(function_of_engine)
+  next_released = function_of_engine
+end
+
+function core.request_of(handle)
+  local request = requests[handle]
+  if request == nil then
+    if next_released ~= nil then
+      local released = next_released()
+      while released ~= 0 do
+        requests[released] = nil
+        released = next_released()
+      end
+    end
+    request = { plugins = {}, exchange = handle }
+    requests[handle] = request
+  end
+  return request
+end
+local request_of = core.request_of
+
+-- The engine's handle of the request that the running code belongs to, if it is known.
+function core.exchange()
+  return current_request and current_request.exchange
+end
+
 -- Budgets: code that comes with the configuration may take so many instructions, so much time and memory. The hook is
 -- the machine's, so it is set only while a bounded coroutine runs; such code is never compiled, or it would not fire.
 local sethook, clock, collect = debug.sethook, os.clock, collectgarbage
@@ -353,9 +383,10 @@ local function finish(name, request, co, ok, tag, ...)
   return settle_and_restore(name, request, co, ok, tag, ...)
 end
 
--- Returns a function of the request's table, if there is one, that runs `f(self, conf)` as the plugin `name`.
+-- Returns a function that runs `f(self, conf)` as the plugin `name`. It takes the engine's handle of the request, or
+-- else the request's table, where there is one.
 function core.handle(name, f, self, conf)
-  return function(request)
+  return function(handle, request)
     local co
     if pooled > 0 then
       co = pool[pooled]
@@ -365,14 +396,14 @@ function core.handle(name, f, self, conf)
       co = new_handler(loop)
     end
     local earlier_name, earlier_request = current_name, current_request
-    current_name, current_request = name, request or false
+    current_name, current_request = name, handle and request_of(handle) or request or false
     return finish(earlier_name, earlier_request, co, raw_resume(co, f, self, conf))
   end
 end
 
 -- The same for functions of the configuration: a coroutine of its own, with a budget.
 function core.handle_bounded(name, f, limits)
-  local function run(request)
+  local function run(handle, request)
     local co
     if pooled > 0 then
       co = pool[pooled]
@@ -385,11 +416,11 @@ function core.handle_bounded(name, f, limits)
     budget.is_resumed = true
     budgets[co] = budget
     local earlier_name, earlier_request = current_name, current_request
-    current_name, current_request = name, request or false
+    current_name, current_request = name, handle and request_of(handle) or request or false
     return finish(earlier_name, earlier_request, co, resume_guarded(co, budget, f))
   end
-  return function(request)
-    return recovered(current_budget, current_name, current_request, pcall(run, request))
+  return function(handle, request)
+    return recovered(current_budget, current_name, current_request, pcall(run, handle, request))
   end
 end
 
