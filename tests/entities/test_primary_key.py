@@ -4,17 +4,22 @@ from typing import Any
 
 import pytest
 
+from headgate.admin.json_schema import answer_schema
 from headgate.entities.declared import declared_type
 from headgate.entities.registry import ENTITY_TYPES, Registry
 from headgate.errors import EntityError
-from headgate.schema import EntityDeclaration, Record, types
+from headgate.schema import EntityDeclaration, Record, field, types
+from headgate.store.cipher import Cipher
+from headgate.store.declarative import export_declarative, load_declarative
+from headgate.store.difference import differences
+from headgate.store.known import KnownEntities
 
 CONSUMER = "0c4ba3a3-2a62-4c1b-9f3c-6a3a7d0c8a11"
 
 
 class Genre(Record):
     name: str
-    about: str | None = None
+    about: str | None = field(None, encrypted=True)
 
 
 class Mark(Record):
@@ -96,3 +101,57 @@ def test_a_key_is_one_text_in_paths_and_documents(registry: Registry) -> None:
     single = registry["genres"].own_key
     assert single is not None
     assert single.parts("a,b") == {"name": "a,b"}
+
+
+DOCUMENT = f"""
+_format_version: "3.0"
+consumers:
+- id: {CONSUMER}
+  username: ann
+  marks:
+  - genre: crime
+    number: 1
+genres:
+- name: crime
+  about: murder
+  marks:
+  - consumer: {{username: ann}}
+    number: 2
+- name: poetry
+marks:
+- {{consumer: ann, genre: {{name: poetry}}, number: 3}}
+"""
+
+
+def test_documents_name_entities_by_their_keys(registry: Registry) -> None:
+    known = KnownEntities()
+    loaded = load_declarative(DOCUMENT, plugin_types={}, entity_types=registry, known=known)
+    forms = registry.key_forms
+    assert forms is not None
+    for genre, number in (("crime", 1), ("crime", 2), ("poetry", 3)):
+        key = {"consumer": {"id": CONSUMER}, "genre": {"name": genre}, "number": number}
+        assert loaded.get("marks", forms.id_of("marks", key)) is not None
+    # The same document again is the same entities, and says that nothing differs.
+    again = load_declarative(DOCUMENT, plugin_types={}, entity_types=registry, known=known)
+    assert list(again.all("marks")) == list(loaded.all("marks"))
+    assert list(differences(loaded, again, registry)) == []
+    changed = load_declarative(DOCUMENT.replace("murder", "theft"), plugin_types={}, entity_types=registry)
+    [difference] = [one for one in differences(loaded, changed, registry) if one.entity_type == "genres"]
+    assert (difference.operation, difference.name) == ("update", "crime")
+
+
+def test_an_export_with_sealed_fields_is_loaded_again(registry: Registry) -> None:
+    cipher = Cipher([b"1" * 32])
+    loaded = load_declarative(DOCUMENT, plugin_types={}, entity_types=registry)
+    text = export_declarative(loaded, registry, cipher)
+    assert "murder" not in text
+    again = load_declarative(text, plugin_types={}, entity_types=registry, cipher=cipher)
+    assert list(again.all("genres")) == list(loaded.all("genres"))
+    assert {entity["id"] for entity in again.all("marks")} == {entity["id"] for entity in loaded.all("marks")}
+
+
+def test_the_published_schema_has_references_by_key(registry: Registry) -> None:
+    schema = answer_schema(registry["marks"], registry)
+    assert "id" not in schema["properties"]
+    assert schema["properties"]["genre"]["required"] == ["name"]
+    assert schema["properties"]["consumer"]["required"] == ["id"]

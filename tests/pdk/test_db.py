@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from headgate import EntityError, kong
+from headgate.entities.declared import declared_type
+from headgate.entities.registry import ENTITY_TYPES
 from headgate.pdk._node import node
 from headgate.pdk.db import PageError
+from headgate.schema import EntityDeclaration, Record, types
 from tests.pdk.calls import phase
 
 CONSUMER = {"id": "c1", "username": "u"}
@@ -129,3 +132,45 @@ def test_programming_errors_are_raised() -> None:
             kong.db.notes.each(options=wrong)
         with pytest.raises(TypeError, match="label must be a string"):
             kong.db.notes.select_by_label(wrong)
+
+
+class Mark(Record):
+    consumer: types.foreign("consumers")  # type: ignore[valid-type]
+    number: int
+
+
+def test_entities_with_another_primary_key_are_found_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = declared_type(EntityDeclaration(name="marks", model=Mark, primary_key=("consumer", "number")))
+    consumer = {"id": "0c4ba3a3-2a62-4c1b-9f3c-6a3a7d0c8a11"}
+    mark = {"consumer": consumer, "number": 2}
+    assert kind.own_key is not None
+    stored = {"id": kind.own_key.id_of(mark), **mark}
+    monkeypatch.setattr(node, "key_forms", ENTITY_TYPES.with_type(kind).key_forms)
+    monkeypatch.setattr(node, "primary_keys", {"marks": kind.primary_key})
+    with phase("access", entities={"marks": [stored], "consumers": [consumer]}):
+        assert kong.db.marks.select(mark) == mark
+        assert kong.db.marks.select({**mark, "number": 3}) is None
+        assert kong.db.marks.page()[0] == list(kong.db.marks.each_for_consumer(consumer)) == [mark]
+        with pytest.raises(EntityError) as raised:
+            kong.db.marks.select(consumer)
+        assert raised.value.fields == {
+            "id": "not a primary key",
+            "consumer": "missing primary key",
+            "number": "missing primary key",
+        }
+        made = kong.db.marks.cache_key(mark)
+        assert made.startswith(f"marks:{consumer['id']}:2:::")
+        assert kong.db.marks.cache_key(consumer, 2) == made
+        assert kong.db.marks.select_by_cache_key(made) == mark
+        assert kong.db.consumers.select(consumer["id"]) == consumer
+
+
+def test_options_say_in_which_form_entities_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "read_forms", {"consumers": lambda entity: {**entity, "greeting": "hello"}})
+    monkeypatch.setitem(node.configuration, "default_workspace", "w1")
+    with phase("access", entities=ENTITIES):
+        assert kong.db.consumers.select("c1") == {**CONSUMER, "greeting": "hello"}
+        assert kong.db.consumers.select("c1", {"transform": False}) == CONSUMER
+        assert kong.db.consumers.select("c1", {"transform": False, "show_ws_id": True}) == {**CONSUMER, "ws_id": "w1"}
+        with pytest.raises(EntityError, match="colour: unknown option"):
+            kong.db.consumers.select("c1", {"colour": "red"})

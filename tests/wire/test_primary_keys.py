@@ -251,7 +251,10 @@ def test_the_admin_api_writes_composite_keys(stored: Gateway) -> None:
 def test_what_a_key_refers_to_takes_the_entity_along(stored: Gateway) -> None:
     admin(stored, "POST", "/consumers", {"username": "bob"})
     admin(stored, "PUT", "/all-genres/fable", {})
-    assert admin(stored, "PUT", "/shelf_marks/bob,fable,1", {}).status == 200
+    admin(stored, "PUT", "/all-genres/myth", {})
+    assert admin(stored, "PUT", "/shelf_marks/bob,fable,1", {"next_genre": {"name": "myth"}}).status == 200
+    assert admin(stored, "DELETE", "/all-genres/myth").status == 204
+    assert admin(stored, "GET", "/shelf_marks/bob,fable,1").json()["next_genre"] is None
     assert admin(stored, "DELETE", "/consumers/bob").status == 204
     assert admin(stored, "GET", "/all-genres/fable/marks").json()["data"] == []
     assert admin(stored, "DELETE", "/all-genres/fable").status == 204

@@ -4,6 +4,7 @@ What clients give may be less than what is stored, so bodies need less here than
 code can do are not in it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from headgate.entities.entity_type import EntityType
@@ -21,9 +22,19 @@ REFERENCE: JsonSchema = {
 }
 
 
-def answer_schema(kind: EntityType) -> JsonSchema:
-    """Return the schema of an entity in an answer: all fields are there, unset ones are null."""
+def answer_schema(kind: EntityType, kinds: Mapping[str, EntityType]) -> JsonSchema:
+    """Return the schema of an entity in an answer: all fields are there, unset ones are null.
+
+    Args: kinds, the types that it may refer to: what has another primary key is referred to by that.
+    """
     schema = _record(record_definition(kind.model), is_answer=True)
+    for name, foreign in kind.foreign.items():
+        parent = kinds.get(foreign.reference)
+        if parent is not None and parent.own_key is not None:
+            key = list(parent.primary_key)
+            members = _record(record_definition(parent.model), is_answer=True)["properties"]
+            shown = {field: members[field] for field in key}
+            schema["properties"][name] = {"type": ["object", "null"], "properties": shown, "required": key}
     if kind.has_ttl:
         schema["properties"]["ttl"] = {"type": "integer", "minimum": 0, "description": "Seconds left."}
     return schema

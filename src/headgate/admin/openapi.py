@@ -65,7 +65,7 @@ def document(
         }
     }
     for name, kind in sorted(kinds.items()):
-        schemas[name] = answer_schema(kind)
+        schemas[name] = answer_schema(kind, kinds)
         schemas[f"{name}.body"] = body_schema(kind)
         schemas[f"{name}.change"] = body_schema(kind, is_partial=True)
         schemas[f"{name}.page"] = {
