@@ -2,6 +2,7 @@
 
 import pytest
 
+from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import PluginLoadError
 from headgate.lua.daos import declarations, own_daos
 from headgate.lua.vm import vm
@@ -49,6 +50,17 @@ def test_a_declaration_becomes_an_entity_type(written_plugin: Write) -> None:
     assert kind.nested_under == {"consumer": "own-badges"}
     assert kind.foreign["consumer"].on_delete == "cascade"
     assert kind.unique == ("code",)
+
+
+def test_credentials_that_the_gateway_has_are_the_gateways(written_plugin: Write) -> None:
+    fields = "fields = { { id = typedefs.uuid }, { group = { type = 'string' } } } "
+    written_plugin(daos=entity(fields + ", dao = 'kong.plugins.acl.acls'").replace('"notes"', '"acls"'))
+    kinds = load_catalog(["written"]).entity_types
+    assert kinds["acls"] is ENTITY_TYPES["acls"]
+    own = fields.replace("group", "color")
+    assert faults_of(written_plugin, entity(own).replace('"notes"', '"acls"')) == [
+        "plugin 'written': entity 'acls' is the gateway's, which has no field 'color'"
+    ]
 
 
 def test_an_entity_is_completed_and_checked_by_its_schema(written_plugin: Write) -> None:

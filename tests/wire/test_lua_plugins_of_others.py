@@ -63,6 +63,30 @@ function Handler:init_worker()
   kong.cluster_events:subscribe("written", function(data) kong.log.notice("told: ", data) end)
 end
 
+-- As most do: what is not the last chunk is kept, and all of it takes the place of the last one.
+function Handler:header_filter()
+  if kong.request.get_query_arg("way") == "body" then
+    kong.response.clear_header("Content-Length")
+  end
+end
+function Handler:body_filter()
+  local way = kong.request.get_query_arg("way")
+  if way ~= "body" and way ~= "waits" then
+    return
+  end
+  if way == "waits" then
+    ngx.sleep(0)
+  end
+  local chunk, is_end = ngx.arg[1], ngx.arg[2]
+  ngx.ctx.kept = ngx.ctx.kept or {}
+  if is_end then
+    ngx.arg[1] = table.concat(ngx.ctx.kept):upper()
+  else
+    table.insert(ngx.ctx.kept, chunk)
+    ngx.arg[1] = nil
+  end
+end
+
 local attempts = 0
 
 function Handler:log(conf)
@@ -82,6 +106,7 @@ end
 
 return Handler
 """
+CLEAR = "kong.response.clear_header('Content-Length')"
 SCHEMA = """
 local typedefs = require "kong.db.schema.typedefs"
 return { name = "written", fields = { { config = { type = "record", fields = {
@@ -135,6 +160,27 @@ def test_requests_of_luasocket_wait_without_blocking(running: tuple[Gateway, Ups
     assert found["status"] == 200
     assert found["seen"]["target"] == "/elsewhere"
     assert found["seen"]["method"] == "POST"
+
+
+@pytest.mark.parametrize("way", ["body", "waits"])
+def test_the_end_of_a_body_comes_alone(running: tuple[Gateway, Upstream], way: str) -> None:
+    text = running[0].get(f"/users/joe/rest?way={way}").body.decode()
+    assert text.startswith("{")
+    assert '"METHOD": "GET"' in text
+
+
+def test_functions_get_the_end_of_a_body_alone(running: tuple[Gateway, Upstream]) -> None:
+    chunk = "ngx.arg[1] = (ngx.arg[1] or '') .. (ngx.arg[2] and '.' or '|')"
+    upstream = running[1]
+    document = {
+        "_format_version": "3.0",
+        "services": [{"name": "s", "url": upstream.url, "routes": [{"name": "r", "paths": ["/"]}]}],
+        "plugins": [
+            {"name": "post-function", "config": {"body_filter": [chunk], "header_filter": [CLEAR]}},
+        ],
+    }
+    with Gateway(document, workers=1) as gateway:
+        assert gateway.get("/").body.decode().endswith("}|.")
 
 
 def test_a_session_lives_in_sealed_cookies(running: tuple[Gateway, Upstream]) -> None:

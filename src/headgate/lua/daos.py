@@ -7,6 +7,7 @@ gateway has in no form (polymorphic entities, SQL in strategies) is refused, one
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from headgate.entities.registry import ENTITY_TYPES
 from headgate.errors import PluginLoadError
 from headgate.lua.schema import SchemaReader
 from headgate.lua.values import LuaTable, text_from_lua
@@ -22,6 +23,13 @@ _SUBSCHEMAS = (
 )
 _REFUSED = {"subschema_key": _SUBSCHEMAS, "subschema_error": _SUBSCHEMAS}
 _STRATEGIES = ("postgres", "off")
+CREDENTIALS = frozenset(
+    (
+        *("acls", "basicauth_credentials", "hmacauth_credentials", "jwt_secrets", "keyauth_credentials"),
+        "oauth2_credentials",
+    )
+)
+"""Entities of plugins that the gateway has itself: a plugin that declares one gets the gateway's."""
 _KNOWN = frozenset(
     (
         *("name", "primary_key", "fields", "endpoint_key", "cache_key", "workspaceable", "ttl", "db_export"),
@@ -48,6 +56,12 @@ def declarations(machine: "Vm", plugin: str) -> tuple[EntityDeclaration, ...]:
     for position in range(1, len(table) + 1):
         own: list[str] = []
         name = _name(table[position], position)
+        if name in CREDENTIALS:
+            unknown = _unknown_fields(name, table[position])
+            faults += [
+                f"plugin '{plugin}': entity '{name}' is the gateway's, which has no field '{one}'" for one in unknown
+            ]
+            continue
         declaration = _declaration(machine, table[position], own)
         dao = _dao(machine, table[position], own)
         own += _strategies(machine, plugin, name)
@@ -93,6 +107,11 @@ def _strategies(machine: "Vm", plugin: str, entity: str) -> list[str]:
         for name in names
         if machine.find(name) is not None
     ]
+
+
+def _unknown_fields(name: str, entity: Any) -> list[str]:
+    known = record_definition(ENTITY_TYPES[name].model).fields
+    return [field for field, _ in _definitions(entity) if field not in known]
 
 
 def _name(entity: Any, position: int) -> str:

@@ -10,10 +10,12 @@ from functools import cache
 from typing import Any
 from weakref import WeakSet
 
+from headgate.lua.chunks import in_pieces
 from headgate.lua.errors import LuaBudgetError, LuaFaultError, LuaSyntaxError
 from headgate.lua.limits import MOST_KEPT_CALLS, MOST_SECONDS, instructions_of, memory_of
 from headgate.lua.vm import Vm, vm
 from headgate.pdk._node import node
+from headgate.phases import Phase
 
 OFF = "loading of untrusted Lua code disabled because 'untrusted_lua' config option is set to 'off'"
 
@@ -83,6 +85,9 @@ LISTS: Mapping[str, Mapping[str, str]] = {
     "lax": {"kong": _KONG + _KONG_LAX, "ngx": _NGX + _NGX_LAX, "modules": _MODULES + _MODULES_LAX},
 }
 """What the two modes of lists have, as the sandbox reference lists it, without what this gateway does not have."""
+
+
+_BODY_FILTER = Phase.BODY_FILTER.label
 
 
 def mode() -> str:
@@ -194,7 +199,7 @@ class FunctionSet:
         starts = self._starts
         if starts is None:
             starts = self._starts = self._compiled()
-        return starts[phase]()
+        return in_pieces(starts[phase]) if phase == _BODY_FILTER else starts[phase]()
 
     def _compiled(self) -> dict[str, Callable[[], Any]]:
         if mode() == "off":

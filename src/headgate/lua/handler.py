@@ -6,11 +6,13 @@ methods get: the Lua table of a configuration, made once per instance. The runne
 
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import lupa.luajit21 as lupa
 
 from headgate.errors import PluginLoadError
+from headgate.lua.chunks import in_pieces
 from headgate.lua.schema import SchemaReader
 from headgate.lua.values import LuaTable, text_from_lua
 from headgate.lua.vm import Vm, vm
@@ -144,6 +146,12 @@ def _method(machine: Vm, name: str, table: Any, function: Any, phase: str) -> Ca
         outcome = start() if call is None else start(call.exchange.lua_handle, call.lua)
         return None if outcome is None else settled(outcome)
 
+    if phase == Phase.BODY_FILTER.label:
+
+        def body_filter(self: Any, argument: LuaArgument) -> Any:
+            return in_pieces(partial(handle, self, argument))
+
+        return body_filter
     return handle
 
 

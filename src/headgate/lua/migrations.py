@@ -12,6 +12,7 @@ import lupa.luajit21 as lupa
 
 from headgate.errors import PluginLoadError
 from headgate.lua.migration_sql import needed_statements
+from headgate.lua.daos import CREDENTIALS
 from headgate.lua.values import LuaTable, text_from_lua
 from headgate.store.migration import Migration, MigrationError, Step
 
@@ -53,6 +54,7 @@ def migrations(machine: "Vm", plugin: str, entity_names: Sequence[str]) -> tuple
 def _table_names(machine: "Vm", plugin: str, entity_names: Sequence[str]) -> Iterator[str]:
     """Yield what SQL of a plugin calls the tables of its entities."""
     yield from entity_names
+    yield from CREDENTIALS  # the gateway's, for plugins that declare them
     module = f"kong.plugins.{plugin}.daos"
     daos = machine.load_module(module) if entity_names and machine.find(module) is not None else ()
     for position in range(1, len(daos) + 1):
