@@ -21,6 +21,17 @@ FACTS = {
         assert(c.encode(setmetatable({}, c.array_mt)) == '[]' and c.encode({}) == '{}')
         assert(not pcall(c.decode, '{"a":}') and not pcall(c.encode, {print}))
         assert(not pcall(c.encode, {[1] = 1, [1000] = 2}))""",
+    "instances of cjson have options of their own": """
+        local cjson, safe = require 'cjson', require 'cjson.safe'
+        local own = safe.new() own.encode_empty_table_as_object(false) own.decode_array_with_array_mt(true)
+        assert(own.encode({}) == '[]' and safe.encode({}) == '{}' and cjson.encode({}) == '{}')
+        assert(own.encode(own.decode('{"a":[]}')) == '{"a":[]}' and getmetatable(cjson.decode('[]')) == nil)
+        own.encode_escape_forward_slash(false) assert(own.encode('/') == '"/"' and cjson.encode('/') == '"\\\\/"')
+        own.encode_invalid_numbers('null') assert(own.encode({1/0}) == '[null]' and not pcall(cjson.encode, 1/0))
+        own.encode_sparse_array(true) assert(own.encode({[1] = 1, [1000] = 2}):find('"1000":2', 1, true))
+        own.encode_skip_unsupported_value_types(true) assert(own.encode({1, print, 2}) == '[1,2]')
+        assert(cjson.decode('[-Infinity, 0x1F]')[2] == 31 and not pcall(cjson.decode, 'nonsense'))
+        own.decode_invalid_numbers(false) assert(own.decode('NaN') == nil)""",
     "cjson.safe tells instead of raising": """
         local v, err = require('cjson.safe').decode('[1,')
         assert(v == nil and type(err) == 'string')""",
@@ -154,6 +165,7 @@ FACTS = {
         local sandbox = require('kong.tools.sandbox')
         assert(sandbox.sandbox('return 1 + 1')() == 2 and sandbox.validate('return 1'))
         assert(sandbox.sandbox('return {a = {1}}')().a[1] == 1)
+        assert(sandbox.configuration.enabled and sandbox.configuration.environment.string.upper('a') == 'A')
         local ok, err = sandbox.validate('return +') assert(ok == nil and err:find('Error parsing function'))
         assert(not pcall(sandbox.sandbox("return require('ffi')")))""",
     "what a request has logged is not kept back": """

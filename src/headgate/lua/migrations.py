@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import lupa.luajit21 as lupa
 
 from headgate.errors import PluginLoadError
-from headgate.lua.migration_sql import needed_statements
 from headgate.lua.daos import CREDENTIALS
+from headgate.lua.migration_sql import needed_statements
 from headgate.lua.values import LuaTable, text_from_lua
 from headgate.store.migration import Migration, MigrationError, Step
 

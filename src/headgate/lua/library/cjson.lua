@@ -5,15 +5,13 @@ local concat, type, pairs, tostring, tonumber, floor = table.concat, type, pairs
 local setmetatable, getmetatable, error, huge = setmetatable, getmetatable, error, math.huge
 local null, array_mt, empty_array_mt = host.null, host.array_mt, host.empty_array_mt
 
-local cjson = {
-  _NAME = "cjson", _VERSION = "2.1.0.14",
-  null = null, array_mt = array_mt, empty_array_mt = empty_array_mt,
-  empty_array = setmetatable({}, { __tostring = function() return "empty_array" end }),
-}
-local empty_array = cjson.empty_array
+local empty_array = setmetatable({}, { __tostring = function() return "empty_array" end })
 
-local config = { precision = 14, max_depth = 1000, decode_max_depth = 1000, array_mt = false, empty_table_as_object = true,
-  escape_slash = true, invalid_numbers = false, sparse_convert = false, sparse_ratio = 2, sparse_safe = 10 }
+local DEFAULTS = { precision = 14, max_depth = 1000, decode_max_depth = 1000, array_mt = false,
+  empty_table_as_object = true, escape_slash = true, encode_invalid_numbers = false, decode_invalid_numbers = true,
+  sparse_convert = false, sparse_ratio = 2, sparse_safe = 10, skip_unsupported = false }
+-- The options of the instance that runs: nothing here calls anything of others, so one call is over before the next.
+local config
 
 local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r",
   ["\t"] = "\\t", ["/"] = "\\/", ["\127"] = "\\u007f" }
@@ -35,6 +33,11 @@ end
 
 local function number_text(value)
   if value ~= value or value == huge or value == -huge then
+    if config.encode_invalid_numbers == "null" then
+      return "null"
+    elseif config.encode_invalid_numbers then
+      return value ~= value and "NaN" or value > 0 and "Infinity" or "-Infinity"
+    end
     error("Cannot serialise number: must not be NaN or Infinity", 0)
   end
   if value == floor(value) and value > -1e15 and value < 1e15 then
@@ -55,23 +58,35 @@ local function array_length(t)
       largest = key
     end
   end
-  if largest > config.sparse_safe and largest > count * config.sparse_ratio then
-    return -1
+  if config.sparse_ratio > 0 and largest > config.sparse_safe and largest > count * config.sparse_ratio then
+    return not config.sparse_convert and -1 or nil
   end
   return largest
 end
 
 local encode_value
 
+local function is_skipped(value)
+  if not config.skip_unsupported then
+    return false
+  end
+  local kind = type(value)
+  return kind == "function" or kind == "thread" or kind == "cdata" or (kind == "userdata" and value ~= null)
+end
+
 local function encode_array(t, length, parts, count, depth)
   count = count + 1
   parts[count] = "["
+  local is_first = true
   for i = 1, length do
-    if i > 1 then
-      count = count + 1
-      parts[count] = ","
+    if not is_skipped(t[i]) then
+      if not is_first then
+        count = count + 1
+        parts[count] = ","
+      end
+      is_first = false
+      count = encode_value(t[i], parts, count, depth)
     end
-    count = encode_value(t[i], parts, count, depth)
   end
   count = count + 1
   parts[count] = "]"
@@ -107,21 +122,23 @@ local function encode_table(t, parts, count, depth)
   parts[count] = "{"
   local is_first = true
   for key, value in pairs(t) do
-    if not is_first then
-      count = count + 1
-      parts[count] = ","
+    if not is_skipped(value) then
+      if not is_first then
+        count = count + 1
+        parts[count] = ","
+      end
+      is_first = false
+      if type(key) == "string" then
+        count = count + 1
+        parts[count] = quoted(key) .. ":"
+      elseif type(key) == "number" then
+        count = count + 1
+        parts[count] = '"' .. number_text(key) .. '":'
+      else
+        error("Cannot serialise " .. type(key) .. ": table key must be a number or string", 0)
+      end
+      count = encode_value(value, parts, count, depth)
     end
-    is_first = false
-    if type(key) == "string" then
-      count = count + 1
-      parts[count] = quoted(key) .. ":"
-    elseif type(key) == "number" then
-      count = count + 1
-      parts[count] = '"' .. number_text(key) .. '":'
-    else
-      error("Cannot serialise " .. type(key) .. ": table key must be a number or string", 0)
-    end
-    count = encode_value(value, parts, count, depth)
   end
   count = count + 1
   parts[count] = "}"
@@ -146,11 +163,11 @@ encode_value = function(value, parts, count, depth)
   return count + 1
 end
 
-function cjson.encode(value)
+local function encode(value)
   local parts = {}
   local ok, count = pcall(encode_value, value, parts, 0, 0)
   if not ok then
-    error(count, 2)
+    error(count, 3)
   end
   return concat(parts, "", 1, count)
 end
@@ -234,6 +251,7 @@ local function decode_string(text, position)
   end
 end
 
+local INVALID_NUMBERS = { nan = 0 / 0, infinity = huge, inf = huge, ["-infinity"] = -huge, ["-inf"] = -huge }
 local decode_value
 
 local function decode_array(text, position, depth)
@@ -311,55 +329,90 @@ decode_value = function(text, position, depth)
   end
   local number = text:match("^-?%d+%.?%d*[eE]?[+-]?%d*", position)
   local value = number and tonumber(number)
+  if config.decode_invalid_numbers then
+    local word = text:match("^[+-]?%a+", position)
+    local found = word and INVALID_NUMBERS[word:lower()]
+    if found then
+      return found, position + #word
+    end
+    local hex = text:match("^-?0[xX]%x+", position)
+    if hex then
+      return tonumber(hex), position + #hex
+    end
+  end
   if value == nil then
     fail(code and "invalid token" or "T_END", position)
   end
   return value, position + #number
 end
 
-function cjson.decode(text)
+local function decode(text)
   if type(text) == "number" then
     text = tostring(text)
   end
   if type(text) ~= "string" then
-    error("bad argument #1 to 'decode' (string expected, got " .. (text == nil and "no value" or type(text)) .. ")", 2)
+    error("bad argument #1 to 'decode' (string expected, got " .. (text == nil and "no value" or type(text)) .. ")", 3)
   end
   local ok, value, position = pcall(decode_value, text, 1, 0)
   if not ok then
-    error(value, 2)
+    error(value, 3)
   end
   position = text:match(SPACE, position)
   if position <= #text then
-    error("Expected the end but found invalid token at character " .. position, 2)
+    error("Expected the end but found invalid token at character " .. position, 3)
   end
   return value
 end
 
-local function option(name)
-  return function(value, ...)
-    if value ~= nil then
-      config[name] = value
-    end
-    return config[name]
+local OPTIONS = {
+  encode_number_precision = "precision", encode_max_depth = "max_depth", decode_max_depth = "decode_max_depth",
+  decode_array_with_array_mt = "array_mt", encode_empty_table_as_object = "empty_table_as_object",
+  encode_escape_forward_slash = "escape_slash", encode_invalid_numbers = "encode_invalid_numbers",
+  decode_invalid_numbers = "decode_invalid_numbers", encode_skip_unsupported_value_types = "skip_unsupported",
+}
+
+-- Each instance has options of its own.
+local function new()
+  local own = {}
+  for name, value in pairs(DEFAULTS) do
+    own[name] = value
   end
-end
-cjson.encode_number_precision = option "precision"
-cjson.encode_max_depth = option "max_depth"
-cjson.decode_max_depth = option "decode_max_depth"
-cjson.decode_array_with_array_mt = option "array_mt"
-cjson.encode_empty_table_as_object = option "empty_table_as_object"
-cjson.encode_escape_forward_slash = option "escape_slash"
-cjson.encode_invalid_numbers = option "invalid_numbers"
-cjson.decode_invalid_numbers = option "invalid_numbers"
-cjson.encode_keep_buffer = function() return true end
-cjson.encode_skip_unsupported_value_types = function() return false end
-function cjson.encode_sparse_array(convert, ratio, safe)
-  config.sparse_convert = convert or config.sparse_convert
-  config.sparse_ratio, config.sparse_safe = ratio or config.sparse_ratio, safe or config.sparse_safe
-  return config.sparse_convert, config.sparse_ratio, config.sparse_safe
-end
-function cjson.new()
-  return cjson
+  local instance = {
+    _NAME = "cjson", _VERSION = "2.1.0.14", null = null, array_mt = array_mt, empty_array_mt = empty_array_mt,
+    empty_array = empty_array, new = new,
+  }
+  for name, member in pairs(OPTIONS) do
+    instance[name] = function(value)
+      if value ~= nil then
+        if value == "on" or value == "off" then
+          value = value == "on"
+        end
+        own[member] = value
+      end
+      return own[member]
+    end
+  end
+  -- What is built is never kept: the memory is the collector's.
+  instance.encode_keep_buffer = function() return false end
+  function instance.encode_sparse_array(convert, ratio, safe)
+    if convert ~= nil then
+      own.sparse_convert = convert
+    end
+    own.sparse_ratio, own.sparse_safe = ratio or own.sparse_ratio, safe or own.sparse_safe
+    return own.sparse_convert, own.sparse_ratio, own.sparse_safe
+  end
+  -- No tail calls: an error's place is counted from here.
+  function instance.encode(value)
+    config = own
+    local text = encode(value)
+    return text
+  end
+  function instance.decode(text)
+    config = own
+    local value = decode(text)
+    return value
+  end
+  return instance
 end
 
-return cjson
+return new()

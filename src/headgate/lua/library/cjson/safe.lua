@@ -1,6 +1,5 @@
 -- cjson.safe: as cjson, with nil and the text in the place of an error.
 local cjson = require "cjson"
-local safe = setmetatable({}, { __index = cjson })
 
 local function told(ok, value)
   if ok then
@@ -8,14 +7,18 @@ local function told(ok, value)
   end
   return nil, (tostring(value):gsub("^[^\n:]+:%d+: ", ""))
 end
-function safe.encode(...)
-  return told(pcall(cjson.encode, ...))
-end
-function safe.decode(...)
-  return told(pcall(cjson.decode, ...))
-end
-function safe.new()
-  return safe
+
+local function new()
+  local own = cjson.new()
+  local encode, decode = own.encode, own.decode
+  function own.encode(...)
+    return told(pcall(encode, ...))
+  end
+  function own.decode(...)
+    return told(pcall(decode, ...))
+  end
+  own.new = new
+  return own
 end
 
-return safe
+return new()

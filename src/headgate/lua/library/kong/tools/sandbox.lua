@@ -3,7 +3,26 @@ local native = require "headgate.native"
 local M = {}
 
 local mode = kong.configuration.untrusted_lua or "sandbox"
-M.configuration = { enabled = mode ~= "off", sandbox_enabled = mode ~= "off" and mode ~= "on", mode = mode }
+-- What templates of plugins see: plugins copy it and add to it.
+local environment = {}
+for _, name in ipairs { "assert", "error", "ipairs", "next", "pairs", "pcall", "select", "tonumber", "tostring", "type",
+  "unpack", "xpcall" } do
+  environment[name] = _G[name]
+end
+for library, members in pairs {
+  math = "abs ceil floor fmod huge max min modf pi pow random sqrt",
+  os = "clock date difftime time",
+  string = "byte char find format gmatch gsub len lower match rep reverse sub upper",
+  table = "concat insert maxn remove sort",
+} do
+  environment[library] = {}
+  for member in members:gmatch("%S+") do
+    environment[library][member] = _G[library][member]
+  end
+end
+
+M.configuration = { enabled = mode ~= "off", sandbox_enabled = mode ~= "off" and mode ~= "on", mode = mode,
+  environment = environment }
 
 -- Returns a function that runs code and gives its value, as plain data; nil and a text for what is no code.
 function M.parse(code)
