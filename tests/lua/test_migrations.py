@@ -79,7 +79,7 @@ def test_functions_run_in_the_order_of_the_list(written_plugin: Write, tmp_path:
     [
         ("error('no way')", "no way"),
         ("return nil, 'not today'", "not today"),
-        ("connector:query('SELECT 1')", "connector:query is not available: SQL of plugins is not run"),
+        ("connector:query('SELECT 1')", "connector:query is not available: SQL of plugins is not run: SELECT 1"),
         ("ngx.sleep(1)", "a migration cannot wait"),
     ],
 )
@@ -113,6 +113,23 @@ def test_sql_that_makes_the_declared_tables_is_passed_over_and_told(written_plug
     bootstrapped = migrator(tmp_path / "db", told.append)
     bootstrapped.bootstrap()
     assert "written 000_base: its SQL is not run, the tables are made from daos.lua" in told
+    assert bootstrapped.state().executed["written"] == ["table_of_notes", "000_base"]
+
+
+def test_a_function_may_ask_for_the_declared_tables_again(written_plugin: Write, tmp_path: Path) -> None:
+    written_plugin(
+        daos=NOTES % "notes",
+        migrations__init="return { '000_base' }",
+        migrations__000_base="""
+        return { postgres = { up = "", teardown = function(connector)
+          assert(connector:connect_migrations())
+          local ok, err = connector:query('ALTER TABLE IF EXISTS ONLY "notes" ADD "x" TEXT;')
+          if not ok then return nil, err end
+          return true
+        end } }""",
+    )
+    bootstrapped = migrator(tmp_path / "db")
+    bootstrapped.bootstrap()
     assert bootstrapped.state().executed["written"] == ["table_of_notes", "000_base"]
 
 

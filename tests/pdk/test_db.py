@@ -165,6 +165,22 @@ def test_entities_with_another_primary_key_are_found_by_it(monkeypatch: pytest.M
         assert kong.db.consumers.select(consumer["id"]) == consumer
 
 
+def test_unique_fields_of_other_types_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {("notes", "consumer"): "foreign", ("notes", "rank"): "integer", ("notes", "is_first"): "boolean"}
+    monkeypatch.setattr(node, "unique_kinds", kinds)
+    note = {"id": "n", "rank": 7, "is_first": True, "consumer": {"id": "c1"}}
+    with phase("access", entities={"notes": [note]}):
+        assert kong.db.notes.select_by_rank(7) == kong.db.notes.select_by_rank(7.0) == note
+        assert kong.db.notes.select_by_is_first(True) == note
+        assert kong.db.notes.select_by_consumer({"id": "c1"}) == note
+        assert kong.db.notes.select_by_consumer({"id": "c2"}) is None
+        for method, text in (("rank", "rank must be a number"), ("is_first", "is_first must be a boolean")):
+            with pytest.raises(TypeError, match=text):
+                getattr(kong.db.notes, f"select_by_{method}")("7")
+        with pytest.raises(TypeError, match="consumer must be a table"):
+            kong.db.notes.select_by_consumer("c1")
+
+
 def test_options_say_in_which_form_entities_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node, "read_forms", {"consumers": lambda entity: {**entity, "greeting": "hello"}})
     monkeypatch.setitem(node.configuration, "default_workspace", "w1")

@@ -85,7 +85,7 @@ def _migration(machine: "Vm", plugin: str, namespace: str, name: str, tables: fr
             raise MigrationError(
                 f"migration '{full_name}' of '{plugin}' subsystem is invalid: {key}: expected a function"
             )
-        steps[key] = None if function is None else _step(machine, plugin, function)
+        steps[key] = None if function is None else _step(machine, plugin, function, tables)
     if up is None and not any(steps.values()):
         raise MigrationError(
             f"migration '{full_name}' of '{plugin}' subsystem is invalid: "
@@ -95,11 +95,16 @@ def _migration(machine: "Vm", plugin: str, namespace: str, name: str, tables: fr
     return Migration(name, steps["up_f"], steps["teardown"], note=note)
 
 
-def _step(machine: "Vm", plugin: str, function: Any) -> Step:
+def _step(machine: "Vm", plugin: str, function: Any, tables: frozenset[str]) -> Step:
     """Return a Lua function as a step; it fails when it raises, or returns a second value."""
 
+    def first_needed(sql: Any) -> str | None:
+        needed = needed_statements(text_from_lua(str(sql)), tables)
+        return needed[0][:_LONGEST_STATEMENT] if needed else None
+
     def run(_operations: Any) -> None:
-        values = machine.call(plugin, function, machine.require("headgate.connector"))
+        connector = machine.require("headgate.connector")(machine.bridge.raw(first_needed))
+        values = machine.call(plugin, function, connector)
         if hasattr(values, "close"):
             values.close()
             raise MigrationError("a migration cannot wait")

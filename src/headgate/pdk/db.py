@@ -460,7 +460,7 @@ def _unique_text(type_: str, field: str, value: Any) -> str:
         return json.dumps(value)
     if kind in ("integer", "number") and is_number(value):
         return json.dumps(int(value) if float(value).is_integer() else value)
-    if not isinstance(value, str):
+    if kind != "string" or not isinstance(value, str):
         words = {"foreign": "table", "integer": "number"}
         raise TypeError(f"{field} must be a {words.get(kind, kind)}")
     return value
