@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,34 @@ def test_text_that_is_no_document_is_a_parse_failure(api: Api) -> None:
     answer = api.call("POST", "/config", json={"config": "a: [b"})
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("failed parsing declarative configuration: ")
+
+
+@pytest.mark.parametrize("body", ["", "{", "[1]", "1", '{"a": "\udcff"}', "[" * 5000])
+def test_json_that_is_no_object_is_refused_as_any_body(api: Api, body: str) -> None:
+    content = body.encode(errors="surrogateescape")
+    answer = api.call("POST", "/config", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    expected = "Cannot parse JSON body" if body else "expected a declarative configuration"
+    assert answer.json() == {"message": expected}
+
+
+def test_a_key_given_twice_is_told_in_json_too(api: Api) -> None:
+    content = b'{"_format_version": "3.0", "services": [], "services": []}'
+    answer = api.call("POST", "/config", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "failed parsing declarative configuration: duplicate key 'services'"}
+
+
+def test_the_answer_has_all_entities_by_type_and_id_each_time(api: Api) -> None:
+    document: dict[str, Any] = {"_format_version": "3.0", "services": [{"name": "a", "host": "a.test"}]}
+    [(first, service)] = api.call("POST", "/config", json=document).json()["services"].items()
+    assert (service["id"], service["name"]) == (first, "a")
+    document["services"] += [{"name": "b\u00e9", "host": "b.test"}]
+    again = api.call("POST", "/config", json=document).json()
+    assert list(again) == ["services"]
+    assert again["services"][first] == service
+    assert sorted(one["name"] for one in again["services"].values()) == ["a", "b\u00e9"]
+    assert api.get("/config")["config"].count("host: b.test") == 1
 
 
 def test_other_content_type_is_refused(api: Api) -> None:

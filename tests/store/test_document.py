@@ -3,7 +3,7 @@
 import pytest
 
 from headgate.errors import DeclarativeError
-from headgate.store.document import parse_document
+from headgate.store.document import parse_document, parse_json
 
 
 def reason(text: str | bytes, filename: str | None = None) -> str:
@@ -17,6 +17,18 @@ def test_json_and_yaml_are_told_apart_by_content() -> None:
     assert parse_document('{"a": [1]}') == {"a": [1]}
     assert parse_document(b"a: [1]\n") == {"a": [1]}
     assert parse_document("{a: 1}") == {"a": 1}
+
+
+def test_json_that_was_parsed_before_is_checked_all_the_same() -> None:
+    text = b'\xef\xbb\xbf{"a": ["&x"], "b": {"c": 1}}'
+    parsed = parse_json(text)
+    assert parsed == {"a": ["&x"], "b": {"c": 1}}
+    assert parse_document(text, parsed=parsed) is parsed
+    for other in (b"a: 1", b"[1]", b'{"a": 1, "a": 2}', b'{"a": \xff}', b"", b"[" * 100_000):
+        assert parse_json(other) is None
+    deep = b'{"a": ' * 300 + b"1" + b"}" * 300
+    with pytest.raises(DeclarativeError, match="Recursion limit reached"):
+        parse_document(deep, parsed=parse_json(deep))
 
 
 def test_file_name_decides_when_there_is_one() -> None:

@@ -35,6 +35,13 @@ class Json(Response):
         super().__init__(body, status_code=status, headers={"Content-Type": CONTENT_TYPE, **(headers or {})})
 
 
+class JsonText(Response):
+    """A JSON answer whose text is there already."""
+
+    def __init__(self, text: bytes, status: int = 200) -> None:
+        super().__init__(text, status_code=status, headers={"Content-Type": CONTENT_TYPE})
+
+
 class AnswerError(GatewayError):
     """An endpoint ends with this status and body."""
 

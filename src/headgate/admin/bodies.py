@@ -42,9 +42,12 @@ async def read_raw(request: Request, limit_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def read_body(request: Request, limit_bytes: int, *, is_text_allowed: bool = False) -> Body:
+async def read_body(
+    request: Request, limit_bytes: int, *, is_text_allowed: bool = False, is_json_decoded: bool = True
+) -> Body:
     """Read and decode a body by its Content-Type.
 
+    Args: is_json_decoded, False to leave JSON to the caller (`values` is None then).
     Raises: AnswerError for what the reference refuses.
     """
     types = request.headers.getlist("content-type")
@@ -57,7 +60,7 @@ async def read_body(request: Request, limit_bytes: int, *, is_text_allowed: bool
             raise AnswerError(415, None)
         return Body(raw, {}, is_json=False)
     if kind.startswith("application/json"):
-        return Body(raw, _json(raw), is_json=True)
+        return Body(raw, decoded_json(raw) if is_json_decoded else None, is_json=True)
     if kind.startswith("application/x-www-form-urlencoded"):
         return Body(raw, _form(raw), is_json=False)
     if kind.startswith("multipart/form-data"):
@@ -67,7 +70,8 @@ async def read_body(request: Request, limit_bytes: int, *, is_text_allowed: bool
     raise AnswerError(415, None)
 
 
-def _json(raw: bytes) -> dict[str, Any]:
+def decoded_json(raw: bytes) -> dict[str, Any]:
+    """Return the object in a JSON body; empty without a body. Raises: AnswerError."""
     if not raw:
         return {}
     try:
@@ -112,7 +116,7 @@ def _multipart(raw: bytes, content_type: str) -> dict[str, Any]:
         content = part.get_payload(decode=True)
         text = content.decode(errors="surrogateescape") if isinstance(content, bytes) else ""
         if part.get_content_type() == "application/json":
-            documents.update(_json(text.encode(errors="surrogateescape")))
+            documents.update(decoded_json(text.encode(errors="surrogateescape")))
             continue
         name = part.get_param("name", header="content-disposition")
         if isinstance(name, str):

@@ -4,18 +4,26 @@ Owns the input forms and the mapping of a failed load to status and body; loadin
 `headgate.admin.node.Node.load`.
 """
 
+import asyncio
 import hashlib
+import threading
+from dataclasses import replace
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headgate.admin.answers import AnswerError, Json, message
-from headgate.admin.bodies import Body, read_body
+from headgate.admin.answers import AnswerError, Json, JsonText, message
+from headgate.admin.bodies import Body, decoded_json, read_body
 from headgate.admin.node import BusyError, ExitingError, Node
 from headgate.cluster.publisher import PublicationRefusedError, PublicationTimeoutError
+from headgate.entities.entity_type import Entity
 from headgate.errors import DECLARATIVE_CONFIG, ENTITY_ERRORS, DeclarativeError, lua_style
 from headgate.store.declarative import export_declarative
+from headgate.store.document import parse_json
+from headgate.store.encoded import EncodedEntities
+from headgate.store.snapshot import Snapshot
 
 _RETRY_AFTER_S = 5
 _WITH_DATABASE = "this endpoint is only available when Kong is configured to not use a database"
@@ -26,6 +34,8 @@ class ConfigurationEndpoint:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._texts = EncodedEntities(_member)
+        self._answering = threading.Lock()
 
     async def get(self, request: Request) -> Response:
         """Answer the configuration in force as YAML text."""
@@ -37,13 +47,19 @@ class ConfigurationEndpoint:
         """Replace the configuration; answers when all workers run it."""
         if self._node.has_database:
             return message(400, _WITH_DATABASE)
-        body = await read_body(request, self._node.settings.http.admin_max_body_bytes, is_text_allowed=True)
+        limit_bytes = self._node.settings.http.admin_max_body_bytes
+        body = await read_body(request, limit_bytes, is_text_allowed=True, is_json_decoded=False)
+        parsed = None
+        if body.is_json:
+            # Once, beside the loop, and as a document; what cannot be one is refused as any body.
+            parsed = await asyncio.to_thread(parse_json, body.raw)
+            body = replace(body, values=decoded_json(body.raw) if parsed is None else parsed)
         text = document_text(body)
         arguments = request.query_params
         if _is_true(arguments.get("check_hash")) and _hash(text) == self._node.snapshot.configuration_hash:
             return Response(status_code=304)
         try:
-            snapshot = await self._node.load(text)
+            snapshot = await self._node.load(text, parsed if text is body.raw else None)
         except DeclarativeError as error:
             return Json(_faults(error, _is_true(arguments.get("flatten_errors"))), 400)
         except PublicationRefusedError as error:
@@ -54,7 +70,14 @@ class ConfigurationEndpoint:
             return message(429, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
         except ExitingError as error:
             return message(503, str(error))
-        return Json({name: dict(found) for name, found in snapshot.entities.items() if found}, 201)
+        return JsonText(await asyncio.to_thread(self._answer, snapshot), 201)
+
+    def _answer(self, snapshot: Snapshot) -> bytes:
+        """Return all entities by type and id, as JSON."""
+        with self._answering:
+            texts = self._texts.of(snapshot.entities)
+        sections = (b'"%s":{%s}' % (name.encode(), b",".join(members)) for name, members in texts.items() if members)
+        return b"{%s}" % b",".join(sections)
 
 
 def document_text(body: Body) -> bytes:
@@ -71,6 +94,11 @@ def document_text(body: Body) -> bytes:
     if not text.strip():
         raise AnswerError(400, {"message": "expected a declarative configuration"})
     return text
+
+
+def _member(identifier: str, entity: Entity) -> bytes:
+    """Return an entity as a member of a JSON object."""
+    return orjson.dumps(identifier) + b":" + orjson.dumps(entity, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _hash(text: bytes) -> str:

@@ -27,9 +27,10 @@ from headgate.policy.ordering_check import check_ordering
 from headgate.schema import with_deprecated_fields
 from headgate.schema.stored import read
 from headgate.store.base import Operations, Result, Store
+from headgate.store.encoded import EncodedEntities
 from headgate.store.known import KnownEntities
 from headgate.store.memory import MemoryStore
-from headgate.store.snapshot import Snapshot
+from headgate.store.snapshot import Snapshot, encode_entity
 
 _PUBLISH_TIMEOUT_S = 30.0
 _WHOLE_SHARE = 4
@@ -89,6 +90,7 @@ class Node:
         self.is_exiting = False
         self._is_loading = False
         self._known = KnownEntities() if known is None else known
+        self._kept = EncodedEntities(encode_entity)
         self._read: tuple[Snapshot, MemoryStore] | None = None
         self._catching_up: set[asyncio.Task[str | None]] = set()
         self._broken: tuple[int, list[dict[str, str]]] | None = None
@@ -204,9 +206,10 @@ class Node:
             self._memory.replace(published)
         return published
 
-    async def load(self, text: str | bytes) -> Snapshot:
+    async def load(self, text: str | bytes, parsed: dict[str, Any] | None = None) -> Snapshot:
         """Replace the whole configuration by a declarative document, on all workers, and keep it for the next start.
 
+        Args: parsed, what `store.document.parse_json` has made of the text.
         Raises: DeclarativeError; BusyError; ExitingError; the errors of `Publisher.publish`.
         """
         if self.is_exiting:
@@ -216,16 +219,17 @@ class Node:
         self._is_loading = True
         try:
             general = self.settings.general
-            parsed = await asyncio.to_thread(
+            snapshot = await asyncio.to_thread(
                 load_configuration,
                 text,
                 self.catalog,
                 ordering_algorithm=general.plugin_ordering_algorithm,
                 is_broken_allowed=general.allow_broken_plugins,
                 known=self._known,
+                parsed=parsed,
             )
-            published = await self.replace(parsed)
-            await asyncio.to_thread(keep, self.settings.prefix, published, is_posted=True)
+            published = await self.replace(snapshot)
+            await asyncio.to_thread(keep, self.settings.prefix, published, is_posted=True, known=self._kept)
             return published
         finally:
             self._is_loading = False

@@ -15,6 +15,7 @@ from pathlib import Path
 from headgate.config.datastore import Datastore
 from headgate.node.bootstrap import StartError
 from headgate.store.cipher import WITHOUT_KEYS, Cipher, SealedError, cipher_of_node
+from headgate.store.encoded import EncodedEntities
 from headgate.store.snapshot import Snapshot
 from headgate.version import VERSION
 
@@ -30,13 +31,13 @@ def kept_path(prefix: Path) -> Path:
     return prefix / _KEPT_NAME
 
 
-def keep(prefix: Path, snapshot: Snapshot, *, is_posted: bool = False) -> None:
+def keep(prefix: Path, snapshot: Snapshot, *, is_posted: bool = False, known: EncodedEntities | None = None) -> None:
     """Keep a configuration for the next start; it may hold secrets, so only the owner can read it.
 
-    Args: is_posted, it came over the Admin API just now, rather than at the start.
+    Args: is_posted, it came over the Admin API just now, rather than at the start; known, what was kept before.
     """
     posted_at = f" posted {int(time.time() * 1000)}" if is_posted else ""
-    _write(kept_path(prefix), f"{VERSION}{posted_at}", snapshot)
+    _write(kept_path(prefix), f"{VERSION}{posted_at}", snapshot.encode(known))
 
 
 def is_posted_since(prefix: Path, moment_ms: int) -> bool:
@@ -92,7 +93,7 @@ class DatabaseKeeper:
         """Write what was taken last, unless it is written."""
         snapshot, self._newest = self._newest, None
         if snapshot is not None:
-            _write(self._path, self._head, snapshot, self._cipher)
+            _write(self._path, self._head, snapshot.encode(), self._cipher)
 
 
 def _identity(datastore: Datastore) -> str:
@@ -101,13 +102,13 @@ def _identity(datastore: Datastore) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _write(path: Path, head: str, snapshot: Snapshot, cipher: Cipher = WITHOUT_KEYS) -> None:
+def _write(path: Path, head: str, body: bytes, cipher: Cipher = WITHOUT_KEYS) -> None:
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         # One that was left behind may be readable by others.
         os.fchmod(descriptor, 0o600)
-        file.write(head.encode() + b"\n" + cipher.seal_bytes(snapshot.encode(), path.name.encode()))
+        file.write(head.encode() + b"\n" + cipher.seal_bytes(body, path.name.encode()))
     temporary.replace(path)
 
 

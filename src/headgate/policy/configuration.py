@@ -30,12 +30,13 @@ def load_configuration(
     is_broken_allowed: bool = False,
     cipher: Cipher = WITHOUT_KEYS,
     known: KnownEntities | None = None,
+    parsed: dict[str, Any] | None = None,
 ) -> Snapshot:
     """Return the snapshot of a declarative document; what is only doubtful about its order is logged as warnings.
 
     Args: ordering_algorithm and is_broken_allowed are the settings `plugin_ordering_algorithm` and
     `allow_broken_plugins`; cipher opens what an export has sealed; known, the entities of the document before, taken
-    over where this one says the same.
+    over where this one says the same; parsed, what `store.document.parse_json` has made of the text.
     Raises: DeclarativeError with every fault.
     """
     warnings: list[str] = []
@@ -54,6 +55,7 @@ def load_configuration(
         plugin_faults=plugin_faults,
         cipher=cipher,
         known=known,
+        parsed=parsed,
     )
     for warning in warnings:
         _log.warning("%s", warning)

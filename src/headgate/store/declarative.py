@@ -47,6 +47,7 @@ def load_declarative(
     plugin_faults: Callable[[Snapshot], Mapping[str, Mapping[str, Any]]] | None = None,
     cipher: Cipher = WITHOUT_KEYS,
     known: KnownEntities | None = None,
+    parsed: dict[str, Any] | None = None,
 ) -> Snapshot:
     """Return the snapshot that a document describes.
 
@@ -54,13 +55,15 @@ def load_declarative(
     to entities without timestamps; is_broken_allowed takes plugin instances whose configuration their plugin rejects as
     they are; plugin_faults finds what only all plugin instances together show, by instance id and field; cipher opens
     what an export has sealed; known, the entities of the document before: those of which this one says the same are
-    taken over as they are. It takes those of this document, when that is without faults.
+    taken over as they are. It takes those of this document, when that is without faults. parsed: what `parse_json` has
+    made of the text.
     Raises: DeclarativeError, with every fault of the document.
     Source: declarative reference; one deviation: a reference that does not resolve is reported at its field in the
     entry's place, so that it can stand beside the entry's other faults.
     """
     with _collector_paused():
-        document = Document(parse_document(text, filename), entity_types, None if known is None else known.read)
+        read = None if known is None else known.read
+        document = Document(parse_document(text, filename, parsed), entity_types, read)
         for entry in document:
             if not entry.is_known and entry.type.own_key is None:
                 _open_sealed(entry, cipher)

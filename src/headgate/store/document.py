@@ -63,10 +63,22 @@ def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def parse_document(text: str | bytes, filename: str | None = None) -> dict[str, Any]:
+def parse_json(text: bytes) -> dict[str, Any] | None:
+    """Return the object in a JSON text as `parse_document` would read it; None for anything else."""
+    try:
+        document = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_json_object)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def parse_document(
+    text: str | bytes, filename: str | None = None, parsed: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the document in `text`.
 
-    Args: filename decides the format by its ending; without it JSON is tried, then YAML.
+    Args: filename decides the format by its ending; without it JSON is tried, then YAML; parsed, what `parse_json` has
+    made of the text.
     Raises: DeclarativeError, with a message that names the first reason; it has no error tree.
     """
     kind = _kind(filename)
@@ -76,9 +88,9 @@ def parse_document(text: str | bytes, filename: str | None = None) -> dict[str, 
         except UnicodeDecodeError as error:
             raise DeclarativeError(f"{_PREFIX}not UTF-8 at byte {error.start + 1}") from None
     try:
-        document = _parsed(text, kind)
+        document, is_json = (parsed, True) if parsed is not None else _parsed(text, kind)
         # Aliases can make a small text expand beyond any memory, or contain itself; without them the C encoder decides.
-        if "&" in text:
+        if not is_json and "&" in text:
             _expanded_size(document, {}, set())
         else:
             orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
@@ -100,17 +112,18 @@ def _kind(filename: str | None) -> str | None:
     raise DeclarativeError(f"unknown file type: {filename}. (Accepted types: json, yaml)")
 
 
-def _parsed(text: str, kind: str | None) -> Any:
+def _parsed(text: str, kind: str | None) -> tuple[Any, bool]:
+    """Return the document, and whether it was JSON."""
     if kind == "json":
-        return json.loads(text, object_pairs_hook=_json_object)
+        return json.loads(text, object_pairs_hook=_json_object), True
     if kind is None and text.lstrip()[:1] in ("{", "["):
         try:
-            return json.loads(text, object_pairs_hook=_json_object)
+            return json.loads(text, object_pairs_hook=_json_object), True
         except DuplicateKeyError:
             raise
         except ValueError:
             pass
-    return yaml.load(text, _Loader)
+    return yaml.load(text, _Loader), False
 
 
 def _expanded_size(value: Any, known: dict[int, int], open_ids: set[int]) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from headgate.store.delta import Delta
+from headgate.store.encoded import EncodedEntities
 
 Entity = dict[str, Any]
 EMPTY_HASH: Final = "0" * 32
@@ -199,9 +200,16 @@ class Snapshot:
             gone, come = replaced.get(name[0], ((), ()))
             self._children[name] = _patched_children(children, name[1], gone, come) if gone or come else children
 
-    def encode(self) -> bytes:
-        """Return the snapshot as MessagePack, for other processes of the node."""
-        lists = {type_: list(items.values()) for type_, items in self.entities.items() if items}
+    def encode(self, known: EncodedEntities | None = None) -> bytes:
+        """Return the snapshot as MessagePack, for other processes of the node.
+
+        Args: known, entities as `encode_entity` makes them, of earlier snapshots.
+        """
+        lists: dict[str, list[Any]]
+        if known is None:
+            lists = {type_: list(items.values()) for type_, items in self.entities.items() if items}
+        else:
+            lists = {type_: list(map(msgspec.Raw, texts)) for type_, texts in known.of(self.entities).items() if texts}
         return _encoder.encode(_Encoded(self.revision, self.configuration_hash, lists, dict(self.expires)))
 
     @classmethod
@@ -221,6 +229,11 @@ class Snapshot:
             revision=encoded.revision,
             expires=encoded.expires,
         )
+
+
+def encode_entity(_: str, entity: Entity) -> bytes:
+    """Return an entity as `Snapshot.encode` writes it."""
+    return _encoder.encode(entity)
 
 
 def _first(item: tuple[str, Entity]) -> str:
