@@ -24,6 +24,7 @@ def _fresh() -> Iterator[None]:
 def set_mode(mode: str, **settings: object) -> None:
     configure_node({"untrusted_lua": mode} | SMALL | settings)
     functions._sandbox.cache_clear()
+    functions._kept = functions._Kept()
 
 
 def run(*sources: str) -> None:

@@ -15,6 +15,7 @@ from headgate.schema import ALL_PROTOCOLS, WEBSOCKET_PROTOCOLS, checks, field
 PHASES = (
     *("certificate", "rewrite", "access", "header_filter", "body_filter", "log"),
     *("ws_handshake", "ws_client_frame", "ws_upstream_frame", "ws_close"),
+    "preread",
 )
 
 
@@ -69,6 +70,7 @@ class FunctionsConfig(PluginConfig):
     ws_client_frame: list[str] = _fields()
     ws_upstream_frame: list[str] = _fields()
     ws_close: list[str] = _fields()
+    preread: list[str] = _fields()
     language: Literal["lua", "python"] = field("lua", description="The language that the functions are written in.")
 
 
@@ -98,6 +100,7 @@ class FunctionsHandler:
     ws_client_frame = _phase("ws_client_frame")
     ws_upstream_frame = _phase("ws_upstream_frame")
     ws_close = _phase("ws_close")
+    preread = _phase("preread")
 
     def adapt_config(self, config: FunctionsConfig, info: Any) -> "FunctionSet | PythonFunctionSet":
         """Return the functions of a configuration, which are what the phases get."""

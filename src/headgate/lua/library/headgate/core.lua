@@ -298,6 +298,26 @@ function core.inherit(f)
   return given
 end
 
+-- The same for a function whose result the call waits for: it has part in the budget of the call, however deep such
+-- functions wait for each other.
+local MOST_LENT = 100
+local lent = setmetatable({}, { __mode = "k" }) -- budgets by function
+function core.lend(f)
+  local budget = current_budget
+  if budget == nil or type(f) ~= "function" then
+    return f
+  end
+  budget.lent = (budget.lent or 0) + 1
+  if budget.lent > MOST_LENT then
+    over(budget, "the function waited for more than " .. MOST_LENT .. " functions")
+  end
+  local function given(...)
+    return f(...)
+  end
+  lent[given] = budget
+  return given
+end
+
 function core.check_budget()
   local budget = current_budget
   if budget ~= nil and budget.over then
@@ -429,6 +449,8 @@ local function call(name, f, ...)
   local limits = inherited[f]
   if limits then
     budgets[co] = new_budget(limits, f)
+  elseif lent[f] then
+    budgets[co] = lent[f]
   end
   local earlier_name, earlier_request = current_name, current_request
   current_name, current_request = name, false

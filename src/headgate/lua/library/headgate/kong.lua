@@ -209,7 +209,7 @@ return function(kong, py)
       if type(callback) ~= "function" then
         return nil
       end
-      return py.cache_load(name, false, key, options, core.inherit(callback), ...)
+      return py.cache_load(name, false, key, options, core.lend(callback), ...)
     end
     function cache:renew(key, options, callback, ...)
       if type(key) ~= "string" then
@@ -217,7 +217,7 @@ return function(kong, py)
       elseif type(callback) ~= "function" then
         error("callback must be a function", 2)
       end
-      return py.cache_load(name, true, key, options, core.inherit(callback), ...)
+      return py.cache_load(name, true, key, options, core.lend(callback), ...)
     end
     function cache:get_bulk(bulk, options)
       if type(bulk) ~= "table" then
