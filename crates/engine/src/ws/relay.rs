@@ -102,6 +102,10 @@ struct Connection<'a, S> {
     awaited: Option<Awaited>,
     /// Payload of the messages that were taken in this turn.
     turn_bytes: usize,
+    /// Since the last writes.
+    has_run_handlers: bool,
+    /// Other connections had their turn: what is queued is written before anything is read.
+    is_gathering: bool,
     is_lost: bool,
     /// Everybody was told; only the queues are to be sent.
     is_over: bool,
@@ -133,6 +137,8 @@ impl Relay<'_> {
             exchange: Some(exchange),
             awaited: None,
             turn_bytes: 0,
+            has_run_handlers: false,
+            is_gathering: false,
             is_lost: false,
             is_over: false,
             timeouts,
@@ -277,9 +283,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn poll_moved(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.turn_bytes = 0;
         loop {
-            let mut has_moved = self.poll_handler(context);
-            has_moved |= self.pump(Side::Client, context);
-            has_moved |= self.pump(Side::Upstream, context);
+            let mut has_moved = std::mem::take(&mut self.is_gathering);
+            if !has_moved {
+                has_moved |= self.poll_handler(context);
+                has_moved |= self.pump(Side::Client, context);
+                has_moved |= self.pump(Side::Upstream, context);
+                if std::mem::take(&mut self.has_run_handlers) {
+                    // Handlers of other connections first, then the writes of all in a row: see `Flow::gather`.
+                    self.is_gathering = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
             let queued = (self.client.transport.write.len(), self.upstream.transport.write.len());
             let is_client_sent = self.client.flush(context);
             let is_upstream_sent = self.upstream.flush(context);
@@ -395,6 +410,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     fn settle(&mut self, side: Side, mut step: Option<Step>) {
+        self.has_run_handlers = true;
         loop {
             match step {
                 None => {
