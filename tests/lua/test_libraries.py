@@ -274,6 +274,8 @@ def test_a_whole_penlight_on_the_path_takes_the_place_of_the_part_here(tmp_path:
     try:
         assert vm().require("pl.stringx")["mine"]
         assert not vm().is_own("pl.stringx")
+        assert vm().is_own("pl.path")
+        assert vm().is_own("pl.file")
     finally:
         vm().forget("pl")
         node.configuration["lua_package_path"] = before

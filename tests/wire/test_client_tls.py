@@ -1,10 +1,12 @@
 """What plugins ask and learn of the client's side of TLS: names, certificates, what they found out about them."""
 
+import hashlib
 import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -101,3 +103,25 @@ def test_a_name_may_be_kept_from_http2(gateway: Gateway) -> None:
         with Client(gateway.tls, tls=insecure_context("h2", "http/1.1"), server_name=name) as client:
             assert isinstance(client.socket, ssl.SSLSocket)
             assert client.socket.selected_alpn_protocol() == agreed
+
+
+def test_variables_of_lua_tell_of_the_client_s_certificate(pair: Pair, tmp_path: Path) -> None:
+    names = ("escaped_cert", "fingerprint", "i_dn", "raw_cert", "s_dn", "serial")
+    told = ", ".join(f"{name} = ngx.var.ssl_client_{name}" for name in names)
+    functions = {
+        "certificate": ["kong.client.tls.request_client_certificate()"],
+        "access": [f"return kong.response.exit(200, {{ {told} }})"],
+    }
+    config = document(routes=[{"paths": ["/"]}], plugins=[{"name": "pre-function", "config": functions}])
+    with Gateway(config, workers=1) as running:
+        assert ask(running, "any.test", insecure_context()) == {}
+        seen = ask(running, "any.test", presenting(pair, tmp_path))
+    end = "-----END CERTIFICATE-----\n"
+    own = pair.certificate.partition(end)[0] + end
+    assert seen["raw_cert"] == own
+    assert unquote(seen["escaped_cert"]) == own
+    assert seen["fingerprint"] == hashlib.sha1(ssl.PEM_cert_to_DER_cert(own), usedforsecurity=False).hexdigest()
+    assert seen["s_dn"] == "CN=a client"
+    assert seen["i_dn"] == "CN=between"
+    assert len(seen["serial"]) % 2 == 0
+    assert set(seen["serial"]) <= set("0123456789ABCDEF")

@@ -374,8 +374,11 @@ class Vm:
 
 
 def _own(name: str) -> Path | None:
-    """Return the library's file of a module. Of Penlight it has a part only, which a whole one on the path replaces."""
-    if name.startswith("pl.") and search.find("pl.compat", search.paths()) is not None:
+    """Return the library's file of a module.
+
+    Of Penlight it has a part only, which a whole one on the path replaces: except for what needs ``lfs``, native there.
+    """
+    if name.startswith("pl.") and name not in ("pl.path", "pl.file") and search.find("pl.compat", search.paths()):
         return None
     return search.find(name, [f"{LIBRARY}/?.lua", f"{LIBRARY}/?/init.lua"])
 

@@ -189,7 +189,7 @@ VARIABLES: dict[str, Callable[[Any], Any]] = {
     ),
     "ssl_client_fingerprint": lambda request: _client_certificate(request, _fingerprint),
     "ssl_client_i_dn": lambda request: _client_certificate(request, lambda one: one.issuer.rfc4514_string()),
-    "ssl_client_raw_cert": lambda request: request.client_certificate_chain(),
+    "ssl_client_raw_cert": _first_certificate,
     "ssl_client_s_dn": lambda request: _client_certificate(request, lambda one: one.subject.rfc4514_string()),
     "ssl_client_serial": lambda request: _client_certificate(request, _serial),
     "ssl_client_verify": lambda request: request.client_verify,
