@@ -196,6 +196,20 @@ def test_strategies_hold_sql_and_are_refused(written_plugin: Write) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("return 1", "dao: module 'kong.plugins.written.notes_dao' must return a table of functions"),
+        ("return {", "dao: error loading module 'kong.plugins.written.notes_dao'"),
+        ("return { cache_key = function() end }", "dao: cache_key cannot be replaced: what is forgotten"),
+    ],
+)
+def test_what_functions_of_the_plugin_cannot_be_is_told(written_plugin: Write, source: str, text: str) -> None:
+    daos = entity('fields = { { id = typedefs.uuid } }, dao = "kong.plugins.written.notes_dao"')
+    written_plugin(notes_dao=source)
+    assert text in faults_of(written_plugin, daos)[0]
+
+
 def test_functions_of_the_plugin_s_own_are_found_at_load(written_plugin: Write) -> None:
     written_plugin(
         daos=entity('fields = { { id = typedefs.uuid } }, dao = "kong.plugins.written.notes_dao"'),

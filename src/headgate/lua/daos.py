@@ -95,6 +95,17 @@ def _dao(machine: "Vm", entity: Any, faults: list[str]) -> str | None:
     if machine.find(module) is None:
         faults.append(f"dao: there is no module '{module}'")
         return None
+    try:
+        functions = machine.load_module(module)
+    except PluginLoadError as error:
+        faults += [f"dao: {text}" for text in error.faults]
+        return None
+    if functions.__class__ is not LuaTable:
+        faults.append(f"dao: module '{module}' must return a table of functions")
+    elif functions["cache_key"] is not None:
+        faults.append(
+            "dao: cache_key cannot be replaced: what is forgotten of a changed entity follows its declaration"
+        )
     return module
 
 
