@@ -219,7 +219,8 @@ These say something about the field instead of checking it:
 | `set_=True` | a list without duplicates |
 | `transient=True` | accepted and checked, for `transformations` (below) to use, and not stored; needs a default |
 | `json_schema={…}` | the field holds any JSON that passes this JSON Schema (below) |
-| `unique`, `auto`, `immutable` | for entities of a plugin |
+| `auto` | a field without a value gets one: a UUID, the time, or 32 letters and digits |
+| `unique`, `immutable` | for entities of a plugin |
 | `name="x-y"` | the field's name in documents when it is no name of Python |
 | `description="…"`, `examples=[…]` | shown in the published schema |
 | `deprecation=Deprecation("use b", old_default=1)` | using the field is logged, unless with its old default |

@@ -112,6 +112,24 @@ def test_checks_beside_the_fields_have_paths_from_the_plugin() -> None:
     assert schema_json(made)["entity_checks"] == [{"at_least_one_of": ["config.a"]}]
 
 
+def test_automatic_fields_of_a_configuration_fill_themselves() -> None:
+    record = "{ type = 'record', fields = { { u = typedefs.uuid } } }"
+    typed = model(
+        f"""{{ u = typedefs.uuid }}, {{ s = {{ type = 'string', auto = true, required = true }} }},
+        {{ c = typedefs.auto_timestamp_s }}, {{ m = typedefs.auto_timestamp_ms }}, {{ r = {record} }},
+        {{ l = {{ type = 'array', elements = {record} }} }},
+        {{ k = {{ type = 'map', keys = {{ type = 'string' }}, values = {record} }} }}"""
+    )
+    made = plain(validate(typed, {"l": [{}, {}], "k": {"a": {}}}))
+    assert len(made["s"]) == 32
+    assert made["c"] == int(made["m"]) or made["c"] + 1 == int(made["m"])
+    identifiers = {made["u"], made["r"]["u"], *(one["u"] for one in made["l"]), made["k"]["a"]["u"]}
+    assert len(identifiers) == 5
+    assert all(len(identifier) == 36 for identifier in identifiers)
+    assert plain(validate(typed, made)) == made
+    assert faults(typed, s=None)["config"]["s"] == "required field missing"
+
+
 def test_null_is_refused_by_what_a_value_must_be() -> None:
     typed = model("{ a = { type = 'number', ne = ngx.null } }, { b = { type = 'number', eq = 5 } }")
     assert faults(typed, a=None, b=None) == {"config": {"a": "value must not be null", "b": "value must be 5"}}

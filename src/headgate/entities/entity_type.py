@@ -5,8 +5,6 @@ checks, automatic values, write transformations. Types differ only in the functi
 """
 
 import hashlib
-import secrets
-import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +14,7 @@ from uuid import UUID, uuid4, uuid5
 from headgate.entities.primary_key import PLAIN_KEY, OwnKey
 from headgate.errors import TRANSFORMATION_ERROR, EntityError
 from headgate.schema import Record, examine, record_definition, schema_json
+from headgate.schema.automatic import automatic_kind, random_text
 from headgate.schema.definition import Definition
 from headgate.schema.spec import UNSET
 from headgate.schema.stored import FAILED, written
@@ -24,8 +23,6 @@ Entity = dict[str, Any]
 ErrorTree = dict[str, Any]
 
 _ID_NAMESPACE: Final = UUID("fd02801f-0957-4a15-a55a-c8d9606f30b5")
-_ALPHANUMERICS: Final = string.ascii_letters + string.digits
-AUTO_TEXT_LENGTH: Final = 32
 # A record whose fields another schema defines: stored as an open object, published without members.
 ABSTRACT_RECORD: Final[Mapping[str, Any]] = {"type": "record", "abstract": True, "keys": UNSET, "values": UNSET}
 
@@ -167,8 +164,7 @@ class EntityType:
         for member in record_definition(self.model):
             spec = member.definition.spec
             if spec.auto is True:
-                kind = member.definition.kind
-                auto.append((member.name, "uuid" if spec.uuid is True else "time" if spec.timestamp is True else kind))
+                auto.append((member.name, automatic_kind(spec, member.definition.kind)))
         return tuple(auto)
 
     def examine(self, given: Mapping[str, Any], *, now: float, is_update: bool = False) -> tuple[Entity, ErrorTree]:
@@ -262,8 +258,3 @@ def _named_id(namespace: bytes, name: str) -> str:
     data[8] = data[8] & 0x3F | 0x80
     text = data.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def random_text() -> str:
-    """Return what an automatic text field gets: 32 letters and digits."""
-    return "".join(secrets.choice(_ALPHANUMERICS) for _ in range(AUTO_TEXT_LENGTH))

@@ -162,6 +162,8 @@ class RecordDefinition:
     checked_members: tuple[FieldDefinition, ...]
     named_json: tuple[FieldDefinition, ...]
     has_transient: bool
+    automatic: tuple[FieldDefinition, ...] = ()
+    """The fields of a configuration, or of a record in something, that fill themselves; entities do it on their own."""
     # What entity checks ask for again and again: paths split, definitions at paths, fields of a check that may hold
     # references. Filled on demand; the answers never change.
     paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -205,8 +207,11 @@ def record_definition(model: type[BaseModel]) -> RecordDefinition:
                 faults.append(f"{name}: transformations of a nested record are not run: declare them for the whole")
             if nested.entity_checks or nested.record_validator or inner.checked_members or inner.named_json:
                 with_checks.append(name)
+            needs_preparation |= bool(inner.automatic)
             needs_preparation |= inner.needs_preparation or (definition.kind == "record" and not definition.is_nullable)
         needs_preparation |= definition.spec.deprecation is not UNSET
+    automatic = tuple(one for one in fields.values() if one.definition.spec.auto is True)
+    needs_preparation |= bool(automatic) and issubclass(model, PluginConfig)
     shorthands = tuple((item, define(item.type, item.spec)) for item in model.shorthand_fields)
     faults += _transformation_faults(model, fields)
     if faults:
@@ -219,6 +224,7 @@ def record_definition(model: type[BaseModel]) -> RecordDefinition:
         tuple(fields[name] for name in with_checks),
         tuple(one for one in fields.values() if isinstance(one.definition.spec.json_schema, NamedJsonSchema)),
         has_transient,
+        automatic,
     )
 
 

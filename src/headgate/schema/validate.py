@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from headgate.errors import SchemaViolation, lua_style
+from headgate.schema.automatic import automatic_value
 from headgate.schema.checks import ABSENT, EntityCheck
 from headgate.schema.definition import EXPECTED, FAULT, FAULT_TREE, Definition
 from headgate.schema.record import PluginConfig, RecordDefinition, plain, record_definition
@@ -107,6 +108,9 @@ def examine(model: type[BaseModel], data: Any, *, is_update: bool = False, is_st
 def _prepare(definition: RecordDefinition, data: dict[str, Any], errors: Tree, is_stored: bool) -> dict[str, Any]:
     """Expand shorthands, warn of deprecated fields, give required records something to put their defaults into."""
     prepared = dict(data)
+    for member in definition.automatic:
+        if member.name not in prepared and (value := automatic_value(member.definition.spec, member.definition.kind)):
+            prepared[member.name] = value
     for item, item_definition in definition.shorthands:
         if item.name in prepared:
             _expand_shorthand(definition, item, item_definition, prepared, errors)
@@ -127,7 +131,7 @@ def _prepare(definition: RecordDefinition, data: dict[str, Any], errors: Tree, i
         elif inner.elements is not None and inner.elements.record is not None:
             value = prepared.get(member.name)
             element = record_definition(inner.elements.record)
-            if isinstance(value, list) and element.needs_preparation:
+            if isinstance(value, list) and (element.needs_preparation or element.automatic):
                 faults: list[Any] = []
                 items = []
                 for entry in value:
@@ -140,7 +144,7 @@ def _prepare(definition: RecordDefinition, data: dict[str, Any], errors: Tree, i
         elif inner.values is not None and inner.values.record is not None:
             value = prepared.get(member.name)
             element = record_definition(inner.values.record)
-            if isinstance(value, dict) and element.needs_preparation:
+            if isinstance(value, dict) and (element.needs_preparation or element.automatic):
                 nested = {}
                 prepared[member.name] = {
                     key: _prepare(element, entry, nested, is_stored)
