@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from headgate.pdk.db import cache_keys_of, shown
+from headgate.pdk._entities import cache_keys_of, shown
 from headgate.pdk.worker_events import has_handlers, start
 
 SOURCE = "crud"

@@ -6,29 +6,29 @@ awaited: the control process stores the entity, and the workers run a snapshot w
 that has written does not read its own write.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice, zip_longest
-from typing import Any, TypeAlias
+from itertools import islice
+from typing import Any
 
-from headgate.errors import (
-    INVALID_OPTIONS,
-    INVALID_PRIMARY_KEY,
-    NOT_FOUND,
-    EntityError,
-    GatewayError,
-    lua_style,
-    unsupported_write,
-)
-from headgate.pdk._call import current_call
+from headgate.errors import INVALID_OPTIONS, EntityError, GatewayError, unsupported_write
 from headgate.pdk._check import is_number
-from headgate.pdk._node import SnapshotView, node, own_store
+from headgate.pdk._entities import (
+    Entity,
+    all_shown,
+    cache_key_of,
+    cache_keys_of,
+    current_snapshot,
+    foreign_id,
+    id_of,
+    of_own_key,
+    shown,
+    unique_text,
+)
+from headgate.pdk._node import node, own_store
 from headgate.pdk._phase import any_phase
 from headgate.pdk._span import CLIENT
 from headgate.pdk.tracing import is_instrumented, tracing
-
-Entity: TypeAlias = dict[str, Any]
 
 DEFAULT_PAGE_SIZE = 1000
 LARGEST_PAGE_SIZE = 50_000
@@ -36,7 +36,6 @@ LARGEST_PAGE_SIZE = 50_000
 MOST_TAGS = 5
 SEVERAL_TAGS = re.compile(r"[^,/]+(?:,[^,/]+)*|[^,/]+(?:/[^,/]+)*")
 
-_KEY_PARTS = 5
 _INDEX = "@cache_key"
 
 
@@ -68,7 +67,7 @@ class EntityTable:
         Raises: TypeError `primary_key must be a table`; EntityError of code 1 for what is no key, 11 for options.
         """
         _check_reading(options, ())
-        return shown(self._type, _snapshot().get(self._type, _id(self._type, primary_key)), options)
+        return shown(self._type, current_snapshot().get(self._type, id_of(self._type, primary_key)), options)
 
     @any_phase
     def select_by_cache_key(self, key: str) -> Entity | None:
@@ -78,7 +77,7 @@ class EntityTable:
         """
         _text(key, "cache_key")
         type_ = self._type
-        found = _snapshot().indexed(type_, _INDEX, lambda entity: cache_keys_of(type_, entity)[0], key)
+        found = current_snapshot().indexed(type_, _INDEX, lambda entity: cache_keys_of(type_, entity)[0], key)
         return shown(type_, found)
 
     @any_phase
@@ -90,7 +89,7 @@ class EntityTable:
         """
         _check_reading(options, _PAGE_OPTIONS)
         _page_size(size, options)
-        return _all_shown(self._type, filter(_tag_filter(options), _snapshot().all(self._type)), options)
+        return all_shown(self._type, filter(_tag_filter(options), current_snapshot().all(self._type)), options)
 
     @any_phase
     def page(
@@ -106,7 +105,7 @@ class EntityTable:
         Raises: TypeError `size must be a number`, `offset must be a string`; PageError for a size outside of 1 to
             50000, or an offset that `page` did not return; EntityError of code 11 for options.
         """
-        return _page(self._type, _snapshot().all(self._type), size, offset, options)
+        return _page(self._type, current_snapshot().all(self._type), size, offset, options)
 
     @any_phase
     async def insert(self, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Entity:
@@ -129,11 +128,11 @@ class EntityTable:
 
         Raises: EntityError, of code 6 when there is none.
         """
-        key = _id(self._type, primary_key)
+        key = id_of(self._type, primary_key)
         try:
             written = await _write("update", self._type, key, "id", _table(entity, "entity"), options)
         except EntityError as error:
-            raise _of_own_key(self._type, primary_key, error) from error
+            raise of_own_key(self._type, primary_key, error) from error
         return _written(self._type, written, options)
 
     @any_phase
@@ -147,7 +146,7 @@ class EntityTable:
 
         Raises: EntityError.
         """
-        key, values = _id(self._type, primary_key), _table(entity, "entity")
+        key, values = id_of(self._type, primary_key), _table(entity, "entity")
         if node.key_forms is not None and self._type in node.key_forms:
             values = {**values, **node.key_forms.values(self._type, primary_key)}
         return _written(self._type, await _write("upsert", self._type, key, "id", values, options), options)
@@ -158,7 +157,7 @@ class EntityTable:
 
         Raises: EntityError, of code 4 while something refers to it that does not go with it.
         """
-        await _write("delete", self._type, _id(self._type, primary_key), "id", {}, options)
+        await _write("delete", self._type, id_of(self._type, primary_key), "id", {}, options)
         return True
 
     @any_phase
@@ -179,7 +178,7 @@ class EntityTable:
         """
         if len(keys) == 1 and isinstance(keys[0], Mapping):
             return cache_keys_of(self._type, keys[0])[0]
-        return _key(self._type, keys, node.cache_keys.get(self._type) or node.primary_keys.get(self._type, ()))
+        return cache_key_of(self._type, keys, node.cache_keys.get(self._type) or node.primary_keys.get(self._type, ()))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         # Kept, so that the next access is a plain attribute read.
@@ -194,11 +193,11 @@ class EntityTable:
 
             def select_by(value: Any, options: Mapping[str, Any] | None = None) -> Entity | None:
                 _check_reading(options, ())
-                text = _unique_text(type_, unique_field, value)
+                text = unique_text(type_, unique_field, value)
                 if isinstance(value, Mapping):
-                    children = _snapshot().children(type_, unique_field, text)
+                    children = current_snapshot().children(type_, unique_field, text)
                     return shown(type_, next(iter(children), None), options)
-                return shown(type_, _snapshot().by(type_, unique_field, value), options)
+                return shown(type_, current_snapshot().by(type_, unique_field, value), options)
 
             return select_by
         if kind.startswith("each_for_"):
@@ -211,8 +210,10 @@ class EntityTable:
             ) -> Iterator[Entity]:
                 _check_reading(options, _PAGE_OPTIONS)
                 _page_size(size, options)
-                children = _snapshot().children(type_, foreign_field, _foreign_id(type_, foreign_field, foreign_key))
-                return _all_shown(type_, filter(_tag_filter(options), children), options)
+                children = current_snapshot().children(
+                    type_, foreign_field, foreign_id(type_, foreign_field, foreign_key)
+                )
+                return all_shown(type_, filter(_tag_filter(options), children), options)
 
             return each_for
         if kind.startswith("page_for_"):
@@ -224,7 +225,9 @@ class EntityTable:
                 offset: str | None = None,
                 options: Mapping[str, Any] | None = None,
             ) -> tuple[list[Entity], str | None]:
-                children = _snapshot().children(type_, foreign_field, _foreign_id(type_, foreign_field, foreign_key))
+                children = current_snapshot().children(
+                    type_, foreign_field, foreign_id(type_, foreign_field, foreign_key)
+                )
                 return _page(type_, children, size, offset, options)
 
             return page_for
@@ -234,7 +237,7 @@ class EntityTable:
             async def write_by(
                 value: Any, entity: Mapping[str, Any], options: Mapping[str, Any] | None = None
             ) -> Entity:
-                key, values = _unique_text(type_, unique_field, value), _table(entity, "entity")
+                key, values = unique_text(type_, unique_field, value), _table(entity, "entity")
                 if operation == "upsert" and not isinstance(value, str):
                     values = {unique_field: value, **values}
                 return _written(type_, await _write(operation, type_, key, unique_field, values, options), options)
@@ -243,7 +246,7 @@ class EntityTable:
         if separator and unique_field and operation == "delete":
 
             async def delete_by(value: Any, options: Mapping[str, Any] | None = None) -> bool:
-                await _write("delete", type_, _unique_text(type_, unique_field, value), unique_field, {}, options)
+                await _write("delete", type_, unique_text(type_, unique_field, value), unique_field, {}, options)
                 return True
 
             return delete_by
@@ -258,33 +261,6 @@ class Database:
             raise AttributeError(name)
         table = self.__dict__[name] = EntityTable(name)
         return table
-
-
-def cache_keys_of(type_: str, entity: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the keys under which an entity may be cached: that of its declaration first, that of its primary key."""
-    by_id = _key_of(type_, node.primary_keys.get(type_, ("id",)), entity)
-    declared = node.cache_keys.get(type_, ())
-    if all(entity.get(name) is None for name in declared):
-        return (by_id,)
-    return (_key_of(type_, declared, entity), by_id)
-
-
-def _key_of(type_: str, fields: tuple[str, ...], entity: Mapping[str, Any]) -> str:
-    return _key(type_, tuple(entity.get(name) for name in fields), fields)
-
-
-def _key(type_: str, values: tuple[Any, ...], fields: tuple[str, ...]) -> str:
-    named = zip_longest(values[:_KEY_PARTS], fields[: len(values)])
-    parts = ["" if value is None else _cache_part(type_, field, value) for value, field in named]
-    parts = (parts + [""] * _KEY_PARTS)[:_KEY_PARTS]
-    return ":".join((type_, *parts, str(node.configuration.get("default_workspace") or "")))
-
-
-def _cache_part(type_: str, field: str | None, value: Any) -> str:
-    """Return what stands for a value in a cache key: of a reference, the id of what it means."""
-    if not isinstance(value, Mapping):
-        return str(value)
-    return _id(type_, value) if field is None else _foreign_id(type_, field, value)
 
 
 _PAGE_OPTIONS = ("tags", "tags_cond", "pagination")
@@ -359,54 +335,8 @@ def _page(
         raise PageError(f"'{offset}' is not a valid offset: bad base64 encoding")
     start = int(offset or 0)
     found = list(islice(filter(_tag_filter(options), rows), start, start + size + 1))
-    rows_shown = list(_all_shown(type_, iter(found[:size]), options))
+    rows_shown = list(all_shown(type_, iter(found[:size]), options))
     return rows_shown, str(start + size) if len(found) > size else None
-
-
-def shown(type_: str, entity: Entity | None, options: Mapping[str, Any] | None = None) -> Entity | None:
-    """Return an entity in the form in which plugins read it; most types are stored in the same one."""
-    read = _read_form(type_, options)
-    return entity if read is None or entity is None else read(entity)
-
-
-def _all_shown(type_: str, entities: Iterator[Entity], options: Mapping[str, Any] | None) -> Iterator[Entity]:
-    read = _read_form(type_, options)
-    return entities if read is None else map(read, entities)
-
-
-def _read_form(type_: str, options: Mapping[str, Any] | None) -> Callable[[Entity], Entity] | None:
-    read, forms = node.read_forms.get(type_), node.key_forms
-    is_by_own_keys = forms is not None and forms.is_shown_otherwise(type_)
-    if not options and not is_by_own_keys:
-        return read
-    given = options or {}
-    is_transformed = read is not None and given.get("transform") is not False
-    has_workspace = bool(given.get("show_ws_id"))
-    if not (is_transformed or has_workspace or is_by_own_keys):
-        return None
-    find = _snapshot().get
-
-    def shown_form(entity: Entity) -> Entity:
-        if is_transformed and read is not None:
-            entity = read(entity)
-        if is_by_own_keys and forms is not None:
-            entity = forms.shown(type_, entity, find)
-        return {**entity, "ws_id": node.configuration.get("default_workspace")} if has_workspace else entity
-
-    return shown_form
-
-
-def _snapshot() -> SnapshotView:
-    call = current_call.get()
-    if call is not None and call.exchange is not None:
-        snapshot: SnapshotView = call.exchange.plan.snapshot
-        return snapshot
-    own = own_store.get()
-    if own is not None:
-        return own.snapshot
-    if node.snapshot is None:
-        raise LookupError("kong.db is not available before the configuration was loaded")
-    return node.snapshot
 
 
 async def _write(
@@ -446,58 +376,6 @@ def _table(value: Any, what: str) -> Mapping[str, Any]:
 def _text(value: Any, what: str) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a string")
-
-
-def _unique_text(type_: str, field: str, value: Any) -> str:
-    """Return the text by which a store finds a value of a unique field.
-
-    Raises: TypeError `<field> must be a string`, for another type than the field has.
-    """
-    kind = node.unique_kinds.get((type_, field), "string")
-    if kind == "foreign" and isinstance(value, Mapping):
-        return _foreign_id(type_, field, value)
-    if kind == "boolean" and isinstance(value, bool):
-        return json.dumps(value)
-    if kind in ("integer", "number") and is_number(value):
-        return json.dumps(int(value) if float(value).is_integer() else value)
-    if kind != "string" or not isinstance(value, str):
-        words = {"foreign": "table", "integer": "number"}
-        raise TypeError(f"{field} must be a {words.get(kind, kind)}")
-    return value
-
-
-def _id(type_: str, primary_key: Any) -> str:
-    """Return the id of the entity that a primary key means."""
-    if node.key_forms is not None and type_ in node.key_forms:
-        return node.key_forms.id_of(type_, primary_key)
-    if isinstance(primary_key, str):
-        return primary_key
-    if not isinstance(primary_key, Mapping):
-        raise TypeError("primary_key must be a table")
-    identifier = primary_key.get("id")
-    if identifier is None:
-        shown_key = lua_style(dict(primary_key))
-        fields = {"id": "missing primary key"}
-        raise EntityError(INVALID_PRIMARY_KEY, message=f"invalid primary key: '{shown_key}'", fields=fields)
-    return str(identifier)
-
-
-def _foreign_id(type_: str, field: str, foreign_key: Any) -> str:
-    """Return the id of the entity that a foreign field means, in its stored form or in the one that is shown."""
-    if isinstance(foreign_key, Mapping) and isinstance(foreign_key.get("id"), str):
-        return str(foreign_key["id"])
-    reference = None if node.key_forms is None else node.key_forms.reference(type_, field)
-    return _id(type_ if reference is None else reference, foreign_key)
-
-
-def _of_own_key(type_: str, primary_key: Any, error: EntityError) -> EntityError:
-    """Return the error of a write with the key that the caller knows in the place of a derived id."""
-    forms = node.key_forms
-    if error.code != NOT_FOUND or forms is None or type_ not in forms:
-        return error
-    key = forms.values(type_, primary_key)
-    text = f"could not find the entity with primary key '{lua_style(key)}'"
-    return EntityError(NOT_FOUND, message=text, fields=key)
 
 
 db = Database()
