@@ -144,6 +144,41 @@ def test_add_stores_only_what_is_absent_or_expired(counters: SharedDict, clock: 
     assert counters.get("lock") == "two"
 
 
+def test_an_update_gets_the_value_and_keeps_its_expiry(counters: SharedDict, clock: Clock) -> None:
+    counters.set("a", b"x", 10)
+    assert counters.update("a", lambda earlier: b"<" + earlier + b">" if isinstance(earlier, bytes) else None) == b"<x>"
+    assert (counters.get("a"), counters.ttl_s("a")) == (b"<x>", 10)
+    assert counters.update("a", lambda _: "later", 60) == "later"
+    assert counters.ttl_s("a") == 60
+    clock.now += 61
+    assert counters.update("a", lambda earlier: earlier is None) is True
+    assert counters.ttl_s("a") == 0
+
+
+def test_an_update_to_none_removes_and_one_that_raises_changes_nothing(counters: SharedDict) -> None:
+    counters.set("a", 1)
+    with pytest.raises(ZeroDivisionError):
+        counters.update("a", lambda _: 1 // 0)
+    with pytest.raises(ValueError, match="too large"):
+        counters.update("a", lambda _: "v" * 2_000_000)
+    assert counters.get("a") == 1
+    assert counters.update("a", lambda _: None) is None
+    assert counters.get("a") is None
+    assert counters.update("a", lambda _: None) is None
+
+
+def test_keys_are_listed_up_to_a_limit(counters: SharedDict, clock: Clock) -> None:
+    assert counters.keys() == []
+    counters.set("gone", 1, 5)
+    clock.now += 6
+    for key in ("a", "ü", "c"):
+        counters.set(key, 1)
+    counters.set("k" * 600, 1)
+    SharedDict("counters2").set("other", 1)
+    assert sorted(counters.keys()) == ["a", "c", "ü"]
+    assert len(counters.keys(2)) == 2
+
+
 def test_a_deleted_key_is_absent(counters: SharedDict) -> None:
     counters.set("key", 1, 10)
     counters.delete("key")

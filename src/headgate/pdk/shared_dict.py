@@ -107,8 +107,7 @@ class SharedDict:
         """
         memory = _memory()
         tag, payload = _encode(value)
-        if len(payload) > memory.largest_value_bytes:
-            raise ValueError(f"value of {len(payload)} bytes is too large for the shared memory")
+        _check_size(memory, payload)
         memory.write(self._set, memory, self._key(key), tag, payload, _expiry(memory, ttl_s), False)
 
     def add(self, key: str, value: Value, ttl_s: float = 0) -> bool:
@@ -130,8 +129,7 @@ class SharedDict:
         """
         memory = _memory()
         tag, payload = _encode(value)
-        if len(payload) > memory.largest_value_bytes:
-            raise ValueError(f"value of {len(payload)} bytes is too large for the shared memory")
+        _check_size(memory, payload)
         return bool(
             memory.write(
                 self._set_while,
@@ -178,6 +176,38 @@ class SharedDict:
         memory = _memory()
         result = memory.write(self._incr_below, memory, increments, limits)
         return [0] * len(increments) if result is None else result
+
+    def update(
+        self, key: str, change: Callable[[Value | None], Value | None], ttl_s: float | None = None
+    ) -> Value | None:
+        """Replace a value by what `change` makes of it, in one step on the node; None removes it.
+
+        Args: `change` gets the value, None for an absent or expired one. It holds up all writers of the node, so it
+            does not wait; it may be asked again. `ttl_s` is the new one's; without it an earlier expiry is kept.
+        Returns: the new value; None also when no room could be made.
+        Raises: what `change` raises; TypeError and ValueError as `set`. Nothing is changed then.
+        Phases: any.
+        """
+        memory = _memory()
+        return memory.write(self._update, memory, self._key(key), change, ttl_s)
+
+    def keys(self, limit: int = 1024) -> list[str]:
+        """Return the keys of this dictionary that are not expired, at most `limit`, in no order that means anything.
+
+        Keys of more than about 370 bytes are not listed: only a digest of them is kept.
+
+        Phases: any. Cost: in proportion to the entries; writers are not held up.
+        """
+        memory, found = _memory(), list[str]()
+        length = len(self._prefix)
+        with memory.environment().begin() as transaction, transaction.cursor(db=memory.entries) as cursor:
+            is_at_entry = cursor.set_range(self._prefix)
+            while is_at_entry and len(found) < limit and cursor.key().startswith(self._prefix):
+                key = cursor.key()[length:]
+                if key[:1] != b"\0" and _live_value(cursor.value(), memory.clock()) is not None:
+                    found.append(key.decode("utf-8", "surrogateescape"))
+                is_at_entry = cursor.next()
+        return found
 
     def delete(self, key: str) -> None:
         """Remove `key`; an absent one is fine.
@@ -249,6 +279,28 @@ class SharedDict:
         if raw is None or _live_value(raw, memory.clock()) != guard[1]:
             return False
         return cls._set(transaction, memory, *entry, False)
+
+    @staticmethod
+    def _update(
+        transaction: Transaction,
+        memory: SharedMemory,
+        key: bytes,
+        change: Callable[[Value | None], Value | None],
+        ttl_s: float | None,
+    ) -> Value | None:
+        raw = transaction.get(key, db=memory.entries)
+        earlier = None if raw is None else _live_value(raw, memory.clock())
+        value = change(earlier)
+        expiry_s = NEVER if ttl_s is None else _expiry(memory, ttl_s)
+        if raw is not None:
+            if ttl_s is None and earlier is not None:
+                expiry_s = HEADER.unpack_from(raw)[0]
+            memory.remove(transaction, key, raw)
+        if value is not None:
+            tag, payload = _encode(value)
+            _check_size(memory, payload)
+            memory.put(transaction, key, tag, payload, expiry_s, 0)
+        return value
 
     def _incr_all(
         self, transaction: Transaction, memory: SharedMemory, increments: Sequence[Increment], init: Number
@@ -369,6 +421,12 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _check_size(memory: SharedMemory, payload: bytes) -> None:
+    """Raise ValueError for a value that can never fit."""
+    if len(payload) > memory.largest_value_bytes:
+        raise ValueError(f"value of {len(payload)} bytes is too large for the shared memory")
 
 
 def _expiry(memory: SharedMemory, ttl_s: float) -> float:

@@ -292,12 +292,15 @@ return function(py, host)
   local dict_mt = { __index = {} }
   local dict = dict_mt.__index
   function dict:get(key) return py.shared_get(self.name, key) end
-  function dict:get_stale(key) return py.shared_get(self.name, key), nil, false end
-  function dict:set(key, value, ttl) return py.shared_set(self.name, key, value, ttl) end
-  function dict:safe_set(key, value, ttl) return py.shared_set(self.name, key, value, ttl) end
-  function dict:add(key, value, ttl) return py.shared_add(self.name, key, value, ttl) end
-  function dict:safe_add(key, value, ttl) return py.shared_add(self.name, key, value, ttl) end
-  function dict:replace(key, value, ttl) return py.shared_replace(self.name, key, value, ttl) end
+  function dict:get_stale(key)
+    local value, flags = py.shared_get(self.name, key)
+    return value, flags, false
+  end
+  function dict:set(key, value, ttl, flags) return py.shared_set(self.name, key, value, ttl, flags) end
+  dict.safe_set = dict.set
+  function dict:add(key, value, ttl, flags) return py.shared_add(self.name, key, value, ttl, flags) end
+  dict.safe_add = dict.add
+  function dict:replace(key, value, ttl, flags) return py.shared_replace(self.name, key, value, ttl, flags) end
   function dict:incr(key, amount, init, init_ttl) return py.shared_incr(self.name, key, amount, init, init_ttl) end
   function dict:delete(key) return py.shared_delete(self.name, key) end
   function dict:ttl(key) return py.shared_ttl(self.name, key) end
@@ -306,9 +309,12 @@ return function(py, host)
   function dict:flush_expired() return 0 end
   function dict:capacity() return py.shared_capacity() end
   function dict:free_space() return py.shared_free() end
-  for _, name in ipairs { "lpush", "rpush", "lpop", "rpop", "llen", "get_keys" } do
-    dict[name] = refused("ngx.shared.DICT:" .. name, "dictionaries hold single values and are not listed")
-  end
+  function dict:lpush(key, value) return py.shared_push(self.name, key, value, true) end
+  function dict:rpush(key, value) return py.shared_push(self.name, key, value, false) end
+  function dict:lpop(key) return py.shared_pop(self.name, key, true) end
+  function dict:rpop(key) return py.shared_pop(self.name, key, false) end
+  function dict:llen(key) return py.shared_length(self.name, key) end
+  function dict:get_keys(most) return py.shared_keys(self.name, most) end
   ngx.shared = setmetatable({}, {
     __index = function(shared, name)
       local one = setmetatable({ name = name }, dict_mt)
