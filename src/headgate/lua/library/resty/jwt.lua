@@ -1,29 +1,11 @@
 -- resty.jwt: reading, checking and signing JSON Web Tokens: HS, RS, PS and ES.
 local cjson = require "cjson.safe"
 local native = require "headgate.native"
+local tokens = require "headgate.tokens"
 local M = { _VERSION = "0.2.3" }
 M.__index = M
-local HMAC = { HS256 = "sha256", HS384 = "sha384", HS512 = "sha512" }
-
-local function encode(text)
-  return (ngx.encode_base64(text, true):gsub("%+", "-"):gsub("/", "_"))
-end
-local function decode(text)
-  local padded = text:gsub("-", "+"):gsub("_", "/")
-  return ngx.decode_base64(padded)
-end
+local HMAC, encode, decode, same = tokens.HMAC, tokens.encode, tokens.decode, tokens.same
 M.jwt_encode, M.jwt_decode = function(_, text) return encode(text) end, function(_, text) return decode(text) end
-
-local function same(a, b)
-  if #a ~= #b then
-    return false
-  end
-  local difference = 0
-  for i = 1, #a do
-    difference = bit.bor(difference, bit.bxor(a:byte(i), b:byte(i)))
-  end
-  return difference == 0
-end
 
 function M:load_jwt(token)
   local head, body, signature = tostring(token):match("^([%w_-]+)%.([%w_-]+)%.([%w_-]*)$")

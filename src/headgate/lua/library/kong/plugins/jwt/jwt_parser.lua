@@ -1,14 +1,15 @@
 -- kong.plugins.jwt.jwt_parser: tokens read and checked, as many plugins of others do beside the plugin `jwt`.
 local cjson = require "cjson.safe"
 local native = require "headgate.native"
+local tokens = require "headgate.tokens"
 local pkey = require "resty.openssl.pkey"
 local time, type, pairs, error, tostring = ngx.time, type, pairs, error, tostring
-local setmetatable, gsub = setmetatable, string.gsub
+local setmetatable = setmetatable
 
 local M = {}
 M.__index = M
 
-local HMAC = { HS256 = "sha256", HS384 = "sha384", HS512 = "sha512" }
+local HMAC, encode, decode, same = tokens.HMAC, tokens.encode, tokens.decode, tokens.same
 -- Digest, padding, options of the signature.
 local SIGNED = {
   RS256 = { "sha256" }, RS384 = { "sha384" }, RS512 = { "sha512" },
@@ -21,25 +22,6 @@ local SIGNED = {
 }
 -- Bytes of a raw signature on the curve that belongs to the algorithm.
 local RAW_BYTES = { ES256 = 64, ES384 = 96, ES512 = 132 }
-
-local function encode(text)
-  return (gsub(gsub(ngx.encode_base64(text, true), "%+", "-"), "/", "_"))
-end
-
-local function decode(text)
-  return ngx.decode_base64((gsub(gsub(text, "-", "+"), "_", "/")))
-end
-
-local function same(a, b)
-  if #a ~= #b then
-    return false
-  end
-  local difference = 0
-  for i = 1, #a do
-    difference = bit.bor(difference, bit.bxor(a:byte(i), b:byte(i)))
-  end
-  return difference == 0
-end
 
 -- Returns the token taken apart, for its methods; nil and a text for what is no token.
 function M:new(token)
