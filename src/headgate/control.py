@@ -34,6 +34,7 @@ from headgate.health.monitor import HEALTH_CHANNEL
 from headgate.node import logs
 from headgate.node.bootstrap import Bootstrap, ParentChannel, StartError, channel_from_arguments, die_with_parent
 from headgate.node.kept import DatabaseKeeper, is_posted_since, keep, kept, kept_of_database
+from headgate.node.scheduling import stand_back
 from headgate.policy.catalog import Catalog, load_catalog
 from headgate.policy.configuration import load_configuration, log_ordering
 from headgate.store.base import Store
@@ -215,6 +216,8 @@ class Control:
         # What was loaded so far lives long: the collector need not walk it again at each change.
         gc.collect()
         gc.freeze()
+        # Not before: a start waits for this process.
+        stand_back()
         taking_over.cancel()
         is_following = node.settings.datastore.database != "off"
         following = asyncio.ensure_future(follower.run()) if is_following else None

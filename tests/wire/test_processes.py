@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from headgate.node.prefix import Prefix
+from headgate.node.scheduling import NICENESS
 from tests.support import processes
 from tests.support.documents import catch_all, document, service
 from tests.support.gateway import Gateway
@@ -191,6 +192,16 @@ def test_supervisor_that_is_killed_takes_its_processes_along(upstream: Upstream)
         gateway.process.kill()
         gateway.wait()
         assert wait_until(lambda: not [pid for pid in pids if processes.command_line(pid)])
+
+
+def test_control_leaves_processors_to_workers(pair: Gateway) -> None:
+    [control] = [pid for pid in processes.children(pair.process.pid) if "control" in processes.command_line(pid)]
+
+    def niceness(pid: int) -> set[int]:
+        return {os.getpriority(os.PRIO_PROCESS, int(each)) for each in os.listdir(f"/proc/{pid}/task")}
+
+    [of_workers] = set.union(*map(niceness, pair.worker_pids))
+    assert wait_until(lambda: niceness(control) == {min(of_workers + NICENESS, 19)})
 
 
 def test_memory_of_a_killed_node_goes_with_the_start_of_any_other_and_that_of_running_ones_stays(
