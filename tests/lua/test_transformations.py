@@ -9,6 +9,7 @@ from headgate.errors import EntityError, PluginLoadError
 from headgate.policy.catalog import load_catalog
 from headgate.schema import schema_json, validate
 from headgate.schema.stored import incomplete, read, without_transient, written
+from headgate.store.input import merged
 from tests.lua.conftest import Write
 
 CONFIG = """
@@ -120,3 +121,48 @@ def test_what_is_no_transformation_is_refused(written_plugin: Write, transformat
     )
     with pytest.raises(PluginLoadError, match=text):
         load_catalog(["written"])
+
+
+SHORTHANDS = """
+local typedefs = require "kong.db.schema.typedefs"
+return { { name = "limits", primary_key = { "id" },
+  fields = { { id = typedefs.uuid }, { ms = { type = "number" } },
+    { redis = { type = "record", fields = {
+      { host = { type = "string" } }, { port = { type = "integer", default = 1 } } } } },
+  },
+  shorthand_fields = {
+    { seconds = { type = "number", func = function(value) return { ms = value * 1000 } end,
+      deprecation = { message = "use ms", replaced_with = { { path = { "ms" },
+        reverse_mapping_function = function(entity) return entity.ms and entity.ms / 1000 end } } } } },
+    { host = { type = "string", translate_backwards = { "redis", "host" },
+      func = function(value) return { redis = { host = value } } end } },
+    { minutes = { type = "number", func = function(value) return { ms = value * 60000 } end } },
+  },
+} }
+"""
+
+
+def test_older_names_of_an_entity_are_taken_changed_by_and_shown_again(written_plugin: Write) -> None:
+    written_plugin(daos=SHORTHANDS)
+    kind = load_catalog(["written"]).entity_types["limits"]
+    stored, errors = kind.examine({"seconds": 2, "host": "a"}, now=1.0)
+    assert errors == {}
+    assert (stored["ms"], stored["redis"]) == (2000, {"host": "a", "port": 1})
+    shown = read(kind.model, stored)
+    assert (shown["seconds"], shown["host"], "minutes" in shown) == (2, "a", False)
+    for changes, ms, host in (
+        ({"seconds": 3}, 3000, "a"),
+        ({"ms": 4000}, 4000, "a"),
+        ({"minutes": 1}, 60000, "a"),
+        ({"host": "b"}, 2000, "b"),
+        ({"redis": {"host": "c"}}, 2000, "c"),
+        ({"host": "d", "redis": {"port": 5}}, 2000, "d"),
+    ):
+        merged_data = merged(kind, stored, changes, {})
+        changed, errors = kind.examine(merged_data, now=1.0, is_update=True)
+        assert errors == {}, changes
+        assert (changed["ms"], changed["redis"]["host"]) == (ms, host), changes
+    _, errors = kind.examine(merged(kind, stored, {"seconds": 3, "ms": 1}, {}), now=1.0, is_update=True)
+    assert "both deprecated and new field are used" in errors["seconds"]
+    _, errors = kind.examine(merged(kind, stored, {"seconds": "x"}, {}), now=1.0, is_update=True)
+    assert errors == {"seconds": "expected a number"}

@@ -25,7 +25,7 @@ from headgate.policy.catalog import Catalog
 from headgate.policy.configuration import broken_plugins, load_configuration
 from headgate.policy.ordering_check import check_ordering
 from headgate.schema import with_deprecated_fields
-from headgate.schema.stored import read
+from headgate.schema.stored import has_read_form, read
 from headgate.store.base import Operations, Result, Store
 from headgate.store.encoded import EncodedEntities
 from headgate.store.known import KnownEntities
@@ -134,7 +134,7 @@ class Node:
         if kind.name == "plugins" and entity["config"] is not None and (plugin := self.catalog.get(entity["name"])):
             shown = read_plugin(entity, plugin.config_model)
             return {**shown, "config": with_deprecated_fields(plugin.config_model, shown["config"])}
-        shown_entity = read(kind.model, entity) if kind.model.transformations else entity
+        shown_entity = read(kind.model, entity) if has_read_form(kind.model) else entity
         forms = self.entity_types.key_forms
         if forms is None or not forms.is_shown_otherwise(kind.name):
             return shown_entity

@@ -7,6 +7,7 @@ entity (`config.password`).
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -14,7 +15,8 @@ from pydantic import BaseModel
 from headgate.errors import TRANSFORMATION_ERROR, EntityError
 from headgate.schema.checks import ABSENT, is_empty, quoted
 from headgate.schema.definition import Definition
-from headgate.schema.record import Record, record_definition
+from headgate.schema.describe import with_deprecated_fields
+from headgate.schema.record import PluginConfig, Record, record_definition
 from headgate.schema.transformations import Function, Transformation
 
 FAILED: Final = "transformation failed: "
@@ -34,17 +36,35 @@ def written(model: type[Record], entity: Mapping[str, Any], given: Mapping[str, 
 
 
 def read(model: type[Record], entity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a stored entity as it is shown and used. Raises: EntityError of code 15."""
+    """Return a stored entity as it is shown and used: an entity's own older names are there again.
+
+    Raises: EntityError of code 15.
+    """
     result = dict(entity)
     for one in model.transformations:
         if one.on_read is not None:
             _run(one.on_read, one, result)
-    return result
+    return with_deprecated_fields(model, result) if _has_shown_names(model) else result
 
 
+@cache
 def has_read_form(model: type[Record]) -> bool:
     """Tell whether what is read differs from what is stored."""
-    return any(one.on_read is not None for one in model.transformations)
+    return any(one.on_read is not None for one in model.transformations) or _has_shown_names(model)
+
+
+@cache
+def _has_shown_names(model: type[Record]) -> bool:
+    """Tell whether entities of a model are shown with older names; the configuration of a plugin is on its own."""
+    return not issubclass(model, PluginConfig) and _shows_shorthands(model)
+
+
+def _shows_shorthands(model: type[BaseModel]) -> bool:
+    definition = record_definition(model)
+    if any(item.is_shown for item, _ in definition.shorthands):
+        return True
+    inner = (one.definition.record for one in definition if one.definition.kind == "record")
+    return any(_shows_shorthands(record) for record in inner if record is not None)
 
 
 def incomplete(model: type[Record], given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> Iterator[str]:

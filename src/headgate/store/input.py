@@ -4,6 +4,7 @@ Owns what concerns one entity alone; what other entities have to say (references
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -149,14 +150,31 @@ def merged(
 
 
 def _merged_record(model: type[BaseModel], stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Entity:
-    fields = record_definition(model).fields
-    result = dict(stored)
+    definition = record_definition(model)
+    fields, result = definition.fields, dict(stored)
+    for item, _ in definition.shorthands:
+        if changes.get(item.name) is not None:
+            # What the older name stands for is what it replaces here; validation says what is wrong with the value.
+            with suppress(TypeError, ValueError, AttributeError):
+                result = _without(result, item.members(changes[item.name]), changes)
     for name, value in changes.items():
-        before = stored.get(name)
+        before = result.get(name)
         record = fields[name].definition.record if name in fields and fields[name].definition.kind == "record" else None
         if record is not None and isinstance(before, Mapping) and isinstance(value, Mapping):
             value = _merged_record(record, before, value)
         result[name] = value
+    return result
+
+
+def _without(stored: Mapping[str, Any], members: Mapping[str, Any], changes: Mapping[str, Any]) -> Entity:
+    """Return a stored record without the values of some members, but for those that the changes give themselves."""
+    result = dict(stored)
+    for name, value in members.items():
+        before, given = result.get(name), changes.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            result[name] = _without(before, value, given if isinstance(given, Mapping) else {})
+        elif name not in changes:
+            result.pop(name, None)
     return result
 
 
