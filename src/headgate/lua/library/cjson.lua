@@ -327,7 +327,9 @@ decode_value = function(text, position, depth)
   elseif code == 110 and sub(text, position, position + 3) == "null" then
     return null, position + 4
   end
-  local number = text:match("^-?%d+%.?%d*[eE]?[+-]?%d*", position)
+  -- As one class, so that a long text is gone over by the built-in matcher.
+  local last = find(text, "[^%d.eE+-]", position) or #text + 1
+  local number = sub(text, position, last - 1):match("^-?%d+%.?%d*[eE]?[+-]?%d*")
   local value = number and tonumber(number)
   if config.decode_invalid_numbers then
     local word = text:match("^[+-]?%a+", position)

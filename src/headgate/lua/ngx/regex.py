@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import regex
 
-from headgate.lua.values import LuaTable
-
 if TYPE_CHECKING:
     from headgate.lua.vm import Vm
 
@@ -118,13 +116,13 @@ class _Matcher:
         self._new_table = vm.runtime.table
         self._call = vm.call_now
 
-    def match(self, subject: Any, source: Any, options: Any, start: Any, left_s: Any = None, table: Any = None) -> Any:
+    def match(self, subject: Any, source: Any, options: Any, start: Any, left_s: Any = None) -> Any:
         """Return (captures, position behind the match). Args: left_s, what a bounded call has left."""
         text, compiled = _text(subject), _compiled(_text(source), options or "")
         found, shift = _found(compiled, text, start, left_s or MOST_SECONDS)
         if found is None:
             return None
-        captures = self._captures(compiled, found, table if table.__class__ is LuaTable else None)
+        captures = self._captures(compiled, found)
         return (captures, shift(found.end()) + 1)
 
     def find(self, subject: Any, source: Any, options: Any, start: Any, left_s: Any = None, group: Any = 0) -> Any:
@@ -153,7 +151,7 @@ class _Matcher:
         else:
 
             def make(found: Any) -> str:
-                returned = self._call(replacement, self._captures(compiled, found, None))
+                returned = self._call(replacement, self._captures(compiled, found))
                 if returned is None or isinstance(returned, bool):
                     raise ValueError(
                         f"string or number expected to be returned by the replace function, got "
@@ -193,8 +191,8 @@ class _Matcher:
             table[position] = piece or ""
         return table
 
-    def _captures(self, compiled: _Compiled, found: Any, table: Any) -> Any:
-        captures = self._new_table() if table is None else table
+    def _captures(self, compiled: _Compiled, found: Any) -> Any:
+        captures = self._new_table()
         encode = _raw if compiled.is_unicode else _same
         captures[0] = encode(found.group())
         for position, piece in enumerate(found.groups(), 1):

@@ -147,11 +147,12 @@ function core.charge(needed)
     if budget.over then
       error(core.BUDGET .. budget.over, 0)
     end
-    look_at_clock(budget, needed or 0)
-    if budget.step ~= CLOSE_TICK then
+    local now, last = look_at_clock(budget, needed or 0), budget.last
+    if last and now - last > SLOW_S and budget.step ~= CLOSE_TICK then
       come_closer(budget)
       sethook(tick, "", CLOSE_TICK)
     end
+    budget.last = now
   end
 end
 

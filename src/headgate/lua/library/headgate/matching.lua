@@ -14,10 +14,15 @@ local MOST_CAPTURES = 32
 local OPEN, POSITION = -1, -2
 
 -- The characters that a class (`a`, `.`, `%d`, `[^x]`) matches; told by the built-in matcher, one by one.
-local members = setmetatable({}, { __mode = "v" })
+local MOST_CLASSES = 500
+local members, class_count = {}, 0
 local function members_of(class)
   local set = members[class]
   if set == nil then
+    if class_count == MOST_CLASSES then
+      members, class_count = {}, 0
+    end
+    class_count = class_count + 1
     set = {}
     for code = 0, 255 do
       set[code] = raw.find(char(code), "^" .. class) ~= nil
@@ -335,13 +340,52 @@ function slow.gsub(s, p, replacement, most)
   return concat(pieces), count
 end
 
+-- What of a pattern can take parts of a text: repetitions, %b and back references; how often it chooses (`?`); and whether
+-- it starts at one place only.
+local function shape_of(p)
+  local is_anchored = byte(p, 1) == 94
+  local loops, choices, at = 0, 0, is_anchored and 2 or 1
+  while at <= #p do
+    local code, after = byte(p, at, at + 1)
+    if code == 40 or code == 41 then
+      at = at + 1
+    elseif code == 37 and after == 98 then
+      loops, at = loops + 1, at + 4
+    elseif code == 37 and after == 102 then
+      at = at + 2
+    else
+      if code == 37 and after and after >= 48 and after <= 57 then
+        loops = loops + 1
+      end
+      at = class_end(p, at)
+      local quantifier = byte(p, at)
+      if quantifier == 42 or quantifier == 43 or quantifier == 45 then
+        loops, at = loops + 1, at + 1
+      elseif quantifier == 63 then
+        choices, at = choices + 1, at + 1
+      end
+    end
+  end
+  return { exponent = loops + (is_anchored and 0 or 1), factor = 2 ^ choices * (#p + 1) }
+end
+
 -- How many steps a match may take at worst: one loop over the text for the start and for each item that can take a part
--- of it (repetitions, %b, back references), twice as many for each `?`, and the items themselves.
+-- of it, twice as many for each choice, and the items themselves.
+local MOST_SHAPES = 1000
+local PLAIN = { exponent = 1, factor = 1 } -- of what is malformed, which is told by whoever matches
+local shapes, shape_count = {}, 0
 local function worst_steps(s, p)
-  local _, loops = raw.gsub(p, "[%*%+%-]", "")
-  local _, parts = raw.gsub(p, "%%[b%d]", "")
-  local _, choices = raw.gsub(p, "%?", "")
-  return (#s + 1) ^ (loops + parts + 1) * 2 ^ choices * (#p + 1)
+  local shape = shapes[p]
+  if shape == nil then
+    if shape_count == MOST_SHAPES then
+      shapes, shape_count = {}, 0
+    end
+    shape_count = shape_count + 1
+    local is_whole, found = pcall(shape_of, p)
+    shape = is_whole and found or PLAIN
+    shapes[p] = shape
+  end
+  return (#s + 1) ^ shape.exponent * shape.factor
 end
 
 -- A plain text is compared at every place where it could start.

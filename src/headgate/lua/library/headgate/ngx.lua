@@ -243,12 +243,19 @@ return function(py, host)
 
   ngx.re = {
     match = function(subject, pattern, options, context, table)
-      local captures, behind = py.re_match(subject, pattern, options, context_start(context), seconds_left(), table)
+      local captures, behind = py.re_match(subject, pattern, options, context_start(context), seconds_left())
       if captures == nil then
         return nil, behind
       end
       if context then
         context.pos = behind
+      end
+      if type(table) == "table" then
+        -- Not by the host: a table that refuses would raise there, where nothing catches it.
+        for name, capture in pairs(captures) do
+          table[name] = capture
+        end
+        return table
       end
       return captures
     end,
