@@ -1,8 +1,12 @@
 """pre-function and post-function: what their configuration may hold, and how their functions run in a request."""
 
+import json
 import os
+import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -333,3 +337,174 @@ def test_the_mode_off_is_told_when_a_function_should_run() -> None:
     validate(pre_function.Config, {"access": ["return 1"]})
     with pytest.raises(Exception, match="disabled because 'untrusted_lua' config option is set to 'off'"):
         access("return 1")
+
+
+PYTHON_VALUES = (
+    *(
+        "kong",
+        "kong.request",
+        "kong.log",
+        "kong.ctx",
+        "kong.cache",
+        "kong.configuration",
+        "kong.db",
+        "list",
+        "str",
+        "dict",
+    ),
+    *(
+        "handler",
+        "(lambda: 0)",
+        "(x for x in [1])",
+        "iter([1])",
+        "[1].append",
+        "''.join",
+        "json",
+        "re",
+        "math",
+        "json.dumps",
+    ),
+    *(
+        "re.compile('a')",
+        "re.match('a', 'a')",
+        "ValueError('x')",
+        "time",
+        "base64",
+        "caught()",
+        "map(str, [1])",
+        "range(3)",
+    ),
+    *(
+        "datetime",
+        "hashlib.sha256(b'')",
+        "int",
+        "object",
+        "super",
+        "BaseException",
+        "__builtins__",
+        "_getattr_",
+        "_step_",
+    ),
+    *("kong.request.get_header", "kong.response.exit", "__name__", "True", "A", "A()", "bytearray(b'x')", "{}.items()"),
+)
+PYTHON_DEEDS = (
+    *("v.__class__", "v.__class__.__base__.__subclasses__()", "v.__globals__['canary']()", "v.__dict__", "v.__init__"),
+    *("v.__self__", "v.__module__", "v.__traceback__.tb_frame", "v.gi_frame.f_globals", "v.gi_code", "v.cr_frame"),
+    *(
+        "v.tb_frame",
+        "v.f_back",
+        "v.f_builtins",
+        "v.func_globals",
+        "v.mro()",
+        "v.real.mro()",
+        "v.make.x",
+        "v._real",
+        "v._change",
+    ),
+    *("f'{v.__class__}'", "'{0.__class__}'.format(v)", "'{0.__class__}'.format_map({'0': v})", "str.format('{0}', v)"),
+    *(
+        "getattr(v, '__class__')",
+        "setattr(v, 'x', 1)",
+        "delattr(v, 'dumps')",
+        "vars(v)",
+        "dir(v)",
+        "type(v)",
+        "object(v)",
+    ),
+    *("v.x = 1", "v['x'] = 1", "v.dumps = None", "v.sub = None", "v.get_header = None", "del v.dumps", "v.append = 1"),
+    *("v.sys.modules", "v.enum.sys", "v.codecs.builtins", "v.os.system('true')", "v.decoder.scanner", "v.binascii"),
+    *("eval('canary()')", "exec('canary()')", "compile('1', 'x', 'eval')", "open('/etc/passwd')", "__import__('os')"),
+    *("import os", "from os import path", "from re import *", "import builtins", "from json import codecs"),
+    *(
+        "canary()",
+        "globals()",
+        "locals()",
+        "breakpoint()",
+        "input()",
+        "print(v)",
+        "v()",
+        "v(v)",
+        "v[0]",
+        "v[v]",
+        "next(v)",
+    ),
+    *(
+        "(y := v).__class__",
+        "[w.__class__ for w in [v]]",
+        "(lambda a=v: a.__class__)()",
+        "v.__call__()",
+        "v.fromkeys('a')",
+    ),
+    *("match v:\n    case object(__class__=c):\n        c()", "async def f():\n    return v\nf().cr_frame"),
+    *(
+        "@v\ndef g():\n    pass",
+        "class B(v):\n    pass\nB()",
+        "class C(metaclass=v):\n    pass",
+        "def h(a: v.__class__ = v): pass",
+    ),
+    *(
+        "try:\n    raise v\nexcept v as e:\n    e.__traceback__",
+        "with v as w:\n    w.__class__",
+        "del v['x']",
+        "v += v",
+    ),
+    *(
+        "global __builtins__\n__builtins__ = {}",
+        "_step_ = None",
+        "__metaclass__ = v",
+        "while True:\n    v",
+        "x = [v] * 10**9",
+    ),
+    *(
+        "x = 'x'\nwhile True:\n    x += x",
+        "try:\n    while True:\n        pass\nexcept:\n    pass",
+        "raise v",
+        "assert v",
+    ),
+)
+PYTHON_START = """
+import base64, datetime, hashlib, json, math, re, time
+def caught():
+    try:
+        1 / 0
+    except ZeroDivisionError as error:
+        return error
+class A:
+    pass
+def handler():
+    pass
+"""
+PYTHON_HONEST = """
+import json, re, math
+kong.response.exit(200, json.dumps([re.sub('a', 'b', 'aa'), math.floor(1.5), list('ab'), str(1), sorted([2, 1])]))
+"""
+
+
+@pytest.mark.parametrize("mode", ["strict", "lax", "sandbox"])
+def test_no_python_program_calls_what_is_outside_or_leaves_anything_behind(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr("builtins.canary", lambda: called.append("called"), raising=False)
+    modules = ["base64", "datetime", "hashlib", "json", "math", "re", "time"]
+    configure_node(
+        {
+            "untrusted_lua": mode,
+            "untrusted_lua_sandbox_requires": modules,
+            "untrusted_lua_instructions": 50_000,
+            "untrusted_lua_memory": 16 * 1024 * 1024,
+        }
+    )
+    if mode == "strict":
+        start = PYTHON_START.replace("datetime, ", "").replace("import base64", "datetime = 1\nimport base64")
+    else:
+        start = PYTHON_START
+    chance = random.Random(mode)
+    for _ in range(250):
+        value, deed, other = chance.choice(PYTHON_VALUES), chance.choice(PYTHON_DEEDS), chance.choice(PYTHON_DEEDS)
+        source = f"{start}v = {value}\ntry:\n{indent(deed, '    ')}\nexcept Exception:\n    pass\n{other}\n"
+        with suppress(Exception):
+            access(source, language="python")
+        assert called == [], source
+        assert access(PYTHON_HONEST, language="python").body == b'["bb", 1, ["a", "b"], "1", [1, 2]]', source
+    assert json.dumps([1]) == "[1]"

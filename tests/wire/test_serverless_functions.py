@@ -267,6 +267,7 @@ RUNAWAYS = {
         "local function f() kong.cache:get(tostring(math.random()), nil, f) end while true do f() end",
     ),
     "large-result": ("lua", "local s = ('x'):rep(3e7) while true do s = ngx.encode_base64(s) end"),
+    "refusing-table": ("lua", "ngx.re.match('a', 'a', nil, nil, string)"),
     "hanging": ("lua", "coroutine.yield('never')"),
     "huge-expression": ("lua", "assert(ngx.re.match('a', '((a{1000}){1000}){1000}'))"),
     "python-loop": ("python", "while True:\n    pass"),

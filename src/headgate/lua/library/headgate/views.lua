@@ -71,8 +71,10 @@ local function shown(value, path)
   if type(value) ~= "table" or guarded[value] and not OPEN[path] then
     return value
   elseif OPEN[path] then
-    if getmetatable(value) ~= nil then
-      guarded[value] = path
+    local mt = getmetatable(value)
+    if type(mt) == "table" then
+      -- It is the real one: nothing is put into it past its metatable, nor another metatable on it.
+      guarded[value], mt.__metatable = path, false
     end
     return value
   end
