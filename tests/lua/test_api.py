@@ -101,7 +101,7 @@ def test_entities_are_read_and_written_in_the_store(written_plugin: Write) -> No
 def test_what_the_store_refuses_is_an_error_object(written_plugin: Write) -> None:
     source = one(
         "local consumer, err, err_t = db.consumers:insert({ username = 'ann' }) "
-        "assert(consumer == nil and err == '[off] ' .. err_t.message) "
+        "assert(consumer == nil and err:gsub('^%[%a+%] ', '') == err_t.message and err ~= err_t.message) "
         "return require('kong.api.endpoints').handle_error(err_t)"
     )
     answer = ask(written_plugin, source)
