@@ -16,7 +16,8 @@ from tests.support.upstream import Upstream
 LUA_PLUGINS = ROOT / "tests" / "lua" / "data"
 PHASES = ["access", "header_filter", "log"]
 LAST_CALL = "service.response.get_header true"
-HEADERS = {"X-Plain": "plain", "X-Bytes": "caf\u00e9", "X-Long": "v" * 6_000}
+TWICE = {"X-Twice": "a", "x-twice": "b", "X-TWICE": "c"}
+HEADERS = TWICE | {"X-Plain": "plain", "X-Bytes": "caf\u00e9", "X-Long": "v" * 6_000}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,7 @@ def test_every_function_of_the_list_is_compared_and_takes_the_short_way(lines: l
         ("access", "response.get_status"),
         ("access", "request.get_header x-long"),
         ("access", "request.get_header 5"),
+        ("access", "request.get_headers 1000"),
         ("access", "service.request.set_header bad name"),
         ("access", "service.request.set_header X-Number"),
         ("header_filter", "response.set_header Transfer-Encoding"),

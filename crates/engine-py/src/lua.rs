@@ -148,6 +148,8 @@ fn copy_out(text: &[u8], buffer: *mut u8, capacity_bytes: usize) -> Option<i32> 
 
 type Text = fn(&Exchange) -> Cow<'_, [u8]>;
 type NamedText = for<'a> fn(&'a Exchange, &[u8]) -> Option<&'a [u8]>;
+/// Tells every field, its name as it is spelt.
+type Headers = fn(&Exchange, &mut dyn FnMut(&[u8], &[u8]));
 type Number = fn(&Exchange) -> Option<u16>;
 /// Gets a name that is a token and a value without control characters; false refuses.
 type Setter = fn(&mut Exchange, &str, Vec<u8>) -> bool;
@@ -193,6 +195,31 @@ const NAMED_TEXTS: [(&str, NamedText); 3] = [
         sent_by_upstream(exchange, name)
             .then(|| exchange.response.headers.get(name))
             .flatten()
+    }),
+];
+
+/// Functions that return all fields of a head.
+const HEADERS: [(&str, Headers); 3] = [
+    ("request.get_headers", |exchange, tell| {
+        exchange
+            .request
+            .headers
+            .iter()
+            .for_each(|(_, name, value)| tell(name, value));
+    }),
+    ("response.get_headers", |exchange, tell| {
+        exchange
+            .response
+            .headers
+            .iter()
+            .for_each(|(_, name, value)| tell(name, value));
+    }),
+    ("service.response.get_headers", |exchange, tell| {
+        let sent = |name: &[u8]| sent_by_upstream(exchange, name);
+        let fields = exchange.response.headers.iter();
+        fields
+            .filter(|(_, name, _)| sent(name))
+            .for_each(|(_, name, value)| tell(name, value));
     }),
 ];
 
@@ -275,6 +302,32 @@ extern "C" fn named_text(
     .unwrap_or(REFUSED)
 }
 
+/// Write the fields as: length of the name, of the value (two bytes each, the low one first), lower-case name, value.
+///
+/// More than `most` of them, or more than the room, are refused.
+extern "C" fn headers(handle: f64, mask: u32, which: u32, most: u32, buffer: *mut u8, capacity_bytes: usize) -> i32 {
+    with(handle, mask, |exchange| {
+        let (_, read) = HEADERS.get(which as usize)?;
+        let (mut written, mut left, mut is_told_whole) = (Vec::with_capacity(512), most, true);
+        read(exchange, &mut |name, value| {
+            let lengths = (u16::try_from(name.len()), u16::try_from(value.len()));
+            let ((Ok(name_bytes), Ok(value_bytes)), Some(fewer)) = (lengths, left.checked_sub(1)) else {
+                is_told_whole = false;
+                return;
+            };
+            left = fewer;
+            written.extend_from_slice(&name_bytes.to_le_bytes());
+            written.extend_from_slice(&value_bytes.to_le_bytes());
+            written.extend(name.iter().map(u8::to_ascii_lowercase));
+            written.extend_from_slice(value);
+        });
+        is_told_whole
+            .then(|| copy_out(&written, buffer, capacity_bytes))
+            .flatten()
+    })
+    .unwrap_or(REFUSED)
+}
+
 extern "C" fn number(handle: f64, mask: u32, which: u32) -> i32 {
     with(handle, mask, |exchange| {
         let (_, read) = NUMBERS.get(which as usize)?;
@@ -331,6 +384,7 @@ pub fn table(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let kinds = PyDict::new(py);
     kinds.set_item("text", (text as *const () as usize, names(&TEXTS)))?;
     kinds.set_item("named_text", (named_text as *const () as usize, names(&NAMED_TEXTS)))?;
+    kinds.set_item("headers", (headers as *const () as usize, names(&HEADERS)))?;
     kinds.set_item("number", (number as *const () as usize, names(&NUMBERS)))?;
     kinds.set_item("set", (set as *const () as usize, names(&SETTERS)))?;
     kinds.set_item("clear", (clear as *const () as usize, names(&CLEARERS)))?;

@@ -8,6 +8,8 @@ functions go through Python.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from headgate.pdk._node import node
+
 if TYPE_CHECKING:
     from headgate.lua.vm import Vm
 
@@ -41,4 +43,6 @@ def install(vm: "Vm", kong: Any, functions: Mapping[str, Callable[..., Any]]) ->
             for part in modules:
                 module = module[part]
             phases = functions[path].__mask__  # type: ignore[attr-defined]
-            module[name] = makers[kind](address, which, phases, module[name])
+            # Of functions that list headers: how many they give out unless told.
+            most = node.max_request_headers if modules[0] == "request" else node.max_response_headers
+            module[name] = makers[kind](address, which, phases, module[name], most)

@@ -6,8 +6,10 @@
 -- through Python. So a call with an odd argument, in the wrong phase or outside of a request has the same outcome as ever.
 local ffi = require "ffi"
 local core = require "headgate.core"
+local host = require "headgate.host"
 local cast, text_of, type = ffi.cast, ffi.string, type
 local exchange = core.exchange
+local mark_headers, mark_array = host.mark_headers, host.mark_array
 
 local ABSENT = -1
 local CAPACITY_BYTES = 4096
@@ -49,6 +51,46 @@ function direct.named_text(address, which, mask, other)
       end
     end
     return other(name)
+  end
+end
+
+-- Functions that return all headers; `most` are given out unless the caller asks for another number. Their form is that of
+-- `headers` in lua.rs.
+local LARGE_BYTES = 32768
+local large = ffi.new("uint8_t[?]", LARGE_BYTES)
+
+local function headers_of(size_bytes)
+  local found, at = {}, 0
+  while at < size_bytes do
+    local name_bytes = large[at] + large[at + 1] * 256
+    local value_bytes = large[at + 2] + large[at + 3] * 256
+    local name = text_of(large + at + 4, name_bytes)
+    local value = text_of(large + at + 4 + name_bytes, value_bytes)
+    local earlier = found[name]
+    if earlier == nil then
+      found[name] = value
+    elseif type(earlier) == "table" then
+      earlier[#earlier + 1] = value
+    else
+      found[name] = { earlier, value }
+      mark_array(found[name])
+    end
+    at = at + 4 + name_bytes + value_bytes
+  end
+  return mark_headers(found)
+end
+
+function direct.headers(address, which, mask, other, most)
+  local call = pointer("int32_t (*)(double, uint32_t, uint32_t, uint32_t, uint8_t *, size_t)", address)
+  return function(limit)
+    local handle = exchange()
+    if handle and limit == nil then
+      local size_bytes = call(handle, mask, which, most, large, LARGE_BYTES)
+      if size_bytes >= 0 then
+        return headers_of(size_bytes)
+      end
+    end
+    return other(limit)
   end
 end
 

@@ -11,6 +11,7 @@ local GETTERS = {
   "response.get_status", "service.response.get_status",
 }
 local NAMED = { "request.get_header", "response.get_header", "service.response.get_header" }
+local LISTS = { "request.get_headers", "response.get_headers", "service.response.get_headers" }
 local NAMES = {
   "x-plain", "X_PLAIN", "x-bytes", "x-long", "x-none", "host", "content-type", "x-\255", "", "bad name", 5, true,
 }
@@ -42,9 +43,23 @@ local function position_of(f, name)
   end
 end
 
+-- Tables as texts: names in order, lists joined, and whether the metatables are those of headers and of arrays.
+local function shown(value)
+  if type(value) ~= "table" then
+    return tostring(value)
+  end
+  local parts = { tostring(getmetatable(value)) }
+  for name, one in pairs(value) do
+    local is_list = type(one) == "table"
+    parts[#parts + 1] = name .. "=" .. (is_list and tostring(getmetatable(one)) .. table.concat(one, "|") or one)
+  end
+  table.sort(parts)
+  return table.concat(parts, "\n")
+end
+
 local function outcome(f, ...)
   local ok, value, text = pcall(f, ...)
-  return { ok, tostring(value), tostring(text) }
+  return { ok, shown(value), tostring(text) }
 end
 
 -- Both ways of one function: { short, long, whether the short one did without the other }.
@@ -70,6 +85,13 @@ end
 local function compare_getters(file, phase)
   for _, path in ipairs(GETTERS) do
     write(file, phase, path, both(path, outcome))
+  end
+  for _, path in ipairs(LISTS) do
+    for _, most in ipairs({ false, 1, 1000, "x" }) do
+      write(file, phase, path .. " " .. tostring(most), both(path, function(f)
+        return outcome(f, most or nil)
+      end))
+    end
   end
   for _, path in ipairs(NAMED) do
     for _, name in ipairs(NAMES) do
