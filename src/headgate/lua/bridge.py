@@ -23,7 +23,7 @@ _ATOMS = frozenset((int, float, bool, type(None)))
 
 _TEXTS = (str, bytes)
 MARGIN_BYTES = 32 * 1024 * 1024
-_NO_LIMIT = 2**62
+NO_LIMIT = 2**62
 
 Function = Callable[..., Any]
 get_call = current_call.get
@@ -35,31 +35,27 @@ class MemoryLimit:
     Met within Python, it would leave there without the interpreter's knowing, and the process would never go on.
     """
 
-    __slots__ = ("_set", "_used", "bytes")
+    __slots__ = ("bytes", "set_most", "used")
 
     def __init__(self, runtime: Any) -> None:
-        self._set = runtime.set_max_memory
-        self._used = runtime.get_memory_used
+        self.set_most: Callable[[int], None] = runtime.set_max_memory
+        self.used: Callable[[], int] = runtime.get_memory_used
         self.bytes = 0
         self.end()
 
-    def used(self) -> int:
-        """Return how much the machine has taken, in bytes."""
-        return int(self._used())
-
     def begin(self, more_bytes: float) -> None:
         """Let so much be taken from now on, and `MARGIN_BYTES`, which Lua code finds when it calls Python."""
-        self.bytes = self._used() + int(more_bytes) + MARGIN_BYTES
-        self._set(self.bytes)
+        self.bytes = self.used() + int(more_bytes) + MARGIN_BYTES
+        self.set_most(self.bytes)
 
     def end(self) -> None:
         """Have no limit."""
         self.bytes = 0
-        self._set(_NO_LIMIT)
+        self.set_most(NO_LIMIT)
 
     def lift(self) -> None:
         """Have none while a function in Python runs."""
-        self._set(_NO_LIMIT)
+        self.set_most(NO_LIMIT)
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a Lua function for Python code: it has the limit where a bounded call calls it."""
@@ -81,7 +77,7 @@ class MemoryLimit:
         room_bytes = sum(
             len(one) for one in (value if value.__class__ is tuple else (value,)) if one.__class__ in _TEXTS
         )
-        self._set(max(self.bytes, self._used() + 2 * room_bytes + MARGIN_BYTES))
+        self.set_most(max(self.bytes, self.used() + 2 * room_bytes + MARGIN_BYTES))
 
 
 class Bridge:

@@ -133,36 +133,25 @@ class _Kept:
 
     def __init__(self) -> None:
         self._holders: WeakSet[FunctionSet | LuaValue] = WeakSet()
-        self._most_bytes = 0
+        self.most_bytes = 0
 
     def add(self, holder: "FunctionSet | LuaValue") -> None:
         """Remember who has compiled functions."""
         self._holders.add(holder)
 
-    def bounded(self, machine: Vm, start: Callable[[], Any], memory_bytes: int) -> Callable[[], Any]:
-        """Return what starts a run, with a look at what is kept before it."""
-        used = machine.memory.used
-
-        def run() -> Any:
-            if used() > self._most_bytes:
-                self._make_room(machine, memory_bytes)
-            return start()
-
-        return run
-
-    def _make_room(self, machine: Vm, memory_bytes: int) -> None:
+    def make_room(self, machine: Vm, memory_bytes: int) -> None:
         """Collect; where that is not enough, have all functions start anew. Raises: LuaBudgetError."""
         used, collect = machine.memory.used, machine.globals["collectgarbage"]
         collect()
         most_bytes = MOST_KEPT_CALLS * memory_bytes
-        if self._most_bytes == 0:
-            self._most_bytes = used() + most_bytes
-        if used() <= self._most_bytes:
+        if self.most_bytes == 0:
+            self.most_bytes = used() + most_bytes
+        if used() <= self.most_bytes:
             return
         for holder in self._holders:
             holder.forget()
         # The one that is asked for is still held here: the next one sees what is left.
-        self._most_bytes = 0
+        self.most_bytes = 0
         raise LuaBudgetError(
             f"functions have kept more than {most_bytes} bytes of memory between calls; all of them start anew"
         )
@@ -217,8 +206,7 @@ class FunctionSet:
             if limits is None:
                 starts[phase] = machine.handle(self._name, run, None, None)
             else:
-                bounded = machine.bounded_handle(self._name, run, limits)
-                starts[phase] = _kept.bounded(machine, bounded, int(limits["memory_bytes"]))
+                starts[phase] = machine.bounded_handle(self._name, run, limits, _kept)
         _kept.add(self)
         return starts
 
@@ -265,5 +253,4 @@ class LuaValue:
         if limits is None:
             return machine.handle("custom fields", run, None, None)
         _kept.add(self)
-        bounded = machine.bounded_handle("custom fields", run, limits)
-        return _kept.bounded(machine, bounded, int(limits["memory_bytes"]))
+        return machine.bounded_handle("custom fields", run, limits, _kept)

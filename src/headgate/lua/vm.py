@@ -11,13 +11,13 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import lupa.luajit21 as lupa
 
 from headgate.errors import GatewayError, PluginLoadError
 from headgate.lua import search
-from headgate.lua.bridge import Bridge, MemoryLimit
+from headgate.lua.bridge import MARGIN_BYTES, NO_LIMIT, Bridge, MemoryLimit
 from headgate.lua.entity_schema import EntitySchemas
 from headgate.lua.errors import LuaBudgetError, LuaFaultError, LuaSyntaxError
 from headgate.lua.values import Values, text_from_lua, text_to_lua
@@ -26,7 +26,6 @@ from headgate.pdk._exit import Exit
 from headgate.pdk._node import node
 
 LIBRARY = Path(__file__).parent / "library"
-_NO_MEMORY_LIMIT = 2**62
 BUDGET_MARK = "\0budget\0"
 
 _log = logging.getLogger("headgate.plugin")
@@ -40,6 +39,15 @@ class BodyWait:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+
+
+class Kept(Protocol):
+    """What knows how much functions may keep between calls; `make_room` is asked where there is more."""
+
+    most_bytes: int
+
+    def make_room(self, machine: "Vm", memory_bytes: int) -> None:
+        """Make room. Raises: LuaBudgetError."""
 
 
 class Waiting:
@@ -77,7 +85,7 @@ class Vm:
             register_builtins=False,
             attribute_filter=_deny,
             # A limit that is never reached has the allocator count, which sandboxed code needs.
-            max_memory=_NO_MEMORY_LIMIT,
+            max_memory=NO_LIMIT,
         )
         self.globals = self.runtime.globals()
         self.globals["python"] = None
@@ -241,7 +249,7 @@ class Vm:
         """
         return self.core["handle"](name, function, handler, conf)
 
-    def bounded_handle(self, name: str, function: Any, limits: Any) -> Callable[[], Any]:
+    def bounded_handle(self, name: str, function: Any, limits: Any, kept: "Kept") -> Callable[[], Any]:
         """Return as `handle` a Python function that runs a Lua function within limits: a table of `instructions`,
         `seconds` and `memory_bytes`. It raises LuaBudgetError when they are not enough.
         """
@@ -249,15 +257,23 @@ class Vm:
         settled = self.settled
         memory_bytes = int(limits["memory_bytes"])
         memory = self.memory
+        used, set_most, more_bytes = memory.used, memory.set_most, memory_bytes + MARGIN_BYTES
 
+        # As `memory.begin` and `memory.end`, without their frames: this is each call of each function.
         def run() -> Any:
+            used_bytes = used()
+            if used_bytes > kept.most_bytes:
+                kept.make_room(self, memory_bytes)
+                used_bytes = used()
             try:
-                memory.begin(memory_bytes)
+                memory.bytes = used_bytes + more_bytes
+                set_most(memory.bytes)
                 call = get_call()
                 try:
                     outcome = start() if call is None else start(call.exchange.lua_handle, call.lua)
                 finally:
-                    memory.end()
+                    memory.bytes = 0
+                    set_most(NO_LIMIT)
             except lupa.LuaError as error:
                 # Memory ran out where not even that could be told.
                 memory.end()
