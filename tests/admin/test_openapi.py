@@ -23,10 +23,10 @@ from headgate.entities.registry import ENTITY_TYPES
 from headgate.store.sql.connect import sqlite_engine
 from headgate.store.sql.store import SqlStore
 from tests.admin.conftest import Api
-from tests.admin.test_plugin_paths import HANDLER, plugin
 from tests.admin.test_writes import made
 from tests.store.conftest import PLUGINS, migrator
 from tests.support.entities import SAMPLES
+from tests.support.note_plugin import write_plugin
 
 CALLS = int(os.environ.get("HEADGATE_SCHEMATHESIS_CALLS", "600"))
 # Of the samples.
@@ -59,10 +59,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Api:
     directory = tmp_path_factory.mktemp("openapi")
     engine = sqlite_engine(directory / "headgate.db")
     migrator(engine).bootstrap()
-    plugins = plugin(directory, handler=HANDLER, api=API_OF_A_PLUGIN)
+    plugins = directory / "plugins"
+    write_plugin(plugins, api=API_OF_A_PLUGIN)
     store = SqlStore(engine, ENTITY_TYPES, PLUGINS)
     names = "key-auth, request-termination, notes"
-    api = Api(directory, store, database="sqlite", plugins=names, plugin_path=plugins)
+    api = Api(directory, store, database="sqlite", plugins=names, plugin_path=str(plugins))
     for name in SAMPLES:
         made(api, name)
     return api
