@@ -394,7 +394,7 @@ impl Opening<'_> {
             Some(connection) => connection,
             None => Box::new(UpstreamConnection::new(self.connect(client).await?)),
         };
-        connection.requests += 1;
+        connection.begin();
         queue_request_head(
             &mut connection.transport.write,
             exchange,

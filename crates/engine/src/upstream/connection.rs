@@ -61,6 +61,13 @@ impl UpstreamConnection {
         }
     }
 
+    /// Another request begins: deadlines of the one before, which may have passed in the pool, are none of its own.
+    pub fn begin(&mut self) {
+        self.requests += 1;
+        self.watchdog.disarm();
+        self.write_watchdog.disarm();
+    }
+
     /// A pooled connection is usable when nothing has come on it: neither an end nor stray bytes.
     pub fn is_usable(&mut self) -> bool {
         let mut context = Context::from_waker(std::task::Waker::noop());
@@ -198,3 +205,6 @@ impl UpstreamConnection {
         !self.closes && self.decoder.is_done() && self.transport.read.is_empty() && self.transport.write.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;
