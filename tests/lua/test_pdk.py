@@ -1,5 +1,6 @@
 """`kong` for Lua: every function of the Python PDK, with Lua's conventions."""
 
+import asyncio
 import inspect
 from typing import Any
 
@@ -10,6 +11,7 @@ from headgate.lua.errors import LuaFaultError
 from headgate.lua.functions import FunctionSet
 from headgate.lua.vm import vm
 from headgate.pdk import Plugin, configure_node, kong
+from headgate.pdk._node import node
 from headgate.schema import PluginConfig
 from headgate.testing import Request, Upstream, run_phase
 
@@ -184,3 +186,12 @@ def test_waiting_inside_of_a_plugins_own_coroutine_and_pcall_works() -> None:
         assert(not ok and err:find('after'))"""
     )
     assert kong.version
+
+
+def test_one_timer_too_many_is_nil_and_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "max_timers", 0)
+
+    async def start() -> Any:
+        return vm().compile("return ngx.timer.at(60, function() end)", "=test")()
+
+    assert asyncio.run(start()) == (None, "too many pending timers")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headgate.config.load import load_settings
 from headgate.errors import EntityError
 from headgate.pdk import configure_node, kong
 from headgate.pdk._kong import version_number
@@ -32,6 +33,15 @@ def settings() -> Iterator[None]:
 def test_versions_have_a_number() -> None:
     assert (version_number("3.4.1"), version_number("3.10.0")) == (3004001, 30010000)
     assert kong.version_num == version_number(kong.version)
+
+
+def test_without_settings_the_limits_are_the_defaults_of_the_settings() -> None:
+    names = ("max_request_headers", "max_response_headers", "max_uri_args", "max_post_args", "max_timers")
+    without = {name: getattr(node, name) for name in names}
+    configure_node(load_settings(None, {}).node_configuration())
+    with_defaults = {name: getattr(node, name) for name in names}
+    configure_node({})
+    assert without == with_defaults
 
 
 @pytest.mark.usefixtures("settings")

@@ -71,6 +71,20 @@ def test_a_repeating_one_goes_on_after_a_fault_until_it_is_cancelled(caplog: pyt
     assert caplog.messages == ["[kong] timer 'mine' failed"]
 
 
+def test_no_more_timers_than_the_setting_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_node.node, "max_timers", 2)
+
+    async def body(timer: TimerModule) -> None:
+        timer.named_at("a", 60, print)
+        timer.every(60, print)
+        with pytest.raises(TimerError, match=r"^too many pending timers$"):
+            timer.at(60, print)
+        assert timer.cancel("a")
+        timer.at(60, print)
+
+    run(body)
+
+
 def test_other_threads_start_timers_on_the_workers_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(timer: TimerModule) -> None:
         loop = asyncio.get_running_loop()

@@ -163,6 +163,12 @@ class General:
         "Changed entities that wait in a worker for handlers of crud events; of more at once these handlers are not "
         "told, with a warning, while caches are still emptied. Waiting ones are held in memory, old and new.",
     )
+    max_timers: int = setting(
+        Number(minimum=1),
+        "16384",
+        "Timers that plugins and functions may have in a worker, running and waiting ones; one more is refused with "
+        "'too many pending timers'.",
+    )
 
     db_cache_ttl: float = setting(
         Number(minimum=0, is_whole=False),

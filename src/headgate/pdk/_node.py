@@ -17,6 +17,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 DEFAULT_LIMIT = 100
 DEFAULT_SAMPLING_RATE = 0.01
+DEFAULT_MAX_TIMERS = 16384
 
 
 class SnapshotView(Protocol):
@@ -105,6 +106,7 @@ class Node:
         "max_post_args",
         "max_request_headers",
         "max_response_headers",
+        "max_timers",
         "max_uri_args",
         "post_event",
         "primary_keys",
@@ -152,6 +154,8 @@ class Node:
         self.max_response_headers = self._limit("lua_max_resp_headers")
         self.max_uri_args = self._limit("lua_max_uri_args")
         self.max_post_args = self._limit("lua_max_post_args")
+        most = self.configuration.get("max_timers")
+        self.max_timers = DEFAULT_MAX_TIMERS if most is None else int(most)
         texts = [text for text in self.configuration.get("trusted_ips") or () if not text.startswith("unix:")]
         self.trusted_networks = tuple(ipaddress.ip_network(text, strict=False) for text in texts)
         named = self.configuration.get("tracing_instrumentations") or ()

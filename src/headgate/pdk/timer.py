@@ -23,7 +23,7 @@ _log = logging.getLogger("headgate.plugin")
 
 
 class TimerError(GatewayError):
-    """A timer cannot be started: its name is taken, or this process has no loop."""
+    """A timer cannot be started: its name is taken, there are `max_timers`, or this process has no loop."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,8 @@ class TimerModule:
 
         Returns: the timer's name, for `cancel`.
         Raises: TypeError `delay must be a number`, `callback must be a function`; ValueError
-            `delay must be greater than or equal to 0`; TimerError without a loop.
+            `delay must be greater than or equal to 0`; TimerError without a loop, and with
+            `too many pending timers` beyond the setting `max_timers`.
         """
         return self._start(self._new_name(), delay, fn, args, repeats=False)
 
@@ -144,6 +145,8 @@ class TimerModule:
         if not callable(function):
             raise TypeError("callback must be a function")
         loop = _loop()
+        if len(self._timers) >= node.max_timers:
+            raise TimerError("too many pending timers")
         timer = _Timer(name, function, arguments, float(delay), repeats)
         if self._timers.setdefault(name, timer) is not timer:
             raise TimerError(f"timer '{name}' exists already")
