@@ -241,8 +241,10 @@ def test_what_functions_keep_between_calls_is_bounded() -> None:
 )
 def test_what_would_take_longer_than_a_call_may_is_not_begun(call: str) -> None:
     set_mode("strict")
-    with pytest.raises(LuaBudgetError, match="processor time"):
-        run(call)
+    # The second time the module is there already.
+    for _ in range(2):
+        with pytest.raises(LuaBudgetError, match="processor time"):
+            run(call)
 
 
 def test_a_key_of_many_blocks_is_refused() -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.support import processes
 from tests.support.documents import document
 from tests.support.gateway import PLUGIN_DIRECTORY, Gateway
+from tests.support.http1 import wait_until
 from tests.support.stream_peers import DatagramServer, datagram_client
 
 SESSIONS = 50
@@ -151,6 +152,8 @@ def test_socat_asks_over_udp(gateway: Gateway) -> None:
 
 
 def test_a_flood_from_many_ports_is_bounded_and_ends_the_idlest(gateway: Gateway) -> None:
+    # One that a test before has replaced may still be on its way out.
+    assert wait_until(lambda: len(gateway.worker_pids) == 1)
     (worker,) = gateway.worker_pids
     before = processes.memory_bytes(worker)
     descriptors = Path(f"/proc/{worker}/fd")

@@ -49,7 +49,7 @@ def pair_text(pair: Pair) -> str:
     return json.dumps({"cert": pair.certificate, "key": pair.key})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     directory: Path = tmp_path_factory.mktemp("plugins")
     (directory / "secretive.py").write_text(PLUGIN, encoding="utf-8")

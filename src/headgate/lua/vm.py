@@ -106,6 +106,7 @@ class Vm:
         self._new_request = self.core["new_request"]
         self._request_of = self.core["request_of"]
         self.plugin_name = self.core["name"]
+        self.charge = self.core["charge"]
         self.core["connect"](
             self.table(
                 request_table=self._request_table,

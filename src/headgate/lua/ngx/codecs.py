@@ -24,7 +24,7 @@ _DIGESTS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 
 def functions(vm: "Vm") -> dict[str, Any]:
     """Return the functions by name."""
-    charge = vm.core["charge"]
+    charge = vm.charge
 
     def in_pieces(function: Callable[[bytes], Any], data: bytes) -> Any:
         """Apply a function to a text piece by piece; between them a bounded call may end."""

@@ -40,8 +40,8 @@ def install(vm: "Vm") -> Any:
         "digest_copy": lambda running: running.copy(),
         "hmac_new": lambda key, name: hmac.new(bytes_from_lua(key), digestmod=digest_name(name)),
         "random": _random,
-        "derive": lambda options: derive(vm.values.from_lua(options), vm.core["charge"]),
-        **{f"key_{name}": function for name, function in keys.functions(vm.values, vm.core["charge"]).items()},
+        "derive": lambda options: derive(vm.values.from_lua(options), vm.charge),
+        **{f"key_{name}": function for name, function in keys.functions(vm.values, vm.charge).items()},
         **{f"certificate_{name}": function for name, function in certificates.functions(vm.values).items()},
         **{f"cipher_{name}": function for name, function in ciphers.functions().items()},
     }
