@@ -195,3 +195,9 @@ def test_one_timer_too_many_is_nil_and_a_text(monkeypatch: pytest.MonkeyPatch) -
         return vm().compile("return ngx.timer.at(60, function() end)", "=test")()
 
     assert asyncio.run(start()) == (None, "too many pending timers")
+
+
+def test_the_host_may_load_modules_within_a_handler() -> None:
+    machine = vm()
+    load = machine.bridge.raw(lambda: machine.require("kong.constants"))
+    assert machine.call("p", machine.compile("local load = ... return function() return load() end", "=test")(load))

@@ -90,6 +90,7 @@ class Vm:
         self.globals = self.runtime.globals()
         self.globals["python"] = None
         self._use_library()
+        self._require = self.globals["require"]
         self.host = self.require("headgate.host")
         self.core = self.require("headgate.core")
         self.entity_schemas = EntitySchemas(self)
@@ -130,7 +131,7 @@ class Vm:
         Raises: LuaFaultError.
         """
         try:
-            return self.globals["require"](name)
+            return self._require(name)
         except lupa.LuaError as error:
             raise LuaFaultError(lua_text(error)) from error
 
